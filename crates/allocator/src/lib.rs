@@ -1,0 +1,2 @@
+//! Page-id allocator and space map of pagestone.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Concurrent B+tree over a buffer pool.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Optimistic, shared and exclusive latch on one word.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Atomic groups of page changes over pool and log.
+#![forbid(unsafe_code)]

@@ -1,0 +1,185 @@
+//! What can go wrong with pages and files, with what was expected and what was found.
+
+use std::sync::Arc;
+
+use crate::{Lsn, PageId};
+
+/// The result of everything that touches pages or files.
+pub type PageResult<T> = Result<T, PageError>;
+
+/// Why a page or a file could not be read, written or believed. Carries ids and sizes, never user bytes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PageError {
+    /// The system refused or failed an operation.
+    #[error("{operation} failed: {source}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A page size that is no power of two from 4 KiB to 1 MiB.
+    #[error("page size {size} is not a power of two from 4096 to 1048576")]
+    InvalidPageSize {
+        /// The size asked for, in bytes.
+        size: usize,
+    },
+    /// The page does not begin as a page of this format does.
+    #[error("page {page_id}: magic {found:#06x}, expected {expected:#06x}")]
+    BadMagic {
+        /// The page that was read.
+        page_id: PageId,
+        /// What stood there.
+        found: u16,
+        /// What must stand there.
+        expected: u16,
+    },
+    /// A format version that this build does not know.
+    #[error("format version {found}, this build supports {supported}")]
+    UnsupportedVersion {
+        /// What stood there.
+        found: u32,
+        /// What is supported.
+        supported: u32,
+    },
+    /// The bytes are not those that were written (M1), or belong to another file.
+    #[error("page {page_id}: checksum {stored:#x} stored, {computed:#x} computed")]
+    ChecksumMismatch {
+        /// The page that was read.
+        page_id: PageId,
+        /// The checksum in the header.
+        stored: u64,
+        /// The checksum of the bytes.
+        computed: u64,
+    },
+    /// A whole page, at the wrong place (M6, M8).
+    #[error("page {requested} was asked for, page {found} stands there")]
+    MisdirectedPage {
+        /// The page asked for.
+        requested: PageId,
+        /// The page found.
+        found: PageId,
+    },
+    /// The file ended inside the page (I2, M9).
+    #[error("page {page_id}: {got} of {page_size} bytes")]
+    ShortRead {
+        /// The page asked for.
+        page_id: PageId,
+        /// Bytes that were there.
+        got: usize,
+        /// Bytes of a page.
+        page_size: usize,
+    },
+    /// Every frame stayed pinned for the whole bounded wait (E9).
+    #[error("all {capacity} frames of the pool are pinned")]
+    BufferPoolExhausted {
+        /// Frames of the pool.
+        capacity: usize,
+    },
+    /// An id that the file does not have, or that no file can have.
+    #[error("page {page_id} is outside the file")]
+    InvalidPageId {
+        /// The id asked for.
+        page_id: PageId,
+    },
+    /// No copy of the superblock can be used, or a parameter in it makes no sense.
+    #[error("invalid superblock: {reason}")]
+    InvalidSuperblock {
+        /// What was wrong.
+        reason: String,
+    },
+    /// A page whose checksum is right and whose structure is not (E4).
+    #[error("page {page_id} is malformed: {reason}")]
+    Malformed {
+        /// The page.
+        page_id: PageId,
+        /// What was wrong.
+        reason: &'static str,
+    },
+    /// A page carries an LSN past the end of the log (E2: a newer data file beside an older log).
+    #[error("page {page_id} carries LSN {found}, the log is durable up to {durable}")]
+    LsnBeyondLog {
+        /// The page.
+        page_id: PageId,
+        /// The LSN in its header.
+        found: Lsn,
+        /// Where the log is known to be durable.
+        durable: Lsn,
+    },
+    /// Another handle, here or in another process, has the file open (E1).
+    #[error("{path} is locked by another handle")]
+    Locked {
+        /// The locked file.
+        path: String,
+    },
+    /// The disk or the quota is full; nothing was changed (I10, I11).
+    #[error("no space: {needed} bytes needed")]
+    NoSpace {
+        /// Bytes that could not be had.
+        needed: u64,
+    },
+    /// Files that do not belong together, or not to us (E2, E3).
+    #[error("mismatch: {expected} expected, {found} found")]
+    Mismatch {
+        /// What was expected.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// An id was freed that is not allocated (a double free), or allocated twice.
+    #[error("page {page_id} is {state}, which this change does not allow")]
+    AllocationState {
+        /// The page.
+        page_id: PageId,
+        /// The state it is in: `"free"` or `"allocated"`.
+        state: &'static str,
+    },
+    /// The handle saw a failure on the write path and is dead for writes until it is reopened (R5, L9).
+    #[error("poisoned by an earlier failure: {cause}")]
+    Poisoned {
+        /// The first failure.
+        cause: Arc<str>,
+    },
+}
+
+impl PageError {
+    /// Wraps what the system said of an operation. `NoSpace` and `QuotaExceeded` stay I/O errors here: only the caller
+    /// knows whether anything was changed.
+    pub fn io(operation: &'static str, source: std::io::Error) -> Self {
+        Self::Io { operation, source }
+    }
+}
+
+/// The first failure on the write path of one handle, shared by every layer of it: sticky, and told to all (R5, L9).
+#[derive(Debug, Clone, Default)]
+pub struct Poison {
+    first: Arc<std::sync::OnceLock<Arc<str>>>,
+}
+
+impl Poison {
+    /// Nothing has failed yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Records a failure if it is the first one, and gives the error that everybody gets from now on.
+    pub fn poison(&self, cause: impl std::fmt::Display) -> PageError {
+        let first = self.first.get_or_init(|| cause.to_string().into());
+        PageError::Poisoned { cause: Arc::clone(first) }
+    }
+
+    /// Refuses if anything has failed before.
+    pub fn check(&self) -> PageResult<()> {
+        match self.first.get() {
+            None => Ok(()),
+            Some(cause) => Err(PageError::Poisoned { cause: Arc::clone(cause) }),
+        }
+    }
+
+    /// The first failure, if there was one.
+    pub fn cause(&self) -> Option<Arc<str>> {
+        self.first.get().map(Arc::clone)
+    }
+}

@@ -1,0 +1,321 @@
+//! Bytes that a writer may be changing while a reader looks at them.
+//!
+//! Invariant: every access to such bytes is a relaxed load or store of an aligned `AtomicU64`, and nothing else. Mixed
+//! sizes would be undefined, and a `&[u8]` over them would be a data race; so no `&[u8]` ever leaves this file. What was
+//! read means nothing until the latch it was read under has been validated (P1). After Boehm, *Can Seqlocks Get Along with
+//! Programming Language Memory Models?*, MSPC 2012.
+//!
+//! A word holds eight bytes in little-endian order, on every machine: byte `i` of a page is bits `8 * (i % 8)` and up of
+//! word `i / 8`.
+
+use std::cmp::Ordering as Compare;
+
+use pagestone_sync::atomic::{AtomicU64, Ordering};
+
+use crate::header::{ID_AT, LSN_AT};
+use crate::{Lsn, PageError, PageHeader, PageId, PageKind, SwipArray};
+
+/// An offset that leads outside the page: the bytes were torn by a writer, or the page is malformed. Whoever validates
+/// the latch knows which.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutOfBounds;
+
+impl OutOfBounds {
+    /// The error for a page that was not being changed meanwhile.
+    pub fn malformed(self, page_id: PageId) -> PageError {
+        PageError::Malformed { page_id, reason: "an offset leads outside the page" }
+    }
+}
+
+/// A page's bytes, to read while others may write.
+#[derive(Clone, Copy)]
+pub struct SpeculativePage<'a> {
+    words: &'a [AtomicU64],
+}
+
+impl std::fmt::Debug for SpeculativePage<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SpeculativePage({} bytes)", self.len())
+    }
+}
+
+impl<'a> SpeculativePage<'a> {
+    /// Over the words of a page.
+    pub fn new(words: &'a [AtomicU64]) -> Self {
+        Self { words }
+    }
+
+    /// Bytes of the page.
+    pub fn len(self) -> usize {
+        self.words.len() * 8
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// The word with this index.
+    #[inline]
+    pub fn word(self, index: usize) -> Result<u64, OutOfBounds> {
+        match self.words.get(index) {
+            Some(word) => Ok(word.load(Ordering::Relaxed)),
+            None => Err(OutOfBounds),
+        }
+    }
+
+    /// Two bytes at an even offset.
+    #[inline]
+    pub fn u16_at(self, offset: usize) -> Result<u16, OutOfBounds> {
+        debug_assert_eq!(offset % 2, 0);
+        Ok((self.word(offset / 8)? >> (8 * (offset % 8))) as u16)
+    }
+
+    /// Four bytes at a multiple of four.
+    #[inline]
+    pub fn u32_at(self, offset: usize) -> Result<u32, OutOfBounds> {
+        debug_assert_eq!(offset % 4, 0);
+        Ok((self.word(offset / 8)? >> (8 * (offset % 8))) as u32)
+    }
+
+    /// One byte.
+    #[inline]
+    pub fn u8_at(self, offset: usize) -> Result<u8, OutOfBounds> {
+        Ok((self.word(offset / 8)? >> (8 * (offset % 8))) as u8)
+    }
+
+    /// Up to eight bytes at any offset, as the low bytes of a little-endian word; the rest is zero. `len` is at most 8.
+    #[inline]
+    pub fn window(self, offset: usize, len: usize) -> Result<u64, OutOfBounds> {
+        debug_assert!(len <= 8);
+        if len == 0 {
+            return if offset <= self.len() { Ok(0) } else { Err(OutOfBounds) };
+        }
+        let shift = 8 * (offset % 8);
+        let mut value = self.word(offset / 8)? >> shift;
+        if offset % 8 + len > 8 {
+            value |= self.word(offset / 8 + 1)? << (64 - shift);
+        }
+        Ok(if len == 8 { value } else { value & ((1 << (8 * len)) - 1) })
+    }
+
+    /// Appends `len` bytes at `offset` to `out`. On an error `out` may have grown.
+    pub fn append_to(self, offset: usize, len: usize, out: &mut Vec<u8>) -> Result<(), OutOfBounds> {
+        let end = offset.checked_add(len).ok_or(OutOfBounds)?;
+        if end > self.len() {
+            return Err(OutOfBounds);
+        }
+        out.reserve(len);
+        let mut at = offset;
+        while at < end {
+            let step = (end - at).min(8);
+            let bytes = self.window(at, step)?.to_le_bytes();
+            out.extend_from_slice(&bytes[..step]);
+            at += step;
+        }
+        Ok(())
+    }
+
+    /// Compares `len` bytes at `offset` with `key`, as unsigned bytes, shorter first.
+    #[inline]
+    pub fn compare(self, offset: usize, len: usize, key: &[u8]) -> Result<Compare, OutOfBounds> {
+        let end = offset.checked_add(len).ok_or(OutOfBounds)?;
+        if end > self.len() {
+            return Err(OutOfBounds);
+        }
+        let common = len.min(key.len());
+        let mut at = 0;
+        while at + 8 <= common {
+            let mine = self.window(offset + at, 8)?.swap_bytes();
+            let theirs = u64::from_be_bytes(key[at..at + 8].try_into().expect("eight bytes"));
+            if mine != theirs {
+                return Ok(mine.cmp(&theirs));
+            }
+            at += 8;
+        }
+        if at < common {
+            let step = common - at;
+            let mine = self.window(offset + at, step)?.swap_bytes();
+            let mut rest = [0; 8];
+            rest[..step].copy_from_slice(&key[at..common]);
+            let theirs = u64::from_be_bytes(rest);
+            if mine != theirs {
+                return Ok(mine.cmp(&theirs));
+            }
+        }
+        Ok(len.cmp(&key.len()))
+    }
+
+    /// Copies the whole page into private memory of the same size.
+    pub fn copy_out(self, out: &mut [u8]) {
+        assert_eq!(out.len(), self.len(), "a page is copied whole");
+        for (word, chunk) in self.words.iter().zip(out.as_chunks_mut::<8>().0) {
+            *chunk = word.load(Ordering::Relaxed).to_le_bytes();
+        }
+    }
+
+    /// The page's header.
+    pub fn header(self) -> Result<PageHeader, OutOfBounds> {
+        Ok(PageHeader::from_words([self.word(0)?, self.word(1)?, self.word(2)?, self.word(3)?]))
+    }
+}
+
+/// A page's bytes, to change. Whoever makes one holds the page exclusively; readers may be looking all the same.
+#[derive(Clone, Copy)]
+pub struct PageWriter<'a> {
+    page: SpeculativePage<'a>,
+}
+
+impl std::fmt::Debug for PageWriter<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PageWriter({} bytes)", self.page.len())
+    }
+}
+
+impl<'a> PageWriter<'a> {
+    /// Over the words of a page that the caller holds exclusively.
+    pub fn new(words: &'a [AtomicU64]) -> Self {
+        Self { page: SpeculativePage::new(words) }
+    }
+
+    /// The reading side.
+    #[inline]
+    pub fn read(&self) -> SpeculativePage<'a> {
+        self.page
+    }
+
+    /// Stores a whole word.
+    #[inline]
+    pub fn put_word(&self, index: usize, value: u64) -> Result<(), OutOfBounds> {
+        match self.page.words.get(index) {
+            Some(word) => {
+                word.store(value, Ordering::Relaxed);
+                Ok(())
+            }
+            None => Err(OutOfBounds),
+        }
+    }
+
+    /// Stores the low `len` bytes of `value` at any offset; `len` is at most 8.
+    #[inline]
+    pub fn put_window(&self, offset: usize, value: u64, len: usize) -> Result<(), OutOfBounds> {
+        debug_assert!(len <= 8);
+        if len == 0 {
+            return Ok(());
+        }
+        let end = offset.checked_add(len).ok_or(OutOfBounds)?;
+        if end > self.page.len() {
+            return Err(OutOfBounds);
+        }
+        let mask = if len == 8 { u64::MAX } else { (1 << (8 * len)) - 1 };
+        let value = value & mask;
+        let (index, shift) = (offset / 8, 8 * (offset % 8));
+        self.put_masked(index, value << shift, mask << shift)?;
+        if offset % 8 + len > 8 {
+            self.put_masked(index + 1, value >> (64 - shift), mask >> (64 - shift))?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn put_masked(&self, index: usize, value: u64, mask: u64) -> Result<(), OutOfBounds> {
+        let old = self.page.word(index)?;
+        self.put_word(index, old & !mask | value)
+    }
+
+    /// Stores two bytes at an even offset.
+    pub fn put_u16(&self, offset: usize, value: u16) -> Result<(), OutOfBounds> {
+        self.put_window(offset, value.into(), 2)
+    }
+
+    /// Stores four bytes at a multiple of four.
+    pub fn put_u32(&self, offset: usize, value: u32) -> Result<(), OutOfBounds> {
+        self.put_window(offset, value.into(), 4)
+    }
+
+    /// Stores bytes at any offset.
+    pub fn put_bytes(&self, offset: usize, bytes: &[u8]) -> Result<(), OutOfBounds> {
+        let end = offset.checked_add(bytes.len()).ok_or(OutOfBounds)?;
+        if end > self.page.len() {
+            return Err(OutOfBounds);
+        }
+        let mut at = offset;
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.put_window(at, u64::from_le_bytes(word), chunk.len())?;
+            at += chunk.len();
+        }
+        Ok(())
+    }
+
+    /// Moves `len` bytes from `from` to `to`; the two may overlap.
+    pub fn copy_within(&self, from: usize, to: usize, len: usize) -> Result<(), OutOfBounds> {
+        let page = self.page.len();
+        if from.checked_add(len).is_none_or(|end| end > page) || to.checked_add(len).is_none_or(|end| end > page)
+        {
+            return Err(OutOfBounds);
+        }
+        if to <= from {
+            let mut done = 0;
+            while done < len {
+                let step = (len - done).min(8);
+                self.put_window(to + done, self.page.window(from + done, step)?, step)?;
+                done += step;
+            }
+        } else {
+            let mut left = len;
+            while left > 0 {
+                let step = left.min(8);
+                left -= step;
+                self.put_window(to + left, self.page.window(from + left, step)?, step)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Zeroes `len` bytes at `offset`.
+    pub fn zero(&self, offset: usize, len: usize) -> Result<(), OutOfBounds> {
+        let end = offset.checked_add(len).ok_or(OutOfBounds)?;
+        let mut at = offset;
+        while at < end {
+            let step = (8 - at % 8).min(end - at);
+            self.put_window(at, 0, step)?;
+            at += step;
+        }
+        Ok(())
+    }
+
+    /// Replaces the whole page by private bytes of the same size.
+    pub fn copy_in(&self, bytes: &[u8]) {
+        assert_eq!(bytes.len(), self.page.len(), "a page is copied whole");
+        for (word, chunk) in self.page.words.iter().zip(bytes.as_chunks::<8>().0) {
+            word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
+        }
+    }
+
+    /// Zeroes the page and gives it a header.
+    pub fn format(&self, kind: PageKind, id: PageId) {
+        for word in self.page.words {
+            word.store(0, Ordering::Relaxed);
+        }
+        let header = PageHeader::new(kind, id);
+        self.page.words[0].store(header.first_word(), Ordering::Relaxed);
+        self.page.words[ID_AT / 8].store(id.get(), Ordering::Relaxed);
+    }
+
+    /// Says what the page is.
+    pub fn set_kind(&self, kind: PageKind) -> Result<(), OutOfBounds> {
+        self.put_window(3, kind.0.into(), 1)
+    }
+
+    /// Says where the page's swips stand.
+    pub fn set_swips(&self, swips: SwipArray) -> Result<(), OutOfBounds> {
+        self.put_window(4, u64::from(swips.at_word) | u64::from(swips.count) << 16, 4)
+    }
+
+    /// Sets the page's LSN (L1).
+    pub fn set_lsn(&self, lsn: Lsn) -> Result<(), OutOfBounds> {
+        self.put_word(LSN_AT / 8, lsn.get())
+    }
+}

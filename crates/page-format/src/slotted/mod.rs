@@ -1,0 +1,1 @@
+//! Sorted cells in a page.

@@ -1,0 +1,2 @@
+//! The storage substrate beneath a database.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! A crash-safe store: open, recover, checkpoint, trees.
+#![forbid(unsafe_code)]

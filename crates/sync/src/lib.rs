@@ -1,0 +1,22 @@
+//! The one place that knows whether pagestone runs on `std` or under the loom model checker.
+//!
+//! Invariant: every atomic, lock, condition variable, thread and parked waiter of pagestone comes from here, so that
+//! a model under `--cfg loom` runs the production types and not a copy of them.
+//!
+//! ```text
+//!   production crates ──► pagestone_sync ──► platform.rs   std, parking_lot, crossbeam-queue
+//!                                        └─► model.rs      loom            (--cfg loom)
+//! ```
+//!
+//! The two halves have the same names and the same meaning; nothing outside this crate asks which one is in use.
+#![deny(unsafe_code)]
+
+#[cfg(loom)]
+mod model;
+#[cfg(not(loom))]
+mod platform;
+
+#[cfg(loom)]
+pub use model::{Arc, Condvar, Mutex, MutexGuard, Queue, atomic, hint, parking, thread};
+#[cfg(not(loom))]
+pub use platform::{Arc, Condvar, Mutex, MutexGuard, Queue, atomic, hint, parking, thread};

@@ -1,0 +1,154 @@
+//! The model half: the same names over loom, which explores the interleavings of the C11 memory model.
+
+pub use loom::sync::Arc;
+
+/// Atomic integers and fences.
+pub mod atomic {
+    pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+}
+
+/// Hints to the processor.
+pub mod hint {
+    /// A spinning thread lets the model run another one, else it would spin for ever.
+    pub fn spin_loop() {
+        loom::thread::yield_now();
+    }
+}
+
+/// Threads.
+pub mod thread {
+    pub use loom::thread::{JoinHandle, spawn, yield_now};
+}
+
+/// A mutual exclusion lock without poisoning.
+#[derive(Debug, Default)]
+pub struct Mutex<T>(loom::sync::Mutex<T>);
+
+/// Holds a [`Mutex`] until dropped.
+#[derive(Debug)]
+pub struct MutexGuard<'a, T>(loom::sync::MutexGuard<'a, T>);
+
+impl<T> Mutex<T> {
+    /// Wraps a value.
+    pub fn new(value: T) -> Self {
+        Self(loom::sync::Mutex::new(value))
+    }
+
+    /// Waits for the lock and takes it.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        MutexGuard(self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Takes the lock if nobody holds it.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok().map(MutexGuard)
+    }
+
+    /// Gives the value back.
+    pub fn into_inner(self) -> T {
+        self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl<T> std::ops::Deref for MutexGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> std::ops::DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+/// A condition variable for [`Mutex`].
+#[derive(Debug, Default)]
+pub struct Condvar(loom::sync::Condvar);
+
+impl Condvar {
+    /// A condition variable that nobody waits on.
+    pub fn new() -> Self {
+        Self(loom::sync::Condvar::new())
+    }
+
+    /// Releases the lock, waits for a notification, takes the lock again.
+    pub fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        MutexGuard(self.0.wait(guard.0).unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// As [`Condvar::wait`]; a model has no clock, so the time never runs out.
+    pub fn wait_for<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        _limit: std::time::Duration,
+    ) -> (MutexGuard<'a, T>, bool) {
+        (self.wait(guard), false)
+    }
+
+    /// Wakes one waiter.
+    pub fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
+    /// Wakes every waiter.
+    pub fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}
+
+/// A bounded queue for many producers and many consumers.
+#[derive(Debug)]
+pub struct Queue<T> {
+    capacity: usize,
+    values: Mutex<std::collections::VecDeque<T>>,
+}
+
+impl<T> Queue<T> {
+    /// An empty queue for `capacity` values; `capacity` must not be zero.
+    pub fn new(capacity: usize) -> Self {
+        assert!(capacity > 0, "a queue holds at least one value");
+        Self { capacity, values: Mutex::new(std::collections::VecDeque::new()) }
+    }
+
+    /// Appends a value, or gives it back when the queue is full.
+    pub fn push(&self, value: T) -> Result<(), T> {
+        let mut values = self.values.lock();
+        if values.len() == self.capacity {
+            return Err(value);
+        }
+        values.push_back(value);
+        Ok(())
+    }
+
+    /// Takes the oldest value.
+    pub fn pop(&self) -> Option<T> {
+        self.values.lock().pop_front()
+    }
+
+    /// How many values it holds now.
+    pub fn len(&self) -> usize {
+        self.values.lock().len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Waiting on an atomic word: a model waits by yielding, which explores every wake-up and loses none.
+pub mod parking {
+    use super::atomic::AtomicU64;
+
+    /// Returns at once after letting another thread run; callers look at the word again.
+    pub fn park(_word: &AtomicU64, still_blocked: impl Fn() -> bool) {
+        if still_blocked() {
+            loom::thread::yield_now();
+        }
+    }
+
+    /// Nobody sleeps in a model.
+    pub fn unpark_all(_word: &AtomicU64) {}
+}

@@ -1,0 +1,168 @@
+//! The production half: `std` atomics and threads, `parking_lot` locks, a bounded `crossbeam` queue.
+#![allow(unsafe_code)] // two calls in `parking`, argued there
+
+pub use std::sync::Arc;
+
+/// Atomic integers and fences.
+pub mod atomic {
+    pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+}
+
+/// Hints to the processor.
+pub mod hint {
+    pub use std::hint::spin_loop;
+}
+
+/// Threads. Production code spawns through `pagestone-threading`, which names them and notices their panics.
+pub mod thread {
+    pub use std::thread::{JoinHandle, yield_now};
+
+    /// Starts a thread. Takes the closure to run; gives its handle; panics if the system refuses a thread.
+    pub fn spawn<F, T>(body: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        std::thread::spawn(body)
+    }
+}
+
+/// A mutual exclusion lock without poisoning: layers that must notice a panic do so themselves (R5).
+#[derive(Debug, Default)]
+pub struct Mutex<T>(parking_lot::Mutex<T>);
+
+/// Holds a [`Mutex`] until dropped.
+#[derive(Debug)]
+pub struct MutexGuard<'a, T>(parking_lot::MutexGuard<'a, T>);
+
+impl<T> Mutex<T> {
+    /// Wraps a value.
+    pub fn new(value: T) -> Self {
+        Self(parking_lot::Mutex::new(value))
+    }
+
+    /// Waits for the lock and takes it.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        MutexGuard(self.0.lock())
+    }
+
+    /// Takes the lock if nobody holds it.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().map(MutexGuard)
+    }
+
+    /// Gives the value back.
+    pub fn into_inner(self) -> T {
+        self.0.into_inner()
+    }
+}
+
+impl<T> std::ops::Deref for MutexGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> std::ops::DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+/// A condition variable for [`Mutex`].
+#[derive(Debug, Default)]
+pub struct Condvar(parking_lot::Condvar);
+
+impl Condvar {
+    /// A condition variable that nobody waits on.
+    pub fn new() -> Self {
+        Self(parking_lot::Condvar::new())
+    }
+
+    /// Releases the lock, waits for a notification, takes the lock again. May wake without one.
+    pub fn wait<'a, T>(&self, mut guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        self.0.wait(&mut guard.0);
+        guard
+    }
+
+    /// As [`Condvar::wait`], for at most `limit`. Gives the lock and whether the time ran out.
+    pub fn wait_for<'a, T>(
+        &self,
+        mut guard: MutexGuard<'a, T>,
+        limit: std::time::Duration,
+    ) -> (MutexGuard<'a, T>, bool) {
+        let timed_out = self.0.wait_for(&mut guard.0, limit).timed_out();
+        (guard, timed_out)
+    }
+
+    /// Wakes one waiter.
+    pub fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
+    /// Wakes every waiter.
+    pub fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}
+
+/// A bounded queue for many producers and many consumers: the free list of the pool.
+#[derive(Debug)]
+pub struct Queue<T>(crossbeam_queue::ArrayQueue<T>);
+
+impl<T> Queue<T> {
+    /// An empty queue for `capacity` values; `capacity` must not be zero.
+    pub fn new(capacity: usize) -> Self {
+        Self(crossbeam_queue::ArrayQueue::new(capacity))
+    }
+
+    /// Appends a value, or gives it back when the queue is full.
+    pub fn push(&self, value: T) -> Result<(), T> {
+        self.0.push(value)
+    }
+
+    /// Takes the oldest value.
+    pub fn pop(&self) -> Option<T> {
+        self.0.pop()
+    }
+
+    /// How many values it holds now.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Waiting on an atomic word without a lock beside it.
+pub mod parking {
+    use super::atomic::AtomicU64;
+    use parking_lot_core::{DEFAULT_PARK_TOKEN, DEFAULT_UNPARK_TOKEN};
+
+    /// Sleeps until [`unpark_all`] is called on the same word, unless `still_blocked` says no under the queue's lock.
+    ///
+    /// May wake without a call; callers look at the word again. There is no lost wake-up as long as the waker
+    /// changes the word before it calls [`unpark_all`] and `still_blocked` reads the word.
+    pub fn park(word: &AtomicU64, still_blocked: impl Fn() -> bool) {
+        let key = std::ptr::from_ref(word) as usize;
+        // SAFETY: `park` asks that the key is an address under the caller's control (it is the address of a word that
+        // the caller borrows for the whole call), that the closures do not panic and do not call into parking_lot:
+        // `still_blocked` loads one atomic, the other two are empty.
+        unsafe {
+            parking_lot_core::park(key, still_blocked, || {}, |_, _| {}, DEFAULT_PARK_TOKEN, None);
+        }
+    }
+
+    /// Wakes everyone who is parked on this word.
+    pub fn unpark_all(word: &AtomicU64) {
+        let key = std::ptr::from_ref(word) as usize;
+        // SAFETY: the key is the address of a word that the caller borrows, as for `park`.
+        unsafe {
+            parking_lot_core::unpark_all(key, DEFAULT_UNPARK_TOKEN);
+        }
+    }
+}

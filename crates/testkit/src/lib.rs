@@ -1,0 +1,2 @@
+//! Simulated disk.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Named threads whose panics are noticed.
+#![forbid(unsafe_code)]

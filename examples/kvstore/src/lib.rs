@@ -1,0 +1,2 @@
+//! A key-value store on pagestone.
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The kvstore command.
+#![forbid(unsafe_code)]
+fn main() {}
