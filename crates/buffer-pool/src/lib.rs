@@ -1,2 +1,44 @@
 //! A buffer pool that is as fast as memory and larger than memory.
-#![forbid(unsafe_code)]
+//!
+//! Invariant: a read that validates saw only bytes of the page it asked for, as of one instant (P1), and a changed page
+//! reaches storage only after the log is durable up to its LSN (P11). The numbered rules are in `docs/invariants.md`.
+//!
+//! ```text
+//!              resolve(swip)                                    fault(id)
+//!   holder ──► frame hint ──► header says the same id: hot      table: claim Loading, or wait for the loader
+//!                        └──► table ──► hot, hint repaired       frame: free list, else evict (clean first, dirty in batches)
+//!                                  └──► Restart::Fault(id)       read, verify, publish, pinned
+//!
+//!   frame.rs     the 64-byte header of a frame, apart from the page bytes      arena.rs   the page bytes (unsafe lives here)
+//!   table.rs     page id -> frame; one loader per page                         guards.rs  optimistic, shared, exclusive, pin
+//!   resolve.rs   the hot path                                                  fault.rs   the miss path
+//!   evict.rs     second chance; a frame changes its page only here             write_back.rs   log first, then the pages
+//!   by_id.rs     fetch and new_page, for any engine                            admission.rs    who may pin several pages
+//! ```
+//!
+//! A latch is never held across I/O or a wait: what needs I/O is a [`Restart::Fault`], which the caller can only serve
+//! after it has dropped every guard. After vmcache (Leis et al., SIGMOD 2023) for the frame's life, LIPAH (CIDR 2025) for
+//! the hint beside the page id.
+#![deny(unsafe_code)]
+
+mod admission;
+mod arena;
+mod by_id;
+mod evict;
+mod fault;
+mod frame;
+mod guards;
+mod options;
+mod pool;
+mod resolve;
+mod staging;
+mod stats;
+mod table;
+mod write_back;
+
+pub use admission::Admission;
+pub use by_id::{PageGuard, PageMut, PageRef};
+pub use guards::{ExclusivePage, OptimisticPage, Pin, SharedPage};
+pub use options::{MIN_FRAMES, PoolOptions};
+pub use pool::{BufferPool, Restart};
+pub use stats::PoolStats;

@@ -1,2 +1,27 @@
-//! Direct I/O files, aligned buffers, locks and durability barriers of pagestone.
-#![forbid(unsafe_code)]
+//! Files: opened for direct I/O, read and written at positions, locked, synced, and the seam that a simulated disk shares.
+//!
+//! Invariant: everything above this crate touches files through [`Disk`] and [`File`] and nothing else, so that what the
+//! simulated disk proves about the layers above holds for the real one.
+//!
+//! ```text
+//!   seam.rs       Disk, File, OpenHow, Create, DirectIo, PathKind    the contract, method by method
+//!   finish.rs     read_exact_at, write_all_at                        the only loops that finish a transfer (I1, I3, I4, I5)
+//!   lock.rs       lock_within                                        a bounded wait for a lock (E1, I18)
+//!   page_file.rs  PageFile: PageStore                                pages at their places in a file
+//!   real/         RealDisk                                           the real file system, one file per platform
+//! ```
+#![deny(unsafe_code)] // real/linux.rs opts out and argues each call
+
+mod finish;
+mod lock;
+mod page_file;
+mod real;
+#[cfg(test)]
+mod scripted;
+mod seam;
+
+pub use finish::{read_exact_at, write_all_at};
+pub use lock::lock_within;
+pub use page_file::PageFile;
+pub use real::RealDisk;
+pub use seam::{Create, DirectIo, Disk, File, OpenHow, PathKind};

@@ -1,0 +1,66 @@
+//! The page bytes of every frame: one anonymous reservation that never moves and is never unmapped while the pool lives,
+//! so that a stale hint can only be wrong, never dangling.
+//!
+//! # Safety
+//!
+//! The mapping is owned by [`Arena`] alone. Its bytes are reached only as `&[AtomicU64]`, through [`Arena::words`]: any
+//! number of threads may hold such slices, to the same frame too, and every access through them is atomic. No `&[u8]` and
+//! no `&mut` to it is ever made; storage reads into private pages and the pool copies (see `docs/invariants.md`, on the trap of
+//! private copies).
+#![allow(unsafe_code)]
+
+use pagestone_page_format::{FrameIndex, PageError, PageResult, PageSize};
+use pagestone_sync::atomic::AtomicU64;
+
+/// Blocks of this size are what the system can back with one translation.
+const HUGE_PAGE: usize = 2 << 20;
+
+#[derive(Debug)]
+pub(crate) struct Arena {
+    mapping: memmap2::MmapMut,
+    /// Bytes from the start of the mapping to the first frame, so that frames are 2 MiB aligned.
+    start: usize,
+    frames: usize,
+    words_per_page: usize,
+}
+
+impl Arena {
+    /// Reserves room for `frames` pages; memory is committed as frames are first used.
+    pub(crate) fn reserve(frames: usize, size: PageSize) -> PageResult<Self> {
+        let bytes = frames
+            .checked_mul(size.get())
+            .and_then(|bytes| bytes.checked_add(HUGE_PAGE))
+            .ok_or(PageError::NoSpace { needed: u64::MAX })?;
+        let mapping = memmap2::MmapOptions::new()
+            .len(bytes)
+            .no_reserve_swap()
+            .map_anon()
+            .map_err(|error| PageError::io("reserving the pool's memory", error))?;
+        // A small pool would pay a whole huge page for its last frames: the budget is a promise (G18).
+        #[cfg(target_os = "linux")]
+        if bytes >= 32 * HUGE_PAGE {
+            // Advice: a kernel without huge pages serves the pool with small ones.
+            let _ = mapping.advise(memmap2::Advice::HugePage);
+        }
+        let start = mapping.as_ptr().align_offset(HUGE_PAGE);
+        assert!(start < HUGE_PAGE, "byte pointers can always be aligned");
+        Ok(Self { mapping, start, frames, words_per_page: size.words() })
+    }
+
+    /// The words of one frame. The index must be below the number of frames: a pool index, never a hint unchecked.
+    #[inline]
+    pub(crate) fn words(&self, frame: FrameIndex) -> &[AtomicU64] {
+        let index = frame.index();
+        assert!(index < self.frames, "frame {index} of {}", self.frames);
+        let offset = self.start + index * self.words_per_page * 8;
+        // SAFETY: `reserve` mapped `frames * page size + HUGE_PAGE` bytes and `start < HUGE_PAGE`, so with the index
+        // asserted above `offset .. offset + page size` lies inside the mapping, which lives as long as `self`. The
+        // address is 8-aligned: the start is 2 MiB aligned and a page is a multiple of 8 bytes. Anonymous memory is
+        // zeroed, hence initialised, and every bit pattern is an `AtomicU64`. Nothing else borrows these bytes: the
+        // mapping is private to this file, which makes no other reference to its contents.
+        unsafe {
+            let first = self.mapping.as_ptr().add(offset).cast::<AtomicU64>();
+            std::slice::from_raw_parts(first, self.words_per_page)
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Second chance: which page leaves, and how (P4).
+//!
+//! A frame changes its page only here and in the loader that took the frame from the free list. The steps of `try_evict`:
+//!
+//! ```text
+//!   1  warm?            cool it and go on: it has until the hand comes round again
+//!   2  pinned, dirty, being written?      not now; dirty ones are collected for one batch
+//!   3  latch it exclusively at the version that was looked at
+//!   4  fence; pinned or dirty after all?  give the latch back unchanged
+//!   5  out of the table, out of the header, unlock with a new version; to the free list
+//! ```
+//!
+//! Corbató's CLOCK, 1968; quick demotion of new pages after SIEVE (NSDI 2024) and S3-FIFO (SOSP 2023).
+
+use std::time::{Duration, Instant};
+
+use pagestone_page_format::{FrameIndex, PageError, PageId, PageResult};
+use pagestone_sync::atomic::Ordering;
+
+use crate::BufferPool;
+use crate::frame::COOL;
+use crate::table::Entry;
+
+/// Frames freed in one go at most, so that the next faults find one ready.
+const EVICT_BATCH: usize = 32;
+/// Pages written in one go at most.
+pub(crate) const WRITE_BATCH: usize = 64;
+/// How long a thread sleeps before it looks again for a frame; it is woken when a pin goes.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Freed,
+    Dirty,
+    Kept,
+}
+
+impl BufferPool {
+    /// A frame that holds no page and is on no list. May write pages and wait; the caller holds no latch.
+    pub(crate) fn free_frame(&self) -> PageResult<FrameIndex> {
+        if let Some(index) = self.free.pop() {
+            return Ok(index);
+        }
+        let mut give_up = None;
+        loop {
+            let freed = self.sweep()?;
+            if let Some(index) = self.free.pop() {
+                return Ok(index);
+            }
+            if freed {
+                continue; // others were faster
+            }
+            let now = Instant::now();
+            if now >= *give_up.get_or_insert(now + self.exhausted_wait) {
+                return Err(PageError::BufferPoolExhausted { capacity: self.frames.len() });
+            }
+            self.counters.frame_waits.add(1);
+            self.frame_freed.wait_until(LOOK_AGAIN, || !self.free.is_empty());
+        }
+    }
+
+    pub(crate) fn give_back(&self, index: FrameIndex) {
+        self.free.push(index).expect("P9: a frame is on at most one list");
+        self.frame_may_be_free();
+    }
+
+    /// Tells those who wait for a frame, if there are any, that it is worth a look.
+    pub(crate) fn frame_may_be_free(&self) {
+        self.frame_freed.notify_if_waiting();
+    }
+
+    /// Goes round with the hand until a batch of frames is free; clean victims first, then one batch of dirty ones.
+    /// Gives whether any frame was freed.
+    fn sweep(&self) -> PageResult<bool> {
+        let batch = EVICT_BATCH.min(self.frames.len() / 8).max(1);
+        let (mut freed, mut dirty) = (0, Vec::new());
+        // Twice round: once to cool, once to take.
+        for _ in 0..2 * self.frames.len() {
+            let index = self.hand.fetch_add(1, Ordering::Relaxed) % self.frames.len();
+            let index = FrameIndex::new(index as u32);
+            match self.try_evict(index) {
+                Verdict::Freed => freed += 1,
+                Verdict::Dirty if dirty.len() < WRITE_BATCH => dirty.push(index),
+                Verdict::Dirty | Verdict::Kept => {}
+            }
+            if freed == batch || (freed == 0 && dirty.len() >= WRITE_BATCH.min(self.frames.len() / 4)) {
+                break;
+            }
+        }
+        if freed == 0 && !dirty.is_empty() {
+            self.write_back(&dirty)?;
+            freed = dirty.iter().filter(|index| self.try_evict(**index) == Verdict::Freed).count();
+        }
+        Ok(freed > 0)
+    }
+
+    fn try_evict(&self, index: FrameIndex) -> Verdict {
+        let frame = &self.frames[index.index()];
+        let Ok(sample) = frame.latch.optimistic_or_restart() else { return Verdict::Kept };
+        let Some(id) = frame.page() else { return Verdict::Kept };
+        if frame.is_pinned() || frame.is_writing() {
+            return Verdict::Kept;
+        }
+        if !sample.tag(COOL) {
+            frame.latch.set_tag(COOL);
+            return Verdict::Kept;
+        }
+        if frame.is_dirty() {
+            return Verdict::Dirty;
+        }
+        let Ok(latch) = sample.upgrade_to_exclusive() else { return Verdict::Kept };
+        if frame.is_pinned_under_latch() || frame.is_dirty() || frame.is_writing() {
+            latch.unlock_unchanged();
+            return Verdict::Kept;
+        }
+        self.table.remove(id);
+        frame.clear();
+        drop(latch);
+        self.counters.evictions.add(1);
+        self.give_back(index);
+        Verdict::Freed
+    }
+
+    /// Throws the page out without writing it, after waiting for its loader and its write-back (P13): its id was freed, or
+    /// its bytes were written past the pool. The caller holds no latch and no pin of it.
+    pub fn discard(&self, id: PageId) -> PageResult<()> {
+        loop {
+            let index = match self.table.get(id) {
+                Entry::Absent => return Ok(()),
+                Entry::Loading => {
+                    self.load_waiters(id).wait_until(LOOK_AGAIN, || self.table.get(id) != Entry::Loading);
+                    continue;
+                }
+                Entry::Resident(index) => index,
+            };
+            let frame = &self.frames[index.index()];
+            let latch = frame.latch.lock_exclusive().map_err(|_| self.latch_poisoned(id))?;
+            if !frame.holds(id) {
+                latch.unlock_unchanged();
+                continue;
+            }
+            if frame.is_pinned_under_latch() || frame.is_writing() {
+                latch.unlock_unchanged();
+                self.frame_freed.wait_until(LOOK_AGAIN, || !frame.is_pinned() && !frame.is_writing());
+                continue;
+            }
+            self.table.remove(id);
+            frame.clear();
+            drop(latch);
+            self.give_back(index);
+            return Ok(());
+        }
+    }
+
+    /// Evicts everything that can be evicted after writing it; what is pinned stays.
+    pub fn drop_cache(&self) -> PageResult<()> {
+        self.flush_all()?;
+        for pass in 0..2 {
+            for index in 0..self.frames.len() {
+                let index = FrameIndex::new(index as u32);
+                if self.try_evict(index) == Verdict::Kept && pass == 0 {
+                    self.try_evict(index);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the page is, for tests and tools.
+    pub fn frame_of(&self, id: PageId) -> Option<FrameIndex> {
+        match self.table.get(id) {
+            Entry::Resident(index) => Some(index),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The header of a frame: 64 bytes, one cache line, in an array apart from the page bytes.
+//!
+//! Who may touch what, and when:
+//!
+//! ```text
+//!   latch             everyone; COOL is the pool's tag in it
+//!   page              read by everyone (relaxed, validated by the latch); changed only under the exclusive latch, by a
+//!                     loader (NONE -> id) or the evictor (id -> NONE), with the table changed in the same hold (P2)
+//!   lsn, rec_lsn      changed under the exclusive latch; rec_lsn also by the write-back that finished, under the shared one
+//!   changes           raised under the exclusive latch
+//!   written           set by the one write-back that has claimed `writing`, under the shared latch
+//!   pins              raised and lowered by anybody; see P4 in `pin`
+//!   writing           claimed by compare-and-swap: one write of a page is in flight at most
+//! ```
+//!
+//! Dirty means `changes != written`: a counter, so that it also holds where no log raises LSNs, and so that a change made
+//! while the page was being written is not lost (P12).
+
+use pagestone_hybrid_latch::{HybridLatch, Tag};
+use pagestone_page_format::{Lsn, PageId};
+use pagestone_sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+
+/// The page that is on probation: the next sweep takes it unless it is touched before.
+pub(crate) const COOL: Tag = Tag::A;
+
+/// The page id of a frame that holds none.
+const NO_PAGE: u64 = u64::MAX;
+
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct Frame {
+    pub(crate) latch: HybridLatch,
+    page: AtomicU64,
+    lsn: AtomicU64,
+    rec_lsn: AtomicU64,
+    changes: AtomicU64,
+    written: AtomicU64,
+    pins: AtomicU32,
+    writing: AtomicBool,
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Frame>() == 64);
+
+impl Frame {
+    pub(crate) fn empty() -> Self {
+        Self {
+            latch: HybridLatch::new(),
+            page: AtomicU64::new(NO_PAGE),
+            lsn: AtomicU64::new(0),
+            rec_lsn: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            pins: AtomicU32::new(0),
+            writing: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether it holds this page, as far as one relaxed load can tell.
+    #[inline]
+    pub(crate) fn holds(&self, id: PageId) -> bool {
+        self.page.load(Ordering::Relaxed) == id.get()
+    }
+
+    pub(crate) fn page(&self) -> Option<PageId> {
+        match self.page.load(Ordering::Relaxed) {
+            NO_PAGE => None,
+            id => Some(PageId::new(id)),
+        }
+    }
+
+    /// Under the exclusive latch: the frame now holds `id`, clean, as it stands in storage with this LSN.
+    pub(crate) fn install(&self, id: PageId, lsn: Lsn) {
+        self.lsn.store(lsn.get(), Ordering::Relaxed);
+        self.rec_lsn.store(0, Ordering::Relaxed);
+        self.written.store(self.changes.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.page.store(id.get(), Ordering::Relaxed);
+    }
+
+    /// Under the exclusive latch: the frame holds no page; what it held is clean or not wanted.
+    pub(crate) fn clear(&self) {
+        self.page.store(NO_PAGE, Ordering::Relaxed);
+        self.written.store(self.changes.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.latch.clear_tag(COOL);
+    }
+
+    pub(crate) fn lsn(&self) -> Lsn {
+        Lsn::new(self.lsn.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.changes() != self.written.load(Ordering::Relaxed)
+    }
+
+    /// Whether some change up to the count `changes` is in memory alone.
+    pub(crate) fn is_unwritten_since(&self, changes: u64) -> bool {
+        // Counters wrap together: compare by distance.
+        self.is_dirty() && (self.written.load(Ordering::Relaxed).wrapping_sub(changes) as i64) < 0
+    }
+
+    /// Where redo of this page would have to begin, if it is dirty (L3). Safe against a racing commit: whoever makes the
+    /// page dirty stores `rec_lsn` before it raises `changes`.
+    pub(crate) fn rec_lsn_if_dirty(&self) -> Option<Lsn> {
+        self.is_dirty().then(|| Lsn::new(self.rec_lsn.load(Ordering::Relaxed)))
+    }
+
+    /// Under the exclusive latch: the group `[start, end)` changed the page (L1, L3).
+    pub(crate) fn changed(&self, start: Lsn, end: Lsn) {
+        if !self.is_dirty() {
+            self.rec_lsn.store(start.get(), Ordering::Relaxed);
+        }
+        self.lsn.store(end.get(), Ordering::Relaxed);
+        let changes = self.changes.load(Ordering::Relaxed);
+        // Release: pairs with the Acquire in `changes`, so that a scan that sees the page dirty sees its rec_lsn.
+        self.changes.store(changes + 1, Ordering::Release);
+    }
+
+    /// Claims the right to write this page out; one write of a page is in flight at most.
+    pub(crate) fn claim_write(&self) -> bool {
+        // Acquire pairs with the Release in `release_write`: the next writer sees what the last one settled.
+        self.writing.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    pub(crate) fn release_write(&self) {
+        self.writing.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn is_writing(&self) -> bool {
+        self.writing.load(Ordering::Acquire)
+    }
+
+    /// Under the shared latch and the write claim: a copy taken at `changes` with `lsn` is in storage. Clean if nothing
+    /// came after; else redo may begin at the copy (L3), so that a hot page cannot hold the log.
+    pub(crate) fn settle_write(&self, changes: u64, lsn: Lsn) {
+        if self.changes.load(Ordering::Relaxed) != changes {
+            self.rec_lsn.store(lsn.get(), Ordering::Relaxed);
+        }
+        self.written.store(changes, Ordering::Relaxed);
+    }
+
+    /// Raises the pin count. After it, either the evictor sees the pin or the caller sees the evictor's latch (P4).
+    pub(crate) fn pin(&self) {
+        self.pins.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst); // partner: `is_pinned_under_latch`
+    }
+
+    /// For a loader that already owns the frame.
+    pub(crate) fn pin_owned(&self) {
+        self.pins.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn unpin(&self) {
+        let before = self.pins.fetch_sub(1, Ordering::Release);
+        debug_assert!(before > 0, "P4: a pin is released once");
+    }
+
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.pins.load(Ordering::Relaxed) != 0
+    }
+
+    /// Under the exclusive latch: whether somebody pinned it. Partner of the fence in `pin` (P4).
+    pub(crate) fn is_pinned_under_latch(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.pins.load(Ordering::Acquire) != 0
+    }
+}

@@ -1,0 +1,205 @@
+//! How a page is held: optimistically (nothing written), shared, exclusive, or pinned.
+//!
+//! A guard is of one page in one frame; while it is held, or validates, the frame holds that page. Guards are not `Send`;
+//! none is ever held across I/O, pins aside.
+
+use pagestone_hybrid_latch::{Exclusive, Optimistic, Shared};
+use pagestone_page_format::{FrameIndex, Lsn, PageId, PageKind, PageResult, PageWriter, SpeculativePage};
+use pagestone_swip::SwipWord;
+
+use crate::frame::Frame;
+use crate::{BufferPool, Restart};
+
+/// A page being read without writing anything: believe nothing of it before [`OptimisticPage::validate`].
+#[derive(Debug, Clone, Copy)]
+pub struct OptimisticPage<'p> {
+    pub(crate) pool: &'p BufferPool,
+    pub(crate) index: FrameIndex,
+    pub(crate) id: PageId,
+    pub(crate) latch: Optimistic<'p>,
+}
+
+impl<'p> OptimisticPage<'p> {
+    /// The page's bytes, which a writer may be changing.
+    #[inline]
+    pub fn page(&self) -> SpeculativePage<'p> {
+        SpeculativePage::new(self.pool.arena.words(self.index))
+    }
+
+    /// Which page it is.
+    pub fn id(&self) -> PageId {
+        self.id
+    }
+
+    /// The frame that it was found in.
+    pub fn frame(&self) -> FrameIndex {
+        self.index
+    }
+
+    /// Whether everything read so far was of this page, as of the instant it was sampled (P1).
+    #[inline]
+    pub fn validate(&self) -> Result<(), Restart> {
+        self.latch.validate().map_err(|_| Restart::Conflict)
+    }
+
+    /// Takes the page exclusively if nothing changed since it was sampled.
+    pub fn upgrade(self) -> Result<ExclusivePage<'p>, Restart> {
+        let latch = self.latch.upgrade_to_exclusive().map_err(|_| Restart::Conflict)?;
+        Ok(ExclusivePage { pool: self.pool, index: self.index, id: self.id, latch })
+    }
+
+    /// Takes the page shared if nothing changed since it was sampled.
+    pub fn upgrade_to_shared(self) -> Result<SharedPage<'p>, Restart> {
+        let latch = self.latch.upgrade_to_shared().map_err(|_| Restart::Conflict)?;
+        Ok(SharedPage { pool: self.pool, index: self.index, id: self.id, latch })
+    }
+
+    /// Writes a fresh hint into the swip that stands at `word` of this page, if nothing changed since it was sampled (P5).
+    ///
+    /// The id in the word stays, the page does not become dirty, and this sample stays valid: the latch is taken at the
+    /// sampled version and given back with it. Gives up silently if somebody is in the way.
+    pub fn repair_hint(&self, word: usize, old: SwipWord, target: FrameIndex) {
+        let Ok(latch) = self.latch.upgrade_to_exclusive() else { return };
+        let writer = PageWriter::new(self.pool.arena.words(self.index));
+        if writer.read().word(word) == Ok(old.raw()) {
+            writer.put_word(word, old.with_hint(target).raw()).expect("P5: the word was just read");
+        }
+        latch.unlock_unchanged();
+    }
+}
+
+/// A page that nobody changes while this is held.
+#[derive(Debug)]
+pub struct SharedPage<'p> {
+    pub(crate) pool: &'p BufferPool,
+    pub(crate) index: FrameIndex,
+    pub(crate) id: PageId,
+    #[expect(dead_code, reason = "held for its drop")]
+    pub(crate) latch: Shared<'p>,
+}
+
+impl<'p> SharedPage<'p> {
+    /// The page's bytes; nobody is changing them.
+    pub fn page(&self) -> SpeculativePage<'_> {
+        SpeculativePage::new(self.pool.arena.words(self.index))
+    }
+
+    /// Which page it is.
+    pub fn id(&self) -> PageId {
+        self.id
+    }
+
+    /// The frame that it is in.
+    pub fn frame(&self) -> FrameIndex {
+        self.index
+    }
+}
+
+/// A page that only the holder sees change. Changes must be followed by [`ExclusivePage::publish`] before it is dropped.
+#[derive(Debug)]
+pub struct ExclusivePage<'p> {
+    pub(crate) pool: &'p BufferPool,
+    pub(crate) index: FrameIndex,
+    pub(crate) id: PageId,
+    pub(crate) latch: Exclusive<'p>,
+}
+
+impl<'p> ExclusivePage<'p> {
+    pub(crate) fn frame_header(&self) -> &'p Frame {
+        &self.pool.frames[self.index.index()]
+    }
+
+    /// The page's bytes, to read.
+    pub fn page(&self) -> SpeculativePage<'p> {
+        SpeculativePage::new(self.pool.arena.words(self.index))
+    }
+
+    /// The page's bytes, to change.
+    pub fn writer(&self) -> PageWriter<'p> {
+        PageWriter::new(self.pool.arena.words(self.index))
+    }
+
+    /// Which page it is.
+    pub fn id(&self) -> PageId {
+        self.id
+    }
+
+    /// The frame that it is in.
+    pub fn frame(&self) -> FrameIndex {
+        self.index
+    }
+
+    /// End LSN of the last group that changed it (L1).
+    pub fn lsn(&self) -> Lsn {
+        self.frame_header().lsn()
+    }
+
+    /// The group `[start, end)` of the log made the changes of this hold: the page is dirty, redo of it begins at the
+    /// start of the first such group (L3), and its LSN is the end (L1).
+    pub fn publish(&self, start: Lsn, end: Lsn) {
+        self.frame_header().changed(start, end);
+    }
+
+    /// Lets go of a page that was not changed after all: its version stays what it was.
+    pub fn release_unchanged(self) {
+        self.latch.unlock_unchanged();
+    }
+}
+
+/// Keeps a page resident. It can be held across I/O and waits, but pins are few: see [`BufferPool::admit`].
+#[derive(Debug)]
+pub struct Pin<'p> {
+    pub(crate) pool: &'p BufferPool,
+    pub(crate) index: FrameIndex,
+    pub(crate) id: PageId,
+}
+
+impl<'p> Pin<'p> {
+    /// Which page it is.
+    pub fn id(&self) -> PageId {
+        self.id
+    }
+
+    /// The frame that it is in.
+    pub fn frame(&self) -> FrameIndex {
+        self.index
+    }
+
+    pub(crate) fn frame_header(&self) -> &'p Frame {
+        &self.pool.frames[self.index.index()]
+    }
+
+    /// Waits for the page and takes it exclusively. An error means that an earlier holder panicked (E7).
+    pub fn exclusive(&self) -> PageResult<ExclusivePage<'p>> {
+        let latch =
+            self.frame_header().latch.lock_exclusive().map_err(|_| self.pool.latch_poisoned(self.id))?;
+        Ok(ExclusivePage { pool: self.pool, index: self.index, id: self.id, latch })
+    }
+
+    /// Waits for the page and takes it shared. An error means that an earlier holder panicked (E7).
+    pub fn shared(&self) -> PageResult<SharedPage<'p>> {
+        let latch =
+            self.frame_header().latch.lock_shared().map_err(|_| self.pool.latch_poisoned(self.id))?;
+        Ok(SharedPage { pool: self.pool, index: self.index, id: self.id, latch })
+    }
+
+    /// Samples the page, waiting while it is held exclusively. An error means that an earlier holder panicked (E7).
+    pub fn optimistic(&self) -> PageResult<OptimisticPage<'p>> {
+        let latch =
+            self.frame_header().latch.optimistic_spin().map_err(|_| self.pool.latch_poisoned(self.id))?;
+        Ok(OptimisticPage { pool: self.pool, index: self.index, id: self.id, latch })
+    }
+
+    /// Zeroes the page, which the caller alone knows, and gives it a header. It is not dirty by that.
+    pub fn format(&self, kind: PageKind) -> PageResult<()> {
+        self.exclusive()?.writer().format(kind, self.id);
+        Ok(())
+    }
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        self.frame_header().unpin();
+        self.pool.frame_may_be_free();
+    }
+}

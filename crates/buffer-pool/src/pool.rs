@@ -1,0 +1,193 @@
+//! The pool itself: what it owns, and how it is made.
+
+use std::time::Duration;
+
+use pagestone_page_format::{
+    FrameIndex, Lsn, PageError, PageId, PageResult, PageSize, PageStore, Poison, WriteAhead,
+};
+use pagestone_swip::MAX_FRAMES;
+use pagestone_sync::atomic::{AtomicUsize, Ordering};
+use pagestone_sync::{Arc, Condvar, Mutex, Queue};
+
+use crate::admission::Gate;
+use crate::arena::Arena;
+use crate::frame::Frame;
+use crate::staging::Staging;
+use crate::stats::Counters;
+use crate::table::PageTable;
+use crate::{MIN_FRAMES, PoolOptions, PoolStats};
+
+/// Why a step of a descent has to be taken again. Control flow, not an error: it never leaves the retry loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    /// A writer was faster; what was read means nothing.
+    Conflict,
+    /// The page is not resident: drop every guard, call [`BufferPool::fault`], and take the step again with the pin held.
+    Fault(PageId),
+}
+
+/// Frames, the table that finds them, and the storage behind. Shared by reference; all methods take `&self`.
+#[derive(Debug)]
+pub struct BufferPool {
+    pub(crate) store: Box<dyn PageStore>,
+    pub(crate) size: PageSize,
+    pub(crate) frames: Box<[Frame]>,
+    pub(crate) arena: Arena,
+    pub(crate) table: PageTable,
+    pub(crate) free: Queue<FrameIndex>,
+    pub(crate) hand: AtomicUsize,
+    pub(crate) staging: Staging,
+    pub(crate) loads: Box<[Waiters]>,
+    /// Signalled when a frame may have become evictable or a write-back ended.
+    pub(crate) frame_freed: Waiters,
+    pub(crate) gate: Gate,
+    pub(crate) log: Option<std::sync::Arc<dyn WriteAhead>>,
+    pub(crate) poison: Poison,
+    pub(crate) exhausted_wait: Duration,
+    pub(crate) counters: Counters,
+}
+
+/// A place to wait for something that is true of atomics: checked under the lock, signalled under it after the change.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    lock: Mutex<()>,
+    changed: Condvar,
+    sleepers: AtomicUsize,
+}
+
+impl Waiters {
+    /// Waits until `done`, for at most `limit`; gives whether it was done.
+    pub(crate) fn wait_until(&self, limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+        let mut guard = self.lock.lock();
+        if done() {
+            return true;
+        }
+        self.sleepers.fetch_add(1, Ordering::Relaxed);
+        let (after, _) = self.changed.wait_for(guard, limit);
+        self.sleepers.fetch_sub(1, Ordering::Relaxed);
+        guard = after;
+        let result = done();
+        drop(guard);
+        result
+    }
+
+    /// As [`Waiters::notify`], but free of charge while nobody waits. A waiter that is just going to sleep may miss it: for
+    /// waits that look again soon by themselves.
+    pub(crate) fn notify_if_waiting(&self) {
+        if self.sleepers.load(Ordering::Relaxed) != 0 {
+            self.notify();
+        }
+    }
+
+    pub(crate) fn notify(&self) {
+        drop(self.lock.lock());
+        self.changed.notify_all();
+    }
+}
+
+impl BufferPool {
+    /// A pool over `store`.
+    ///
+    /// Errors: [`PageError::BufferPoolExhausted`] for fewer than [`MIN_FRAMES`] or more frames than a swip can name,
+    /// [`PageError::Io`] if the memory cannot be reserved.
+    pub fn with_options(store: Box<dyn PageStore>, options: PoolOptions) -> PageResult<Self> {
+        let frames = options.frames;
+        if !(MIN_FRAMES..=MAX_FRAMES).contains(&frames) {
+            return Err(PageError::BufferPoolExhausted { capacity: frames });
+        }
+        let size = store.page_size();
+        let free = Queue::new(frames);
+        for index in 0..frames {
+            free.push(FrameIndex::new(index as u32)).expect("P9: the free list has room for every frame");
+        }
+        Ok(Self {
+            size,
+            frames: (0..frames).map(|_| Frame::empty()).collect(),
+            arena: Arena::reserve(frames, size)?,
+            table: PageTable::for_frames(frames),
+            free,
+            hand: AtomicUsize::new(0),
+            staging: Staging::new(size),
+            loads: (0..64).map(|_| Waiters::default()).collect(),
+            frame_freed: Waiters::default(),
+            gate: Gate::new(frames),
+            log: options.log,
+            poison: options.poison,
+            exhausted_wait: options.exhausted_wait,
+            counters: Counters::default(),
+            store,
+        })
+    }
+
+    /// A pool of unlogged pages with default options.
+    pub fn new(store: impl PageStore + 'static, frames: usize) -> PageResult<Self> {
+        Self::with_options(Box::new(store), PoolOptions::new(frames))
+    }
+
+    /// Size of every page.
+    pub fn page_size(&self) -> PageSize {
+        self.size
+    }
+
+    /// Frames of the pool.
+    pub fn capacity(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Pages resident now.
+    pub fn resident_len(&self) -> usize {
+        self.frames.iter().filter(|frame| frame.page().is_some()).count()
+    }
+
+    /// Whether the page is resident now.
+    pub fn is_resident(&self, id: PageId) -> bool {
+        matches!(self.table.get(id), crate::table::Entry::Resident(_))
+    }
+
+    /// The storage behind the pool.
+    pub fn store(&self) -> &dyn PageStore {
+        &*self.store
+    }
+
+    /// The least LSN from which redo of a dirty page would have to begin, over all frames; none if all are clean (L5).
+    pub fn oldest_rec_lsn(&self) -> Option<Lsn> {
+        self.frames.iter().filter_map(Frame::rec_lsn_if_dirty).min()
+    }
+
+    /// Dirty pages now.
+    pub fn dirty_len(&self) -> usize {
+        self.frames.iter().filter(|frame| frame.is_dirty()).count()
+    }
+
+    /// What the pool has done so far.
+    pub fn stats(&self) -> PoolStats {
+        PoolStats {
+            frames: self.frames.len() as u64,
+            resident: self.resident_len() as u64,
+            misses: self.counters.misses.get(),
+            failed_reads: self.counters.failed_reads.get(),
+            table_hits: self.counters.table_hits.get(),
+            evictions: self.counters.evictions.get(),
+            write_backs: self.counters.write_backs.get(),
+            write_batches: self.counters.write_batches.get(),
+            load_waits: self.counters.load_waits.get(),
+            frame_waits: self.counters.frame_waits.get(),
+        }
+    }
+
+    /// The error for a latch whose holder panicked (E7).
+    #[cold]
+    pub(crate) fn latch_poisoned(&self, id: PageId) -> PageError {
+        self.poison.poison(format_args!("a panic while page {id} was latched exclusively"))
+    }
+
+    pub(crate) fn load_waiters(&self, id: PageId) -> &Waiters {
+        &self.loads[id.get() as usize % self.loads.len()]
+    }
+}
+
+/// The pool is shared by reference count wherever trees and transactions hold it.
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    shared::<Arc<BufferPool>>();
+};

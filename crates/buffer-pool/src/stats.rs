@@ -1,0 +1,54 @@
+//! What the pool has done, counted on the cold paths only: a hit writes no shared line.
+
+use pagestone_sync::atomic::{AtomicU64, Ordering};
+
+/// Counters since the pool was made, and what it holds now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PoolStats {
+    /// Frames of the pool.
+    pub frames: u64,
+    /// Pages resident now.
+    pub resident: u64,
+    /// Pages read from storage.
+    pub misses: u64,
+    /// Reads that failed.
+    pub failed_reads: u64,
+    /// Accesses that found the page by the table because the hint was missing or stale.
+    pub table_hits: u64,
+    /// Pages evicted.
+    pub evictions: u64,
+    /// Pages written to storage.
+    pub write_backs: u64,
+    /// Write batches; each made the log durable once and called storage once.
+    pub write_batches: u64,
+    /// Times that an operation waited because another one was loading the page.
+    pub load_waits: u64,
+    /// Times that an operation waited for a frame.
+    pub frame_waits: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) misses: Counter,
+    pub(crate) failed_reads: Counter,
+    pub(crate) table_hits: Counter,
+    pub(crate) evictions: Counter,
+    pub(crate) write_backs: Counter,
+    pub(crate) write_batches: Counter,
+    pub(crate) load_waits: Counter,
+    pub(crate) frame_waits: Counter,
+}
+
+/// A number that only rises.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,217 @@
+//! Page id to frame: flat buckets, optimistic reads, about twice as many slots as frames.
+//!
+//! Invariant: at most one entry names a page id (P2), because an entry for a page is added, changed or removed only under
+//! the latch of the page's home bucket, wherever the entry itself stands.
+//!
+//! ```text
+//!   bucket (64 bytes):  latch | passed | entry 0 .. entry 5
+//!   entry:              [63:62] state (empty, loading, resident) | [61:24] page id | [23:0] frame
+//! ```
+//!
+//! A page whose home bucket is full stands in one of the buckets behind it; `passed` counts, in each bucket on the way,
+//! the entries that went past it, so that a search stops at the first bucket that nobody passed. A reader validates the home
+//! bucket alone: what other pages do meanwhile cannot change its answer. Buckets are latched home first, then one other
+//! at a time; a cycle of waits would need every bucket full, and no more entries exist than frames, half the slots.
+
+use pagestone_hybrid_latch::HybridLatch;
+use pagestone_page_format::{FrameIndex, PageId};
+use pagestone_sync::atomic::{AtomicU64, Ordering};
+
+const ENTRIES: usize = 6;
+const FRAME_BITS: u32 = 24;
+const STATE_SHIFT: u32 = 62;
+const EMPTY: u64 = 0;
+const LOADING: u64 = 1;
+const RESIDENT: u64 = 2;
+
+/// What the table knows of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Absent,
+    /// Somebody is reading it.
+    Loading,
+    Resident(FrameIndex),
+}
+
+#[derive(Debug)]
+#[repr(align(64))]
+struct Bucket {
+    latch: HybridLatch,
+    passed: AtomicU64,
+    entries: [AtomicU64; ENTRIES],
+}
+
+#[derive(Debug)]
+pub(crate) struct PageTable {
+    buckets: Box<[Bucket]>,
+    shift: u32,
+}
+
+fn encode(state: u64, page: PageId, frame: FrameIndex) -> u64 {
+    state << STATE_SHIFT | page.get() << FRAME_BITS | u64::from(frame.get())
+}
+
+fn names(entry: u64, page: PageId) -> bool {
+    entry >> STATE_SHIFT != EMPTY && (entry << 2) >> (2 + FRAME_BITS) == page.get()
+}
+
+fn decode(entry: u64) -> Entry {
+    match entry >> STATE_SHIFT {
+        RESIDENT => Entry::Resident(FrameIndex::new((entry & ((1 << FRAME_BITS) - 1)) as u32)),
+        LOADING => Entry::Loading,
+        _ => Entry::Absent,
+    }
+}
+
+impl PageTable {
+    pub(crate) fn for_frames(frames: usize) -> Self {
+        let buckets = (frames * 2).div_ceil(ENTRIES).next_power_of_two().max(4);
+        let bucket = || Bucket {
+            latch: HybridLatch::new(),
+            passed: AtomicU64::new(0),
+            entries: std::array::from_fn(|_| AtomicU64::new(0)),
+        };
+        Self { buckets: (0..buckets).map(|_| bucket()).collect(), shift: 64 - buckets.trailing_zeros() }
+    }
+
+    fn home(&self, page: PageId) -> usize {
+        (page.get().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
+    }
+
+    fn next(&self, bucket: usize) -> usize {
+        (bucket + 1) & (self.buckets.len() - 1)
+    }
+
+    /// Looks the page up without writing anything.
+    pub(crate) fn get(&self, page: PageId) -> Entry {
+        let home = &self.buckets[self.home(page)];
+        loop {
+            let latch = home.latch.optimistic_spin().expect(NO_PANIC);
+            let entry = self.find(page).map_or(Entry::Absent, |(_, _, entry)| decode(entry));
+            if latch.validate().is_ok() {
+                return entry;
+            }
+        }
+    }
+
+    /// Claims the right to load an absent page into `frame`, or says what stands in the way.
+    pub(crate) fn claim(&self, page: PageId, frame: FrameIndex) -> Result<(), Entry> {
+        let home = self.home(page);
+        let _latch = self.buckets[home].latch.lock_exclusive().expect(NO_PANIC);
+        if let Some((_, _, entry)) = self.find(page) {
+            return Err(decode(entry));
+        }
+        let entry = encode(LOADING, page, frame);
+        if self.put(home, entry) {
+            return Ok(());
+        }
+        let mut at = home;
+        loop {
+            self.buckets[at].passed.fetch_add(1, Ordering::Relaxed);
+            at = self.next(at);
+            assert_ne!(at, home, "P2: there are more slots than frames");
+            let _latch = self.buckets[at].latch.lock_exclusive().expect(NO_PANIC);
+            if self.put(at, entry) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The claimed page is resident in the frame it was claimed for. Called under that frame's exclusive latch.
+    pub(crate) fn publish(&self, page: PageId, frame: FrameIndex) {
+        let home = self.home(page);
+        let _latch = self.buckets[home].latch.lock_exclusive().expect(NO_PANIC);
+        let (bucket, slot, entry) = self.find(page).expect("P3: the claim of a loader stands until it publishes");
+        assert_eq!(entry, encode(LOADING, page, frame), "P3: one loader per page");
+        let _other = self.latch_other(home, bucket);
+        self.buckets[bucket].entries[slot].store(encode(RESIDENT, page, frame), Ordering::Relaxed);
+    }
+
+    /// Forgets the page: an evictor under the frame's exclusive latch, or a loader whose read failed.
+    pub(crate) fn remove(&self, page: PageId) {
+        let home = self.home(page);
+        let _latch = self.buckets[home].latch.lock_exclusive().expect(NO_PANIC);
+        let (bucket, slot, _) = self.find(page).expect("P2: the table names every resident or loading page");
+        {
+            let _other = self.latch_other(home, bucket);
+            self.buckets[bucket].entries[slot].store(0, Ordering::Relaxed);
+        }
+        let mut at = home;
+        while at != bucket {
+            self.buckets[at].passed.fetch_sub(1, Ordering::Relaxed);
+            at = self.next(at);
+        }
+    }
+
+    fn latch_other(&self, home: usize, bucket: usize) -> Option<pagestone_hybrid_latch::Exclusive<'_>> {
+        (bucket != home).then(|| self.buckets[bucket].latch.lock_exclusive().expect(NO_PANIC))
+    }
+
+    fn put(&self, bucket: usize, entry: u64) -> bool {
+        let free = self.buckets[bucket].entries.iter().find(|slot| slot.load(Ordering::Relaxed) == 0);
+        free.inspect(|slot| slot.store(entry, Ordering::Relaxed)).is_some()
+    }
+
+    fn find(&self, page: PageId) -> Option<(usize, usize, u64)> {
+        let home = self.home(page);
+        let mut at = home;
+        loop {
+            let bucket = &self.buckets[at];
+            for (slot, entry) in bucket.entries.iter().enumerate() {
+                let entry = entry.load(Ordering::Relaxed);
+                if names(entry, page) {
+                    return Some((at, slot, entry));
+                }
+            }
+            if bucket.passed.load(Ordering::Relaxed) == 0 {
+                return None;
+            }
+            at = self.next(at);
+            if at == home {
+                return None;
+            }
+        }
+    }
+}
+
+const NO_PANIC: &str = "P10: nothing panics while it holds a bucket";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crowded_table_keeps_one_entry_per_page_and_finds_each() {
+        let frames = 64;
+        let table = PageTable::for_frames(frames);
+        // Ids that all share one home bucket, so that most of them stand elsewhere.
+        let crowd: Vec<PageId> = (0u64..)
+            .map(PageId::new)
+            .filter(|id| table.home(*id) == table.buckets.len() - 1)
+            .take(frames)
+            .collect();
+        for (index, id) in crowd.iter().enumerate() {
+            let frame = FrameIndex::new(index as u32);
+            assert_eq!(table.get(*id), Entry::Absent);
+            table.claim(*id, frame).expect("absent");
+            assert_eq!(table.claim(*id, frame), Err(Entry::Loading));
+            table.publish(*id, frame);
+            assert_eq!(table.get(*id), Entry::Resident(frame));
+        }
+        for (index, id) in crowd.iter().enumerate().filter(|(index, _)| index % 3 != 0) {
+            assert_eq!(table.get(*id), Entry::Resident(FrameIndex::new(index as u32)));
+            table.remove(*id);
+            assert_eq!(table.get(*id), Entry::Absent);
+        }
+        for (index, id) in crowd.iter().enumerate() {
+            let expected =
+                if index % 3 == 0 { Entry::Resident(FrameIndex::new(index as u32)) } else { Entry::Absent };
+            assert_eq!(table.get(*id), expected);
+        }
+        for id in crowd.iter().step_by(3) {
+            table.remove(*id);
+        }
+        assert!(table.buckets.iter().all(|bucket| bucket.passed.load(Ordering::Relaxed) == 0));
+        assert!(table.buckets.iter().flat_map(|b| &b.entries).all(|e| e.load(Ordering::Relaxed) == 0));
+    }
+}

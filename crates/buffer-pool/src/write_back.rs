@@ -1,0 +1,166 @@
+//! Log first, then the pages.
+//!
+//! Invariant: a page goes to storage only after the log is durable up to its LSN (P11, L2), never half changed (L4), at most
+//! once at a time; what was changed meanwhile stays dirty, and so does what failed (P12).
+//!
+//! ```text
+//!   1  claim      one write of a page in flight; clean pages and pages claimed by others are skipped
+//!   2  copy       under validation, after some failures under the shared latch; mask hints
+//!   3  log first  once for the whole batch
+//!   4  write      one call to storage
+//!   5  settle     clean if nothing came after the copy, else rec LSN = the copy's LSN (L3)
+//! ```
+
+use std::time::Duration;
+
+use pagestone_page_format::{FrameIndex, Lsn, Page, PageId, PageResult, SpeculativePage};
+use pagestone_swip::mask_hints;
+
+use crate::BufferPool;
+use crate::evict::WRITE_BATCH;
+
+/// Optimistic copies tried before the shared latch is taken.
+const OPTIMISTIC_COPIES: usize = 4;
+
+/// A claimed page whose copy waits to be written; gives the claim back however the batch ends (P10).
+struct Claimed<'p> {
+    pool: &'p BufferPool,
+    index: FrameIndex,
+    changes: u64,
+    lsn: Lsn,
+}
+
+impl Drop for Claimed<'_> {
+    fn drop(&mut self) {
+        self.pool.frames[self.index.index()].release_write();
+        self.pool.frame_may_be_free();
+    }
+}
+
+impl BufferPool {
+    /// Writes the dirty ones of these frames. The caller holds no latch. On an error every page of the batch is still
+    /// dirty and resident.
+    pub(crate) fn write_back(&self, frames: &[FrameIndex]) -> PageResult<()> {
+        let mut claimed = Vec::with_capacity(frames.len());
+        let mut pages = Vec::with_capacity(frames.len());
+        for index in frames {
+            if let Some((claim, page)) = self.claim_and_copy(*index)? {
+                claimed.push(claim);
+                pages.push(page);
+            }
+        }
+        if pages.is_empty() {
+            return Ok(());
+        }
+        if let Some(log) = &self.log {
+            let newest = claimed.iter().map(|claim| claim.lsn).max().unwrap_or(Lsn::ZERO);
+            log.ensure_durable(newest)?;
+        }
+        self.store.write_many(&mut pages)?;
+        self.counters.write_batches.add(1);
+        self.counters.write_backs.add(pages.len() as u64);
+        for claim in &claimed {
+            let frame = &self.frames[claim.index.index()];
+            // The page cannot leave the frame while the claim stands. A poisoned latch keeps it dirty for good.
+            if let Ok(_shared) = frame.latch.lock_shared() {
+                frame.settle_write(claim.changes, claim.lsn);
+            }
+        }
+        drop(claimed);
+        for page in pages {
+            self.staging.give(page);
+        }
+        Ok(())
+    }
+
+    fn claim_and_copy(&self, index: FrameIndex) -> PageResult<Option<(Claimed<'_>, Page)>> {
+        let frame = &self.frames[index.index()];
+        if !frame.is_dirty() || !frame.claim_write() {
+            return Ok(None);
+        }
+        let mut claim = Claimed { pool: self, index, changes: 0, lsn: Lsn::ZERO };
+        for attempt in 0..=OPTIMISTIC_COPIES {
+            let Some(id) = frame.page() else { return Ok(None) };
+            let poisoned = |_| self.latch_poisoned(id);
+            let (sample, shared) = if attempt < OPTIMISTIC_COPIES {
+                (Some(frame.latch.optimistic_spin().map_err(poisoned)?), None)
+            } else {
+                (None, Some(frame.latch.lock_shared().map_err(poisoned)?))
+            };
+            claim.changes = frame.changes();
+            claim.lsn = frame.lsn();
+            let dirty = frame.holds(id) && frame.is_dirty();
+            let mut page = self.staging.take(&*self.store, id);
+            SpeculativePage::new(self.arena.words(index)).copy_out(page.bytes_mut());
+            if sample.is_none_or(|sample| sample.validate().is_ok()) {
+                drop(shared);
+                if !dirty {
+                    self.staging.give(page);
+                    return Ok(None);
+                }
+                page.set_id(id);
+                page.set_lsn(claim.lsn);
+                mask_hints(page.bytes_mut()).map_err(|error| error.malformed(id))?;
+                return Ok(Some((claim, page)));
+            }
+            self.staging.give(page);
+        }
+        unreachable!("L4: a copy under the shared latch needs no validation")
+    }
+
+    /// Writes every page that was dirty when this was called. It may run beside writers.
+    pub fn flush_all(&self) -> PageResult<()> {
+        let mut batch = Vec::with_capacity(WRITE_BATCH);
+        let mut left = Vec::new();
+        for index in 0..self.frames.len() {
+            let frame = &self.frames[index];
+            if !frame.is_dirty() {
+                continue;
+            }
+            batch.push(FrameIndex::new(index as u32));
+            left.push((index, frame.page(), frame.changes()));
+            if batch.len() == WRITE_BATCH {
+                self.write_back(&batch)?;
+                batch.clear();
+            }
+        }
+        self.write_back(&batch)?;
+        // Another thread may be writing one of them, or it was changed again before our copy: both are waited for.
+        for (index, id, changes) in left {
+            let frame = &self.frames[index];
+            while frame.page() == id && frame.is_unwritten_since(changes) {
+                self.write_back(&[FrameIndex::new(index as u32)])?;
+                if frame.is_writing() {
+                    self.frame_freed.wait_until(Duration::from_millis(1), || !frame.is_writing());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the page if it is resident and dirty.
+    pub fn flush(&self, id: PageId) -> PageResult<()> {
+        let Some(index) = self.frame_of(id) else { return Ok(()) };
+        let frame = &self.frames[index.index()];
+        let changes = frame.changes();
+        while frame.holds(id) && frame.is_unwritten_since(changes) {
+            self.write_back(&[index])?;
+            if frame.is_writing() {
+                self.frame_freed.wait_until(Duration::from_millis(1), || !frame.is_writing());
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes everything written so far durable. A failure poisons the handle: a failed sync is never tried again (L9, I9).
+    pub fn sync(&self) -> PageResult<()> {
+        self.poison.check()?;
+        self.store.sync().map_err(|error| self.poison.poison(format_args!("syncing the data file: {error}")))
+    }
+
+    /// [`BufferPool::flush_all`], then [`BufferPool::sync`].
+    pub fn checkpoint(&self) -> PageResult<()> {
+        self.flush_all()?;
+        self.sync()
+    }
+}

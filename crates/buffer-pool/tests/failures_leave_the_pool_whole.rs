@@ -1,0 +1,157 @@
+//! Prevents: a failed read or write that loses a frame, caches a bad page, or calls a page clean that is not (P10, P12, I6, I7).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pagestone_buffer_pool::{BufferPool, MIN_FRAMES, PoolOptions};
+use pagestone_page_format::{
+    DEFAULT_PAGE_SIZE, Lsn, MemoryStore, Page, PageError, PageId, PageResult, PageSize, PageStore, WriteAhead,
+};
+
+#[derive(Debug)]
+struct Failing {
+    inner: MemoryStore,
+    reads: AtomicBool,
+    writes: AtomicBool,
+    syncs: AtomicBool,
+}
+
+fn eio() -> PageError {
+    PageError::io("test", std::io::Error::from_raw_os_error(5))
+}
+
+impl PageStore for Failing {
+    fn page_size(&self) -> PageSize {
+        self.inner.page_size()
+    }
+    fn read_into(&self, id: PageId, page: &mut Page) -> PageResult<()> {
+        if self.reads.load(Ordering::SeqCst) {
+            return Err(eio());
+        }
+        self.inner.read_into(id, page)
+    }
+    fn write_page(&self, page: &mut Page) -> PageResult<()> {
+        if self.writes.load(Ordering::SeqCst) {
+            return Err(eio());
+        }
+        self.inner.write_page(page)
+    }
+    fn sync(&self) -> PageResult<()> {
+        if self.syncs.load(Ordering::SeqCst) { Err(eio()) } else { Ok(()) }
+    }
+    fn len(&self) -> PageResult<u64> {
+        self.inner.len()
+    }
+    fn grow(&self, pages: u64) -> PageResult<()> {
+        self.inner.grow(pages)
+    }
+}
+
+fn failing_pool() -> (Arc<Failing>, BufferPool) {
+    let inner = MemoryStore::new(DEFAULT_PAGE_SIZE);
+    inner.grow(100).expect("room");
+    let store =
+        Arc::new(Failing { inner, reads: false.into(), writes: false.into(), syncs: false.into() });
+    let mut options = PoolOptions::new(MIN_FRAMES);
+    options.exhausted_wait = Duration::from_millis(20);
+    let pool = BufferPool::with_options(Box::new(Arc::clone(&store)), options).expect("a pool");
+    (store, pool)
+}
+
+#[test]
+fn failed_reads_cost_no_frame_and_are_tried_again() {
+    let (store, pool) = failing_pool();
+    for id in (0..20).map(PageId::new) {
+        pool.new_page(id).expect("a frame").write().expect("a latch").payload_mut()[0] = id.get() as u8;
+    }
+    pool.drop_cache().expect("written");
+    store.reads.store(true, Ordering::SeqCst);
+    for round in 0..10 * MIN_FRAMES {
+        let error = pool.fetch(PageId::new(round as u64 % 20)).expect_err("reads fail");
+        assert!(matches!(error, PageError::Io { .. }), "{error}");
+    }
+    assert_eq!(pool.resident_len(), 0);
+    store.reads.store(false, Ordering::SeqCst);
+    for id in (0..20).map(PageId::new) {
+        assert_eq!(pool.fetch(id).expect("a page").read().expect("a copy").payload()[0], id.get() as u8);
+    }
+}
+
+#[test]
+fn failed_writes_leave_pages_dirty_and_resident() {
+    let (store, pool) = failing_pool();
+    for id in (0..MIN_FRAMES as u64).map(PageId::new) {
+        pool.new_page(id).expect("a frame").write().expect("a latch").payload_mut()[0] = 1;
+    }
+    store.writes.store(true, Ordering::SeqCst);
+    pool.flush_all().expect_err("writes fail");
+    assert_eq!(pool.dirty_len(), MIN_FRAMES);
+    pool.new_page(PageId::new(50)).expect_err("no frame can be had without a write");
+    assert_eq!((pool.dirty_len(), pool.resident_len()), (MIN_FRAMES, MIN_FRAMES));
+    store.writes.store(false, Ordering::SeqCst);
+    drop(pool.new_page(PageId::new(50)).expect("now it can"));
+    pool.flush_all().expect("written");
+    assert_eq!(pool.dirty_len(), 0);
+}
+
+#[test]
+fn failed_sync_poisons_and_is_never_tried_again() {
+    let (store, pool) = failing_pool();
+    store.syncs.store(true, Ordering::SeqCst);
+    assert!(matches!(pool.sync(), Err(PageError::Poisoned { .. })));
+    store.syncs.store(false, Ordering::SeqCst);
+    assert!(matches!(pool.sync(), Err(PageError::Poisoned { .. })), "L9: sticky");
+}
+
+#[test]
+fn all_frames_pinned_is_an_error_after_a_bounded_wait() {
+    let (_store, pool) = failing_pool();
+    let pins: Vec<_> =
+        (0..MIN_FRAMES as u64).map(|id| pool.new_page(PageId::new(id)).expect("a frame")).collect();
+    let error = pool.new_page(PageId::new(60)).expect_err("every frame is pinned");
+    assert!(matches!(error, PageError::BufferPoolExhausted { capacity: MIN_FRAMES }), "{error}");
+    drop(pins);
+    drop(pool.new_page(PageId::new(60)).expect("a frame is free again"));
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    asked: Mutex<Vec<Lsn>>,
+    broken: AtomicBool,
+}
+
+impl WriteAhead for Log {
+    fn durable_lsn(&self) -> Lsn {
+        self.asked.lock().expect("no panic").iter().copied().max().unwrap_or(Lsn::ZERO)
+    }
+    fn ensure_durable(&self, lsn: Lsn) -> PageResult<()> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(eio());
+        }
+        self.asked.lock().expect("no panic").push(lsn);
+        Ok(())
+    }
+}
+
+#[test]
+fn log_goes_first_and_a_broken_log_keeps_pages_in_memory() {
+    let inner = MemoryStore::new(DEFAULT_PAGE_SIZE);
+    inner.grow(10).expect("room");
+    let store = Arc::new(inner);
+    let log = Arc::new(Log::default());
+    let mut options = PoolOptions::new(MIN_FRAMES);
+    options.log = Some(Arc::clone(&log) as Arc<dyn WriteAhead>);
+    let pool = BufferPool::with_options(Box::new(Arc::clone(&store)), options).expect("a pool");
+    let page = pool.new_page(PageId::new(1)).expect("a frame");
+    page.write().expect("a latch").set_lsn(Lsn::new(77));
+    log.broken.store(true, Ordering::SeqCst);
+    pool.flush_all().expect_err("the log is not durable");
+    let mut probe = store.allocate_page(PageId::new(1));
+    store.read_into(PageId::new(1), &mut probe).expect_err("P11: nothing reached storage");
+    log.broken.store(false, Ordering::SeqCst);
+    pool.flush_all().expect("written");
+    assert_eq!(*log.asked.lock().expect("no panic"), [Lsn::new(77)]);
+    store.read_into(PageId::new(1), &mut probe).expect("written");
+    assert_eq!(probe.lsn(), Lsn::new(77));
+}

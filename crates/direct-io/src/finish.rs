@@ -1,0 +1,220 @@
+//! The loops that finish a transfer.
+//!
+//! Invariant: no other code in pagestone loops over [`File::read_at`] or [`File::write_at`]. Here, and only here, a short
+//! transfer goes on where it stopped (I1, I3), an interrupted one is tried again (I4), a busy one is tried again a bounded
+//! number of times (I5), and a transfer that makes no progress ends as an error and not as an endless loop (R4).
+//!
+//! On a file with direct I/O active a transfer can only go on at a whole block. One that stopped inside a block is done
+//! again from that block's start: the same bytes to the same place.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use pagestone_page_format::IO_ALIGNMENT;
+
+use crate::File;
+
+/// How often in a row `EAGAIN`, `EBUSY` or no progress is taken before it becomes the caller's error: some 50 ms in all.
+const BUSY_LIMIT: u32 = 10;
+/// How often in a row an interruption is taken. Signals come one by one; an endless row of them is a broken system.
+const INTERRUPTED_LIMIT: u32 = 10_000;
+
+/// Fills `buf` from `offset`. Gives the bytes got, which are fewer than `buf.len()` only at the end of the file.
+///
+/// Errors: what the file gives, except interruptions and short-lived busyness; `InvalidInput` if the range leads past
+/// the largest offset.
+pub fn read_exact_at(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    check_range(offset, buf.len())?;
+    let mut done = 0;
+    let mut patience = Patience::new();
+    while done < buf.len() {
+        let from = resume_at(file, done);
+        match file.read_at(&mut buf[from..], offset + from as u64) {
+            Ok(0) if from == done => break,
+            Ok(got) => {
+                let end = from + within(got, buf.len() - from)?;
+                if end > done {
+                    done = end;
+                    patience = Patience::new();
+                } else if offset + done as u64 >= file.len()? {
+                    break; // the end of the file lies inside a block
+                } else {
+                    patience.after(io::Error::new(ErrorKind::WouldBlock, "a read makes no progress"))?;
+                }
+            }
+            Err(error) => patience.after(error)?,
+        }
+    }
+    Ok(done)
+}
+
+/// Writes all of `buf` at `offset`.
+///
+/// Errors: what the file gives, except interruptions and short-lived busyness; `WriteZero` if it takes nothing;
+/// `InvalidInput` if the range leads past the largest offset. After an error any part of the range may have been written.
+pub fn write_all_at(file: &dyn File, buf: &[u8], offset: u64) -> io::Result<()> {
+    check_range(offset, buf.len())?;
+    let mut done = 0;
+    let mut patience = Patience::new();
+    while done < buf.len() {
+        let from = resume_at(file, done);
+        match file.write_at(&buf[from..], offset + from as u64) {
+            Ok(0) => return Err(write_zero()),
+            Ok(took) => {
+                let end = from + within(took, buf.len() - from)?;
+                if end > done {
+                    done = end;
+                    patience = Patience::new();
+                } else {
+                    patience.after(io::Error::from(ErrorKind::WouldBlock)).map_err(|_| write_zero())?;
+                }
+            }
+            Err(error) => patience.after(error)?,
+        }
+    }
+    Ok(())
+}
+
+/// Where to go on after `done` bytes.
+fn resume_at(file: &dyn File, done: usize) -> usize {
+    if file.is_direct() { done - done % IO_ALIGNMENT } else { done }
+}
+
+fn check_range(offset: u64, len: usize) -> io::Result<()> {
+    match offset.checked_add(len as u64) {
+        Some(end) if end <= i64::MAX as u64 => Ok(()),
+        _ => Err(io::Error::new(ErrorKind::InvalidInput, "the range leads past the largest offset")),
+    }
+}
+
+/// A count larger than what was asked for would move us past bytes that were never transferred.
+fn within(count: usize, asked: usize) -> io::Result<usize> {
+    if count <= asked {
+        return Ok(count);
+    }
+    Err(io::Error::new(ErrorKind::InvalidData, "the file reports more bytes than were asked for"))
+}
+
+#[cold]
+fn write_zero() -> io::Error {
+    io::Error::new(ErrorKind::WriteZero, "the file takes no more bytes")
+}
+
+/// Counts what was taken in a row; progress starts it anew.
+struct Patience {
+    interrupted: u32,
+    busy: u32,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { interrupted: 0, busy: 0 }
+    }
+
+    /// Returns if the transfer is worth another try, else gives the error back.
+    #[cold]
+    fn after(&mut self, error: io::Error) -> io::Result<()> {
+        match error.kind() {
+            ErrorKind::Interrupted if self.interrupted < INTERRUPTED_LIMIT => {
+                self.interrupted += 1;
+                Ok(())
+            }
+            ErrorKind::WouldBlock | ErrorKind::ResourceBusy if self.busy < BUSY_LIMIT => {
+                self.busy += 1;
+                std::thread::sleep(Duration::from_millis(self.busy.into()));
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scripted::{Script, ScriptedFile};
+
+    fn pattern(len: usize) -> Vec<u8> {
+        (0..len).map(|at| (at % 251) as u8).collect()
+    }
+
+    #[test]
+    fn short_and_interrupted_transfers_are_finished() {
+        for direct in [false, true] {
+            let file = ScriptedFile::new(direct);
+            let bytes = pattern(3 * 4096);
+            file.script([
+                Script::Short(1),
+                Script::Fail(ErrorKind::Interrupted),
+                Script::Short(5000),
+                Script::Fail(ErrorKind::WouldBlock),
+                Script::Fail(ErrorKind::ResourceBusy),
+                Script::Short(4096),
+            ]);
+            write_all_at(&file, &bytes, 4096).expect("write");
+            file.script([Script::Short(1), Script::Fail(ErrorKind::Interrupted), Script::Short(6000)]);
+            let mut back = vec![0; bytes.len()];
+            assert_eq!(read_exact_at(&file, &mut back, 4096).expect("read"), bytes.len());
+            assert_eq!(back, bytes);
+            assert!(file.every_transfer_was_aligned() || !direct, "direct transfers resume at a block");
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_file_is_told_by_the_count() {
+        for direct in [false, true] {
+            let file = ScriptedFile::new(direct);
+            write_all_at(&file, &pattern(8192), 0).expect("write");
+            file.set_len(5000).expect("cut");
+            let mut back = vec![0; 8192];
+            assert_eq!(read_exact_at(&file, &mut back, 0).expect("read"), 5000);
+            assert_eq!(read_exact_at(&file, &mut back, 8192).expect("read"), 0);
+            assert_eq!(back[..5000], pattern(8192)[..5000]);
+        }
+    }
+
+    #[test]
+    fn patience_is_bounded() {
+        let file = ScriptedFile::new(false);
+        for kind in [ErrorKind::WouldBlock, ErrorKind::ResourceBusy, ErrorKind::Interrupted] {
+            file.script_forever(Script::Fail(kind));
+            assert_eq!(write_all_at(&file, &[1; 10], 0).expect_err("write").kind(), kind);
+            assert_eq!(read_exact_at(&file, &mut [1; 10], 0).expect_err("read").kind(), kind);
+        }
+    }
+
+    #[test]
+    fn other_errors_come_through_at_once() {
+        let file = ScriptedFile::new(false);
+        for kind in [ErrorKind::StorageFull, ErrorKind::PermissionDenied, ErrorKind::Other] {
+            file.script([Script::Fail(kind)]);
+            assert_eq!(write_all_at(&file, &[1; 10], 0).expect_err("write").kind(), kind);
+            file.script([Script::Fail(kind)]);
+            assert_eq!(read_exact_at(&file, &mut [1; 10], 0).expect_err("read").kind(), kind);
+        }
+    }
+
+    #[test]
+    fn a_write_without_progress_is_write_zero() {
+        let file = ScriptedFile::new(false);
+        file.script([Script::Short(3), Script::Short(0)]);
+        assert_eq!(write_all_at(&file, &[1; 10], 0).expect_err("write").kind(), ErrorKind::WriteZero);
+
+        let direct = ScriptedFile::new(true);
+        direct.script_forever(Script::Short(100));
+        assert_eq!(write_all_at(&direct, &[1; 4096], 0).expect_err("write").kind(), ErrorKind::WriteZero);
+    }
+
+    #[test]
+    fn a_lying_count_and_an_impossible_range_are_refused() {
+        let file = ScriptedFile::new(false);
+        file.script([Script::Claim(11)]);
+        assert_eq!(write_all_at(&file, &[1; 10], 0).expect_err("write").kind(), ErrorKind::InvalidData);
+        file.script([Script::Claim(11)]);
+        assert_eq!(read_exact_at(&file, &mut [1; 10], 0).expect_err("read").kind(), ErrorKind::InvalidData);
+        for offset in [u64::MAX, u64::MAX - 5, i64::MAX as u64] {
+            let kind = write_all_at(&file, &[1; 10], offset).expect_err("write").kind();
+            assert_eq!(kind, ErrorKind::InvalidInput);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! An open file of the real file system.
+
+use std::fs::{File as Descriptor, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+
+use pagestone_page_format::{AlignedBuf, IO_ALIGNMENT};
+use pagestone_sync::atomic::{AtomicBool, Ordering};
+
+use super::platform;
+use crate::{DirectIo, File, write_all_at};
+
+/// Bytes of zeros in one write, where the file system cannot allocate ahead.
+const ZEROS: usize = 1 << 20;
+
+/// One descriptor.
+#[derive(Debug)]
+pub(super) struct RealFile {
+    descriptor: Descriptor,
+    /// Whether direct I/O may be given up.
+    fallback: bool,
+    /// Whether it is active. Relaxed: it is a report, and what decides is the descriptor's flag.
+    direct: AtomicBool,
+}
+
+impl RealFile {
+    pub(super) fn new(descriptor: Descriptor, wanted: DirectIo, active: bool) -> Self {
+        Self { descriptor, fallback: wanted == DirectIo::Prefer, direct: AtomicBool::new(active) }
+    }
+
+    /// Runs a transfer; where direct I/O is preferred and the system refuses what is aligned, gives direct I/O up for
+    /// good and runs it once more (I15). Some file systems accept the flag and refuse the transfer.
+    fn transfer(
+        &self,
+        buf: *const u8,
+        len: usize,
+        offset: u64,
+        mut attempt: impl FnMut(&Descriptor) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        if offset.checked_add(len as u64).is_none_or(|end| end > i64::MAX as u64) {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "the range leads past the largest offset"));
+        }
+        let was_direct = self.is_direct(); // before the attempt: another thread may give it up meanwhile
+        let result = attempt(&self.descriptor);
+        let refused = matches!(&result, Err(error) if error.raw_os_error() == Some(libc::EINVAL));
+        let aligned = (buf as usize | len | offset as usize).is_multiple_of(IO_ALIGNMENT);
+        if !(refused && aligned && self.fallback && was_direct) {
+            return result;
+        }
+        platform::disable_direct(&self.descriptor)?;
+        self.direct.store(false, Ordering::Relaxed);
+        attempt(&self.descriptor)
+    }
+
+    /// Writes zeros from the end of the file to `end`: blocks are had by using them.
+    fn extend_with_zeros(&self, from: u64, end: u64) -> io::Result<()> {
+        let block = IO_ALIGNMENT as u64;
+        let zeros = AlignedBuf::zeroed(ZEROS);
+        // The last block of a file of uneven length exists already; direct writes begin behind it.
+        let mut at = from.next_multiple_of(block);
+        if at != from {
+            self.set_len(at.min(end))?;
+        }
+        while at < end {
+            let len = (end - at).min(ZEROS as u64).next_multiple_of(block);
+            write_all_at(self, &zeros[..len as usize], at)?;
+            at += len;
+        }
+        if at > end && end > from {
+            self.set_len(end)?;
+        }
+        Ok(())
+    }
+}
+
+impl File for RealFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.transfer(buf.as_ptr(), buf.len(), offset, |file| file.read_at(buf, offset))
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        self.transfer(buf.as_ptr(), buf.len(), offset, |file| file.write_at(buf, offset))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        platform::sync_data(&self.descriptor)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.descriptor.metadata()?.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.descriptor.set_len(len)
+    }
+
+    fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
+        let end = match offset.checked_add(len) {
+            Some(end) if end <= i64::MAX as u64 - ZEROS as u64 => end,
+            _ => return Err(ErrorKind::FileTooLarge.into()),
+        };
+        let before = self.len()?;
+        if len == 0 {
+            return if before < end { self.set_len(end) } else { Ok(()) };
+        }
+        let result = match platform::allocate(&self.descriptor, offset, len) {
+            Err(error) if error.kind() == ErrorKind::Unsupported => self.extend_with_zeros(before, end),
+            other => other,
+        };
+        if result.is_err() && self.len()? > before {
+            self.set_len(before)?; // a partial allocation would change the length
+        }
+        result
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match self.descriptor.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn is_direct(&self) -> bool {
+        self.direct.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    fn scratch() -> Descriptor {
+        tempfile::tempfile().expect("a scratch file")
+    }
+
+    fn refused_while_direct(file: &RealFile, buf: &[u8]) -> (io::Result<usize>, u32) {
+        let tries = Cell::new(0);
+        let result = file.transfer(buf.as_ptr(), buf.len(), 0, |_| {
+            tries.set(tries.get() + 1);
+            if file.is_direct() { Err(io::Error::from_raw_os_error(libc::EINVAL)) } else { Ok(buf.len()) }
+        });
+        (result, tries.get())
+    }
+
+    #[test]
+    fn a_refused_aligned_transfer_gives_direct_io_up_and_reports_it() {
+        let file = RealFile::new(scratch(), DirectIo::Prefer, true);
+        let (result, tries) = refused_while_direct(&file, &AlignedBuf::zeroed(4096));
+        assert_eq!((result.expect("the second try"), tries), (4096, 2));
+        assert!(!file.is_direct());
+    }
+
+    #[test]
+    fn an_unaligned_or_required_transfer_does_not_fall_back() {
+        let preferred = RealFile::new(scratch(), DirectIo::Prefer, true);
+        let (result, tries) = refused_while_direct(&preferred, &AlignedBuf::zeroed(4096)[..100]);
+        assert_eq!((result.expect_err("no alignment").kind(), tries), (ErrorKind::InvalidInput, 1));
+        assert!(preferred.is_direct());
+
+        let required = RealFile::new(scratch(), DirectIo::Required, true);
+        let (result, tries) = refused_while_direct(&required, &AlignedBuf::zeroed(4096));
+        assert_eq!((result.expect_err("no fallback").kind(), tries), (ErrorKind::InvalidInput, 1));
+        assert!(required.is_direct());
+    }
+
+    #[test]
+    fn zeros_stand_in_for_allocation_at_every_uneven_length() {
+        for (before, end) in
+            [(0, 1), (0, 4096), (1, 2), (1, 4096), (4095, 9000), (4096, 3 << 20), (5000, 5000)]
+        {
+            let file = RealFile::new(scratch(), DirectIo::Off, false);
+            if before > 0 {
+                file.write_at(&vec![7; before as usize], 0).expect("write");
+            }
+            file.extend_with_zeros(before, end).expect("extend");
+            assert_eq!(file.len().expect("len"), end, "{before}..{end}");
+            let mut bytes = vec![1; end as usize];
+            assert_eq!(crate::read_exact_at(&file, &mut bytes, 0).expect("read"), end as usize);
+            assert!(bytes[..before as usize].iter().all(|byte| *byte == 7));
+            assert!(bytes[before as usize..].iter().all(|byte| *byte == 0));
+        }
+    }
+}

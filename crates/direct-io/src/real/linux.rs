@@ -1,0 +1,107 @@
+//! The system calls that `std` lacks, on Linux.
+//!
+//! # Safety
+//!
+//! Every call here takes a `&File`: the descriptor is open for as long as the call lasts and belongs to the caller. No
+//! call takes over or keeps a pointer; the one pointer that is passed leads to a local of the function that passes it.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
+
+use pagestone_page_format::IO_ALIGNMENT;
+
+/// How often in a row an interruption of a call that may be tried again is taken.
+const INTERRUPTED_LIMIT: u32 = 10_000;
+
+/// `fdatasync`, once: `std` tries an interrupted sync again, which may report a lost write as durable (I4, I9).
+pub(super) fn sync_data(file: &File) -> io::Result<()> {
+    // SAFETY: the borrowed file keeps the descriptor open; the call touches no memory of ours.
+    check(unsafe { libc::fdatasync(file.as_raw_fd()) }).map(|_| ())
+}
+
+/// `fsync` of a directory, once, for the same reason.
+pub(super) fn sync_directory(directory: &File) -> io::Result<()> {
+    // SAFETY: the borrowed file keeps the descriptor open; the call touches no memory of ours.
+    check(unsafe { libc::fsync(directory.as_raw_fd()) }).map(|_| ())
+}
+
+/// `fallocate`: blocks for the range, the file extended to its end. `Unsupported` where the file system cannot.
+pub(super) fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let too_large = |_| io::Error::from(ErrorKind::FileTooLarge);
+    let offset = libc::off64_t::try_from(offset).map_err(too_large)?;
+    let len = libc::off64_t::try_from(len).map_err(too_large)?;
+    let mut interrupted = 0;
+    loop {
+        // SAFETY: the borrowed file keeps the descriptor open; the call touches no memory of ours.
+        match check(unsafe { libc::fallocate64(file.as_raw_fd(), 0, offset, len) }) {
+            Ok(_) => return Ok(()),
+            // Allocation is the same done twice, so it may be tried again, unlike a sync.
+            Err(error) if error.kind() == ErrorKind::Interrupted && interrupted < INTERRUPTED_LIMIT => {
+                interrupted += 1;
+            }
+            Err(error) => {
+                return Err(match error.raw_os_error() {
+                    Some(libc::EOPNOTSUPP | libc::ENOSYS) => ErrorKind::Unsupported.into(),
+                    _ => error,
+                });
+            }
+        }
+    }
+}
+
+/// Switches direct I/O on, or says why not: the file system has none, or wants more alignment than buffers have.
+pub(super) fn enable_direct(file: &File) -> io::Result<()> {
+    match direct_alignment(file) {
+        Some(0) => return Err(io::Error::new(ErrorKind::Unsupported, "the file system has no direct I/O")),
+        Some(alignment) if alignment > IO_ALIGNMENT as u32 => {
+            let reason = format!("the file system wants an alignment of {alignment} bytes");
+            return Err(io::Error::new(ErrorKind::Unsupported, reason));
+        }
+        _ => {}
+    }
+    set_flags(file, |flags| flags | libc::O_DIRECT)
+}
+
+/// Switches direct I/O off.
+pub(super) fn disable_direct(file: &File) -> io::Result<()> {
+    set_flags(file, |flags| flags & !libc::O_DIRECT)
+}
+
+/// Takes back the flag with which the file was opened: some interfaces refuse to wait for a regular file that has it.
+pub(super) fn clear_nonblocking(file: &File) -> io::Result<()> {
+    set_flags(file, |flags| flags & !libc::O_NONBLOCK)
+}
+
+/// What the system says of direct I/O on this file: the larger of its two alignments, zero for none at all, `None` where
+/// it does not say (before Linux 6.1).
+fn direct_alignment(file: &File) -> Option<u32> {
+    // SAFETY: `statx` is made of integers only, for which all bits zero is a value.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is a C string literal, the descriptor is kept open by the borrowed file, and `found` is a whole
+    // `statx` that lives through the call, which writes at most that.
+    let result = unsafe {
+        libc::statx(file.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_DIOALIGN, &mut found)
+    };
+    let told = check(result).is_ok() && found.stx_mask & libc::STATX_DIOALIGN != 0;
+    told.then(|| match found.stx_dio_offset_align {
+        0 => 0,
+        offset => offset.max(found.stx_dio_mem_align),
+    })
+}
+
+fn set_flags(file: &File, change: impl FnOnce(libc::c_int) -> libc::c_int) -> io::Result<()> {
+    // SAFETY: the borrowed file keeps the descriptor open; `F_GETFL` takes no argument.
+    let old = check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) })?;
+    let new = change(old);
+    if new != old {
+        // SAFETY: as above; `F_SETFL` takes an integer, which `new` is.
+        check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, new) })?;
+    }
+    Ok(())
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

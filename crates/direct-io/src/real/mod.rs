@@ -1,0 +1,85 @@
+//! The real file system.
+//!
+//! Invariant: one handle is one descriptor from open to drop. Direct I/O is switched on and off on that descriptor, so
+//! that a fallback neither loses the lock nor opens another file under the same name.
+//!
+//! ```text
+//!   open.rs         names to descriptors: nothing but regular files, nothing followed, nothing waited for
+//!   file.rs         RealFile: File
+//!   linux.rs        the system calls that std lacks, on Linux            the only unsafe code of this crate
+//!   other_unix.rs   the same names without direct I/O, elsewhere
+//! ```
+//!
+//! Elsewhere than on Linux there is no direct I/O yet: [`crate::DirectIo::Prefer`] works and reports the fallback,
+//! [`crate::DirectIo::Required`] is refused. Syncs are those of `std`, which on macOS is `F_FULLFSYNC`. Windows is not
+//! supported yet: the crate does not compile there.
+
+mod file;
+mod open;
+
+#[cfg(target_os = "linux")]
+#[path = "linux.rs"]
+mod platform;
+#[cfg(all(unix, not(target_os = "linux")))]
+#[path = "other_unix.rs"]
+mod platform;
+#[cfg(not(unix))]
+compile_error!("pagestone-direct-io knows Unix only: see real/mod.rs");
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::{Disk, File, OpenHow, PathKind};
+
+/// The real file system. Paths are as `std` takes them.
+///
+/// ```
+/// use std::path::Path;
+/// use pagestone_direct_io::{Disk, PathKind, RealDisk};
+/// assert_eq!(RealDisk.kind(Path::new("."))?, Some(PathKind::Directory));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path, how: &OpenHow) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(open::open(path, how)?))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        std::fs::DirBuilder::new().mode(0o700).create(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        let names = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name()));
+        let mut names = names.collect::<io::Result<Vec<_>>>()?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn kind(&self, path: &Path) -> io::Result<Option<PathKind>> {
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if found.is_file() => Ok(Some(PathKind::File)),
+            Ok(found) if found.is_dir() => Ok(Some(PathKind::Directory)),
+            Ok(_) => Ok(Some(PathKind::Other)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        platform::sync_directory(&std::fs::File::open(dir)?)
+    }
+}

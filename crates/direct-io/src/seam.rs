@@ -1,0 +1,159 @@
+//! The seam between pagestone and file systems.
+//!
+//! Invariant: the seam hides nothing. Short transfers, interruptions, failed syncs and full disks show through it as the
+//! system gives them, so that what handles them is written once above it and is proved against a simulated disk.
+//!
+//! What survives a power cut is part of the contract:
+//!
+//! ```text
+//!   bytes written, length   after File::sync of any handle of that file
+//!   a name made or changed  after Disk::sync_dir of every directory whose entries changed
+//!   neither implies the other
+//! ```
+
+use std::ffi::OsString;
+use std::fmt::Debug;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Directories and names. All calls may come from many threads at once.
+pub trait Disk: Send + Sync + Debug {
+    /// Opens a regular file.
+    ///
+    /// The last component of `path` is never followed as a symbolic link. What is no regular file is refused with
+    /// `InvalidInput` and never waited for: a FIFO does not hang. Errors of kind `NotFound` for [`Create::Existing`],
+    /// `AlreadyExists` for [`Create::New`], `Unsupported` where [`DirectIo::Required`] cannot be had.
+    ///
+    /// A created file is durable only after [`Disk::sync_dir`] of its directory.
+    fn open(&self, path: &Path, how: &OpenHow) -> io::Result<Arc<dyn File>>;
+
+    /// Makes one directory, for its owner alone (mode 0700). One that exists is the error `AlreadyExists`.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Gives a file or directory another name; atomically replaces a file of that name. Open handles keep their file.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes the name of a file. Open handles keep their file.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// The names in a directory, sorted by their bytes, without `.` and `..`.
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>>;
+
+    /// What stands under a name; `None` if nothing does. Does not follow a symbolic link.
+    fn kind(&self, path: &Path) -> io::Result<Option<PathKind>>;
+
+    /// Makes the entries of a directory durable: creations, renames, removals. A failure is final (I9).
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+}
+
+/// One open file. All calls may come from many threads at once.
+///
+/// On a file with direct I/O active, buffer address, offset and length are multiples of 4096
+/// ([`pagestone_page_format::AlignedBuf`]); the system refuses others with `InvalidInput`.
+pub trait File: Send + Sync + Debug {
+    /// Reads at a position. Raw: may give fewer bytes than asked for, or `Interrupted`; 0 is the end of the file.
+    /// [`crate::read_exact_at`] is what to call.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes at a position and extends the file if it lies past the end. Raw: may take fewer bytes than given, or give
+    /// `Interrupted`. [`crate::write_all_at`] is what to call.
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Makes durable every write and the length as they were when the call began (`fdatasync`). The name is not
+    /// included. A failure is final: what was dirty may be clean now without being durable, so a second sync that
+    /// succeeds says nothing. Never retry, not even `Interrupted` (I4, I9).
+    fn sync(&self) -> io::Result<()>;
+
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the length is zero.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Cuts the file or extends it with zeros that have no blocks.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Allocates blocks for `offset..offset + len` and extends the file to `offset + len` if it is shorter; bytes that
+    /// are there stay, new ones are zero. On an error the length is what it was. Where the file system cannot allocate
+    /// ahead, zeros are written behind the end of the file instead. Nobody may write past the end meanwhile.
+    fn reserve(&self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// Locks the whole file against every other handle, in this process and others. `false` if somebody else has it.
+    /// The lock ends with the handle.
+    fn try_lock(&self) -> io::Result<bool>;
+
+    /// Whether direct I/O is active now: under [`DirectIo::Prefer`] the answer tells of a fallback.
+    fn is_direct(&self) -> bool;
+}
+
+/// How to open a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OpenHow {
+    /// Whether it must exist, must not exist, or either.
+    pub create: Create,
+    /// Whether it will be written. Creating implies it.
+    pub write: bool,
+    /// Whether to go past the system's cache.
+    pub direct: DirectIo,
+}
+
+impl OpenHow {
+    /// An existing file, to read.
+    pub const fn read(direct: DirectIo) -> Self {
+        Self { create: Create::Existing, write: false, direct }
+    }
+
+    /// An existing file, to read and write.
+    pub const fn write(direct: DirectIo) -> Self {
+        Self { create: Create::Existing, write: true, direct }
+    }
+
+    /// A file that does not exist yet, to read and write.
+    pub const fn create_new(direct: DirectIo) -> Self {
+        Self { create: Create::New, write: true, direct }
+    }
+}
+
+/// Whether opening makes the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Create {
+    /// It must exist.
+    Existing,
+    /// It must not exist; it is made, for its owner alone (mode 0600).
+    New,
+    /// It is opened, or made as by [`Create::New`].
+    OpenOrNew,
+}
+
+/// Whether to go past the system's cache (`O_DIRECT` on Linux).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum DirectIo {
+    /// Direct, or the file does not open.
+    Required,
+    /// Direct where the file system can; [`File::is_direct`] reports a fallback.
+    #[default]
+    Prefer,
+    /// Through the system's cache.
+    Off,
+}
+
+impl From<bool> for DirectIo {
+    /// `true` is [`DirectIo::Prefer`], `false` is [`DirectIo::Off`].
+    fn from(direct: bool) -> Self {
+        if direct { Self::Prefer } else { Self::Off }
+    }
+}
+
+/// What stands under a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum PathKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// Anything else: a symbolic link, a FIFO, a device, a socket.
+    Other,
+}
