@@ -1,2 +1,48 @@
-//! Page-id allocator and space map of pagestone.
+//! Page ids: which are free, who may use them, and the map pages on which that is written down.
+//!
+//! Invariant: an id that was handed out and not given back is handed out to nobody else, in this process and after any
+//! crash; and an id is handed out again only after the group that freed it is in the log.
+//!
+//! ```text
+//!   allocator.rs    PageAllocator: reserve, release; one mutex, never held across I/O
+//!    ├ reservation.rs  ids for one mini-transaction: take, commit, or forfeit on drop
+//!    ├ release.rs      ids that one mini-transaction frees: add, commit, or forget on drop
+//!    ├ extents.rs      free ids as runs, by place and by size class
+//!    ├ regions.rs      which regions are known, and the one that is being loaded or formatted
+//!    └ state.rs        all of that behind the mutex, and the step that a request needs next
+//!   map_source.rs   MapSource: the I/O that the caller does for the allocator
+//!   space_map.rs    a map page and the operations on it: FormatMap, SetRegions, SetBits, ClearBits
+//!    └ region_bits.rs  a private copy of one map page's bits
+//! ```
+//!
+//! The ids of a file are divided into regions of [`region_bits`] ids. The first id of a region is its map page, with one
+//! bit for each id of the region, its own among them; so page 0 is a map page and ids begin at 1. Under the log, map pages
+//! are pages like any other: mini-transactions change them, and a crash takes allocation and use of a page together or not
+//! at all. What this crate keeps in memory is rebuilt from them region by region, as regions are needed.
+//!
+//! An allocator that is durable on its own, over a `PageStore` and without a log, will stand beside this one on the same
+//! extents and regions.
 #![forbid(unsafe_code)]
+
+mod allocator;
+mod extents;
+mod map_source;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod races;
+mod region_bits;
+mod regions;
+mod release;
+mod reservation;
+mod space_map;
+mod state;
+
+pub use allocator::PageAllocator;
+pub use map_source::MapSource;
+pub use region_bits::RegionBits;
+pub use release::Release;
+pub use reservation::Reservation;
+pub use space_map::{
+    ClearBits, FormatMap, SetBits, SetRegions, map_page_of, redo_range, region_bits, region_of,
+};

@@ -79,8 +79,8 @@ pub struct SharedPage<'p> {
 }
 
 impl<'p> SharedPage<'p> {
-    /// The page's bytes; nobody is changing them.
-    pub fn page(&self) -> SpeculativePage<'_> {
+    /// The page's bytes; nobody is changing them while this is held.
+    pub fn page(&self) -> SpeculativePage<'p> {
         SpeculativePage::new(self.pool.arena.words(self.index))
     }
 

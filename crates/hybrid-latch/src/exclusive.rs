@@ -15,7 +15,7 @@ use crate::{HybridLatch, Shared};
 ///
 /// If a panic began while it was held, dropping it poisons the latch: nobody can tell how far the change went.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// fn send<T: Send>(_: T) {}
 /// let latch = pagestone_hybrid_latch::HybridLatch::new();
 /// send(latch.lock_exclusive());

@@ -9,7 +9,7 @@ use crate::{Exclusive, HybridLatch};
 
 /// A share of a latch; dropping it leaves. Not `Send`: a latch is left by the thread that took it.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// fn send<T: Send>(_: T) {}
 /// let latch = pagestone_hybrid_latch::HybridLatch::new();
 /// send(latch.lock_shared());

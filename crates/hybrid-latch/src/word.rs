@@ -176,3 +176,113 @@ impl std::fmt::Debug for Word {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A word of every kind: free, shared, full, exclusive, tagged, parked, poisoned, about to wrap.
+    fn words() -> impl Strategy<Value = Word> {
+        let shared =
+            prop_oneof![Just(0), Just(1), Just(2), Just(SHARED_MAX - 1), Just(SHARED_MAX), 0..=SHARED_MAX];
+        let version = prop_oneof![Just(0), Just((1u64 << 48) - 1), 0..1u64 << 48];
+        (0..1u64 << SHARED_SHIFT, shared, version)
+            .prop_map(|(low, shared, version)| Word(low | shared << SHARED_SHIFT | version << VERSION_SHIFT))
+    }
+
+    fn free_words() -> impl Strategy<Value = Word> {
+        words().prop_map(|word| Word(word.0 & !(EXCLUSIVE | POISONED | SHARED_MASK)))
+    }
+
+    const TAGS_AND_SLEEPERS: u64 = PARKED | Tag::A.mask() | Tag::B.mask();
+
+    proptest! {
+        #[test]
+        fn exclusive_is_for_a_free_word_alone(word in words()) {
+            let free = !word.is_exclusive() && word.shared() == 0;
+            let expected = if word.is_poisoned() {
+                Err(Refused::Poisoned)
+            } else if free {
+                Ok(Word(word.0 + EXCLUSIVE))
+            } else {
+                Err(Refused::Blocked)
+            };
+            prop_assert_eq!(word.take_exclusive(), expected);
+        }
+
+        #[test]
+        fn a_share_is_for_a_word_without_a_writer_and_with_room(word in words()) {
+            let room = !word.is_exclusive() && word.shared() < SHARED_MAX;
+            let expected = if word.is_poisoned() {
+                Err(Refused::Poisoned)
+            } else if room {
+                Ok(Word(word.0 + SHARED_ONE))
+            } else {
+                Err(Refused::Blocked)
+            };
+            prop_assert_eq!(word.take_shared(), expected);
+            let waits = word.is_parked() && word.shared() > 0 && room && !word.is_poisoned();
+            prop_assert_eq!(word.take_shared_in_turn(), if waits { Err(Refused::Blocked) } else { expected });
+            if let Ok(more) = expected {
+                prop_assert_eq!(more.shared(), word.shared() + 1);
+                prop_assert_eq!(more.version(), word.version());
+                prop_assert_eq!(more.0.wrapping_add(LEAVE_SHARED), word.0);
+            }
+        }
+
+        #[test]
+        fn every_release_frees_and_touches_nothing_else(word in free_words()) {
+            let taken = word.take_exclusive().expect("free").0;
+            let changed = Word(taken.wrapping_add(FREE_CHANGED));
+            prop_assert_eq!(changed.version(), (word.version() + 1) % (1 << 48));
+            prop_assert_eq!(changed.0 & !VERSION_MASK, word.0 & !VERSION_MASK);
+            prop_assert_eq!(Word(taken.wrapping_add(FREE_UNCHANGED)), word);
+            prop_assert_eq!(taken.wrapping_add(FREE_POISONED), changed.0 | POISONED);
+            prop_assert_eq!(Some(Word(taken.wrapping_add(DOWNGRADE))), changed.take_shared().ok());
+        }
+
+        #[test]
+        fn only_the_only_holder_upgrades(word in words()) {
+            // A word with shares is neither exclusive nor poisoned: nobody can make it so.
+            let word = if word.shared() > 0 { Word(word.0 & !(EXCLUSIVE | POISONED)) } else { word };
+            let upgraded = word.upgrade_only_holder();
+            prop_assert_eq!(upgraded.is_ok(), word.shared() == 1);
+            if let Ok(upgraded) = upgraded {
+                prop_assert_eq!(upgraded.0, word.0 & !SHARED_MASK | EXCLUSIVE);
+            }
+        }
+
+        #[test]
+        fn tags_sleepers_and_shares_are_no_changes(word in free_words(), noise: u64) {
+            let noise = noise & (TAGS_AND_SLEEPERS | SHARED_MASK);
+            prop_assert!(word.still_valid(Word(word.0 ^ noise)));
+        }
+
+        #[test]
+        fn writers_poison_and_versions_are_changes(word in free_words(), steps in 1..1u64 << 48, noise: u64) {
+            let now = word.0 ^ noise & (TAGS_AND_SLEEPERS | SHARED_MASK);
+            prop_assert!(!word.still_valid(Word(now.wrapping_add(steps << VERSION_SHIFT))));
+            prop_assert!(!word.still_valid(Word(now | EXCLUSIVE)));
+            prop_assert!(!word.still_valid(Word(now | POISONED)));
+        }
+    }
+
+    #[test]
+    fn a_poisoned_word_gives_nothing() {
+        let word = Word(POISONED);
+        for refused in [word.read(), word.take_shared(), word.take_shared_in_turn(), word.take_exclusive()] {
+            assert_eq!(refused, Err(Refused::Poisoned));
+        }
+    }
+
+    #[test]
+    fn the_last_to_leave_wakes_and_who_makes_room_does() {
+        for (shared, wakes) in [(0, true), (1, true), (2, false), (SHARED_MAX - 1, false), (SHARED_MAX, true)]
+        {
+            assert_eq!(Word(PARKED | shared << SHARED_SHIFT).wakes(), wakes, "{shared}");
+            assert!(!Word(shared << SHARED_SHIFT).wakes(), "nobody sleeps");
+        }
+    }
+}

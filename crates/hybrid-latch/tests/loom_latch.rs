@@ -1,7 +1,8 @@
-//! The latch keeps its promises in every interleaving of up to three threads (P1, P5, P6, P8).
+//! The latch keeps its promises in every interleaving of two actors with up to four preemptions, and of three actors with
+//! up to two (P1, P5, P6, P8). `LOOM_MAX_PREEMPTIONS` sets another bound for both.
 //!
 //! ```sh
-//! RUSTFLAGS="--cfg loom --cfg pagestone_faults" LOOM_MAX_PREEMPTIONS=3 \
+//! RUSTFLAGS="--cfg loom --cfg pagestone_faults" \
 //!     cargo test -p pagestone-hybrid-latch --test loom_latch --test loom_mutants
 //! ```
 #![cfg(loom)]
@@ -22,7 +23,6 @@ macro_rules! explored {
 explored! {
     optimistic_against_exclusive
     optimistic_against_two_writers
-    two_optimistic_readers
     optimistic_spin_waits
     exclusive_against_exclusive
     upgrade_race
@@ -34,7 +34,8 @@ explored! {
     two_shared_against_exclusive
     shares_are_no_changes
     sharers_upgrade
-    downgrade
+    downgrade_keeps_writers_out
+    downgrade_is_a_change
     downgrade_lets_sharers_in
     hint_repair
     hint_repair_beside_a_writer

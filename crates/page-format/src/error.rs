@@ -136,6 +136,9 @@ pub enum PageError {
         /// The state it is in: `"free"` or `"allocated"`.
         state: &'static str,
     },
+    /// The handle was closed.
+    #[error("the handle is closed")]
+    Closed,
     /// The handle saw a failure on the write path and is dead for writes until it is reopened (R5, L9).
     #[error("poisoned by an earlier failure: {cause}")]
     Poisoned {

@@ -129,11 +129,7 @@ impl PageHeader {
     /// Checks magic and version.
     pub fn check(&self, requested: PageId) -> PageResult<()> {
         if self.magic != PAGE_MAGIC {
-            return Err(PageError::BadMagic {
-                page_id: requested,
-                found: self.magic,
-                expected: PAGE_MAGIC,
-            });
+            return Err(PageError::BadMagic { page_id: requested, found: self.magic, expected: PAGE_MAGIC });
         }
         if self.version != FORMAT_VERSION {
             return Err(PageError::UnsupportedVersion {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use pagestone_sync::Mutex;
 
-use crate::{ChecksumKind, Page, PageChecksum, PageError, PageId, PageResult, PageSize, PageStore, StoreUuid};
+use crate::{
+    ChecksumKind, Page, PageChecksum, PageError, PageId, PageResult, PageSize, PageStore, StoreUuid,
+};
 
 /// Pages in memory, stamped and verified as a file's are.
 #[derive(Debug)]

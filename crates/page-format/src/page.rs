@@ -2,7 +2,8 @@
 
 use crate::header::{CHECKSUM_AT, ID_AT, LSN_AT};
 use crate::{
-    AlignedBuf, Lsn, PAGE_HEADER_SIZE, PageChecksum, PageError, PageHeader, PageId, PageKind, PageResult, PageSize,
+    AlignedBuf, Lsn, PAGE_HEADER_SIZE, PageChecksum, PageError, PageHeader, PageId, PageKind, PageResult,
+    PageSize,
 };
 
 /// A page that nobody else sees: what storage reads into and writes from.

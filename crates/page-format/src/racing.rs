@@ -252,7 +252,8 @@ impl<'a> PageWriter<'a> {
     /// Moves `len` bytes from `from` to `to`; the two may overlap.
     pub fn copy_within(&self, from: usize, to: usize, len: usize) -> Result<(), OutOfBounds> {
         let page = self.page.len();
-        if from.checked_add(len).is_none_or(|end| end > page) || to.checked_add(len).is_none_or(|end| end > page)
+        if from.checked_add(len).is_none_or(|end| end > page)
+            || to.checked_add(len).is_none_or(|end| end > page)
         {
             return Err(OutOfBounds);
         }

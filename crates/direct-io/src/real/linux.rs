@@ -30,12 +30,12 @@ pub(super) fn sync_directory(directory: &File) -> io::Result<()> {
 /// `fallocate`: blocks for the range, the file extended to its end. `Unsupported` where the file system cannot.
 pub(super) fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let too_large = |_| io::Error::from(ErrorKind::FileTooLarge);
-    let offset = libc::off64_t::try_from(offset).map_err(too_large)?;
-    let len = libc::off64_t::try_from(len).map_err(too_large)?;
+    let offset = libc::off_t::try_from(offset).map_err(too_large)?;
+    let len = libc::off_t::try_from(len).map_err(too_large)?;
     let mut interrupted = 0;
     loop {
         // SAFETY: the borrowed file keeps the descriptor open; the call touches no memory of ours.
-        match check(unsafe { libc::fallocate64(file.as_raw_fd(), 0, offset, len) }) {
+        match check(unsafe { libc::fallocate(file.as_raw_fd(), 0, offset, len) }) {
             Ok(_) => return Ok(()),
             // Allocation is the same done twice, so it may be tried again, unlike a sync.
             Err(error) if error.kind() == ErrorKind::Interrupted && interrupted < INTERRUPTED_LIMIT => {

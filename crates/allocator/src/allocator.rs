@@ -1,0 +1,237 @@
+//! The allocator under the log: who gets which id, and what must be read or written down before.
+//!
+//! Invariant: the mutex is a leaf and short. No I/O, no wait and no call of the caller's code happens under it.
+//!
+//! ```text
+//!   reserve ──► next step? ── Take ────► grow the file if need be ──► Reservation
+//!                 ▲   │
+//!                 │   ├───── Load ────► claim the region, unlock, MapSource::load_region,   lock, merge
+//!                 │   ├───── Format ──► claim the region, unlock, MapSource::format_region, lock, add
+//!                 │   └───── Wait ────► until the claim of another thread ends
+//!                 └──────────┘
+//! ```
+//!
+//! An id is free for one thread only after its region has been taken in, and a region is taken in once; what happens to it
+//! meanwhile reaches the allocator through [`Release`], which is told before a bit is cleared. So a load that runs beside
+//! such a change gives the same result whether it saw the bit set or clear.
+
+use pagestone_page_format::{PageError, PageId, PageResult, PageSize};
+use pagestone_sync::{Condvar, Mutex, MutexGuard};
+
+use crate::state::{Look, Request, State, Step};
+use crate::{MapSource, Release, Reservation, region_bits};
+
+/// How many unknown regions one call of `reserve` reads before it takes ids past the highest in use.
+const REGIONS_PER_RESERVE: u32 = 4;
+
+/// Gives out page ids, lowest first, and takes them back. All calls may come from many threads at once.
+///
+/// It begins by knowing nothing and does no I/O of its own: regions are asked of a [`MapSource`] as they are needed. The
+/// cost of a call does not depend on the size of the file.
+///
+/// ```
+/// use pagestone_allocator::{FormatMap, MapSource, PageAllocator, RegionBits};
+/// use pagestone_page_format::{DEFAULT_PAGE_SIZE, PageId, PageResult};
+///
+/// // A new file, kept nowhere: region 0 is not formatted yet, and formatting it writes nothing down.
+/// #[derive(Debug)]
+/// struct Nowhere;
+/// impl MapSource for Nowhere {
+///     fn load_region(&self, _region: u64) -> PageResult<Option<RegionBits>> { Ok(None) }
+///     fn format_region(&self, _region: u64) -> PageResult<()> { Ok(()) }
+///     fn grow(&self, _pages: u64) -> PageResult<()> { Ok(()) }
+///     fn file_pages(&self) -> PageResult<u64> { Ok(0) }
+/// }
+///
+/// let allocator = PageAllocator::under_log(DEFAULT_PAGE_SIZE, PageId::MAX);
+/// let mut ids = allocator.reserve(&Nowhere, 3)?;
+/// assert_eq!(ids.take(), Some(PageId::new(1)));
+/// for (map_page, set_bits) in ids.set_bits() {
+///     assert_eq!((map_page, set_bits.first, set_bits.count), (PageId::new(0), PageId::new(1), 1));
+///     // ... latch the map page, apply, and put the operation into the group ...
+/// }
+/// ids.commit(); // after the group was appended; ids 2 and 3, which were not taken, are free again
+/// assert_eq!(allocator.high_water(), Some(2));
+/// # Ok::<(), pagestone_page_format::PageError>(())
+/// ```
+pub struct PageAllocator {
+    /// Ids of a region.
+    bits: u64,
+    page_bytes: u64,
+    state: Mutex<State>,
+    /// Notified when a region is no longer in progress.
+    progress: Condvar,
+}
+
+impl std::fmt::Debug for PageAllocator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PageAllocator")
+            .field("regions", &self.regions())
+            .field("free", &self.free_count())
+            .field("high_water", &self.high_water())
+            .finish()
+    }
+}
+
+impl PageAllocator {
+    /// For a file whose map pages are changed through the log. No id past `last` is given out: [`PageId::MAX`], or less
+    /// where references to pages have fewer bits.
+    pub fn under_log(size: PageSize, last: PageId) -> Self {
+        Self::with_region_bits(region_bits(size), size, last)
+    }
+
+    /// With regions of any size, which tests make small.
+    pub(crate) fn with_region_bits(bits: u64, size: PageSize, last: PageId) -> Self {
+        let end = last.min(PageId::MAX).get() + 1;
+        Self {
+            bits,
+            page_bytes: size.get() as u64,
+            state: Mutex::new(State::new(bits, end)),
+            progress: Condvar::new(),
+        }
+    }
+
+    /// Reserves `ids` ids, the lowest that are known to be free, and makes room for them in the file: all or none.
+    ///
+    /// May wait for the I/O of another thread that is here too, and may commit a mini-transaction through `source`. So call
+    /// it first: before log space and frames are held, and with nothing latched.
+    ///
+    /// Errors: `NoSpace` if the file cannot have so many more pages, and whatever `source` gives; nothing is reserved then.
+    pub fn reserve(&self, source: &dyn MapSource, ids: usize) -> PageResult<Reservation<'_>> {
+        self.reserve_as(source, Request::Singles(ids as u64))
+    }
+
+    /// Reserves ids in a row, all or none; otherwise as [`PageAllocator::reserve`].
+    ///
+    /// A run lies within one region, so more than [`region_bits`] - 1 ids in a row are `NoSpace`. Ids that were freed a
+    /// moment ago may be among them: that is right for pages that go through the log, and not for extents that are written
+    /// past it before a checkpoint has passed their free (L8).
+    pub fn reserve_run(&self, source: &dyn MapSource, ids: u32) -> PageResult<Reservation<'_>> {
+        self.reserve_as(source, Request::Run(ids.into()))
+    }
+
+    /// Begins a release, of no ids yet.
+    pub fn release(&self) -> Release<'_> {
+        Release::new(self)
+    }
+
+    /// Free ids below the high water, in the regions that are known.
+    pub fn free_count(&self) -> u64 {
+        self.state.lock().free_count()
+    }
+
+    /// One past the highest id that is in use or reserved; `None` before the last region was needed.
+    pub fn high_water(&self) -> Option<u64> {
+        self.state.lock().high_water()
+    }
+
+    /// How many regions are formatted; `None` before region 0 was needed.
+    pub fn regions(&self) -> Option<u64> {
+        self.state.lock().regions.count()
+    }
+
+    /// The map page of an id.
+    pub(crate) fn map_page_of(&self, id: PageId) -> PageId {
+        PageId::new(id.get() - id.get() % self.bits)
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    fn reserve_as(&self, source: &dyn MapSource, request: Request) -> PageResult<Reservation<'_>> {
+        if request.ids() == 0 {
+            return Ok(Reservation::new(self, Vec::new()));
+        }
+        let mut look = Look::Regions(REGIONS_PER_RESERVE);
+        loop {
+            let mut state = self.state.lock();
+            let step = state.next_step(request, look);
+            let done = match step {
+                Step::Wait => {
+                    drop(self.progress.wait(state));
+                    continue;
+                }
+                Step::NoSpace => return Err(self.no_space(request)),
+                Step::Take => {
+                    let ids = state.take(request);
+                    drop(state);
+                    let pages = ids.last().map_or(0, |last| last.get() + 1);
+                    // If there is no room, dropping the reservation gives the ids back.
+                    let reservation = Reservation::new(self, ids);
+                    match self.make_room(source, pages) {
+                        Ok(()) => return Ok(reservation),
+                        Err(error) => Err(error),
+                    }
+                }
+                Step::Load(region) => {
+                    if let Look::Regions(more) = &mut look {
+                        *more = more.saturating_sub(1);
+                    }
+                    state.regions.begin(region);
+                    drop(state);
+                    self.load(source, region)
+                }
+                Step::Format { region, pages } => {
+                    state.regions.begin(region);
+                    drop(state);
+                    self.format(source, region, pages)
+                }
+            };
+            match done {
+                Ok(()) => {}
+                // A full disk: free ids in regions that nobody has looked into are the only ones left.
+                Err(PageError::NoSpace { .. }) if look != Look::All => look = Look::All,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Reads a region that this thread has put in progress, and takes it in.
+    fn load(&self, source: &dyn MapSource, region: u64) -> PageResult<()> {
+        let _claim = Claim(self);
+        let loaded = source.load_region(region)?;
+        self.state.lock().merge(region, loaded)
+    }
+
+    /// Makes a region that this thread has put in progress.
+    fn format(&self, source: &dyn MapSource, region: u64, pages: u64) -> PageResult<()> {
+        let _claim = Claim(self);
+        self.make_room(source, pages)?;
+        source.format_region(region)?;
+        self.state.lock().add_region(region);
+        Ok(())
+    }
+
+    /// Makes the file at least that long.
+    fn make_room(&self, source: &dyn MapSource, pages: u64) -> PageResult<()> {
+        if pages <= self.state.lock().room {
+            return Ok(());
+        }
+        let mut room = source.file_pages()?;
+        if room < pages {
+            source.grow(pages)?;
+            // The file may have grown by more than was asked, which saves the next calls.
+            room = source.file_pages()?.max(pages);
+        }
+        let mut state = self.state.lock();
+        state.room = state.room.max(room);
+        Ok(())
+    }
+
+    #[cold]
+    fn no_space(&self, request: Request) -> PageError {
+        PageError::NoSpace { needed: request.ids().saturating_mul(self.page_bytes) }
+    }
+}
+
+/// The region in progress: ended and announced on every way out, an error's and a panic's too, so that nobody waits for
+/// a thread that has left.
+struct Claim<'a>(&'a PageAllocator);
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().regions.end();
+        self.0.progress.notify_all();
+    }
+}

@@ -1,0 +1,124 @@
+//! A private copy of one map page's bits: what is loaded, and what verification walks over.
+
+use pagestone_page_format::{PageId, PageResult, SpeculativePage};
+
+use crate::space_map::{BITS_AT, MapHeader, malformed};
+
+/// Which ids of a region are in use, as of one instant.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RegionBits {
+    region: u64,
+    regions: Option<u64>,
+    words: Vec<u64>,
+}
+
+impl RegionBits {
+    /// Copies and checks a map page.
+    ///
+    /// Over bytes that a writer may be changing, neither the copy nor an error means anything until the latch that the
+    /// page was read under has been validated (P1). Errors: `Malformed`.
+    pub fn decode(page: SpeculativePage<'_>) -> PageResult<Self> {
+        let map = MapHeader::read(page)?;
+        let words = (BITS_AT..page.len() / 8).map(|index| page.word(index)).collect::<Result<Vec<_>, _>>();
+        let words = words.map_err(|error| error.malformed(map.first))?;
+        if words.first().is_none_or(|word| word & 1 == 0) {
+            return Err(malformed(map.first, "a map page that does not count itself"));
+        }
+        Ok(Self { region: map.region, regions: map.regions, words })
+    }
+
+    /// The region.
+    pub fn region(&self) -> u64 {
+        self.region
+    }
+
+    /// How many regions are formatted; only region 0 knows.
+    pub fn regions(&self) -> Option<u64> {
+        self.regions
+    }
+
+    /// Whether an id is in use. `None` for an id of another region.
+    pub fn is_allocated(&self, id: PageId) -> Option<bool> {
+        let bit = id.get().checked_sub(self.first())?;
+        let word = self.words.get(usize::try_from(bit / 64).ok()?)?;
+        Some(word >> (bit % 64) & 1 == 1)
+    }
+
+    /// The runs of free ids, lowest first: where each starts and how long it is.
+    pub fn free_runs(&self) -> impl Iterator<Item = (PageId, u64)> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let start = self.next(at, false)?;
+            at = self.next(start, true).unwrap_or(self.bits());
+            Some((PageId::new(self.first() + start), at - start))
+        })
+    }
+
+    /// Marks ids of this region, whatever they were.
+    pub(crate) fn mark(&mut self, start: u64, len: u64, in_use: bool) {
+        for id in start..start + len {
+            let bit = id - self.first();
+            let mask = 1 << (bit % 64);
+            match in_use {
+                true => self.words[(bit / 64) as usize] |= mask,
+                false => self.words[(bit / 64) as usize] &= !mask,
+            }
+        }
+    }
+
+    pub(crate) fn bits(&self) -> u64 {
+        self.words.len() as u64 * 64
+    }
+
+    fn first(&self) -> u64 {
+        self.region * self.bits()
+    }
+
+    /// The first bit at or behind `from` that is in use, or that is not.
+    fn next(&self, from: u64, in_use: bool) -> Option<u64> {
+        let flip = if in_use { 0 } else { u64::MAX };
+        let first_word = (from / 64) as usize;
+        let mut mask = u64::MAX << (from % 64);
+        for (index, word) in self.words.iter().enumerate().skip(first_word) {
+            let found = (word ^ flip) & mask;
+            if found != 0 {
+                return Some(index as u64 * 64 + u64::from(found.trailing_zeros()));
+            }
+            mask = u64::MAX;
+        }
+        None
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_words(region: u64, regions: Option<u64>, words: Vec<u64>) -> Self {
+        Self { region, regions, words }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn free_runs_are_the_clear_bits(words in proptest::collection::vec(
+            prop_oneof![Just(0), Just(u64::MAX), any::<u64>()], 1..6), region in 0u64..3)
+        {
+            let bits = RegionBits::of_words(region, None, words);
+            let first = region * bits.bits();
+            let mut free = vec![];
+            let mut end = None;
+            for (start, len) in bits.free_runs() {
+                prop_assert!(len > 0 && end.is_none_or(|end| end < start.get()), "runs are whole");
+                end = Some(start.get() + len);
+                free.extend(start.get()..start.get() + len);
+            }
+            let clear: Vec<u64> = (first..first + bits.bits())
+                .filter(|id| bits.is_allocated(PageId::new(*id)) == Some(false))
+                .collect();
+            prop_assert_eq!(free, clear);
+            prop_assert_eq!(bits.is_allocated(PageId::new(first + bits.bits())), None);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Reading a slotted page, also while somebody changes it.
+//!
+//! Invariant: no method panics, loops without a bound, or reads outside the page, whatever the bytes are.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+
+use super::layout::{Layout, Shape, Slot};
+use crate::{OutOfBounds, SpeculativePage};
+
+/// Where a cell's key and value stand; both lie inside the page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cell {
+    /// Byte offset of the key; the value follows it.
+    pub offset: usize,
+    /// Bytes of the key.
+    pub key_len: usize,
+    /// Bytes of the value.
+    pub value_len: usize,
+    /// The owner's flags.
+    pub flags: u8,
+}
+
+impl Cell {
+    /// The key's bytes in the page.
+    pub fn key_range(&self) -> Range<usize> {
+        self.offset..self.offset + self.key_len
+    }
+
+    /// The value's bytes in the page.
+    pub fn value_range(&self) -> Range<usize> {
+        let start = self.offset + self.key_len;
+        start..start + self.value_len
+    }
+}
+
+/// The slotted area of a page, to read.
+#[derive(Clone, Copy, Debug)]
+pub struct SlottedPage<'a> {
+    pub(super) page: SpeculativePage<'a>,
+    pub(super) base: usize,
+}
+
+impl<'a> SlottedPage<'a> {
+    /// The area that begins at byte `base` of the page, a multiple of 8 behind all fixed headers.
+    #[inline]
+    pub fn new(page: SpeculativePage<'a>, base: usize) -> Self {
+        debug_assert!(base.is_multiple_of(8), "the slotted area begins at a word");
+        Self { page, base }
+    }
+
+    /// The page's bytes.
+    pub fn page(&self) -> SpeculativePage<'a> {
+        self.page
+    }
+
+    #[inline]
+    pub(super) fn shape(&self) -> Result<Shape, OutOfBounds> {
+        Shape::load(self.page, self.base)
+    }
+
+    /// Number of cells.
+    #[inline]
+    pub fn count(&self) -> Result<usize, OutOfBounds> {
+        Ok(self.shape()?.count)
+    }
+
+    /// The cell of a slot. A slot past the last is an error.
+    #[inline]
+    pub fn get(&self, slot: usize) -> Result<Cell, OutOfBounds> {
+        let shape = self.shape()?;
+        if slot >= shape.count {
+            return Err(OutOfBounds);
+        }
+        self.cell(&shape, slot)
+    }
+
+    #[inline]
+    pub(super) fn cell(&self, shape: &Shape, slot: usize) -> Result<Cell, OutOfBounds> {
+        let Slot { offset, key_len, value_len, flags } =
+            Slot::from_word(self.page.word(shape.slots_word() + slot)?);
+        if offset + key_len + value_len > self.page.len() {
+            return Err(OutOfBounds);
+        }
+        Ok(Cell { offset, key_len, value_len, flags })
+    }
+
+    /// Appends a cell's key to `out`. On an error `out` may have grown.
+    #[inline]
+    pub fn append_key(&self, cell: Cell, out: &mut Vec<u8>) -> Result<(), OutOfBounds> {
+        self.page.append_to(cell.offset, cell.key_len, out)
+    }
+
+    /// Appends a cell's value to `out`. On an error `out` may have grown.
+    #[inline]
+    pub fn append_value(&self, cell: Cell, out: &mut Vec<u8>) -> Result<(), OutOfBounds> {
+        self.page.append_to(cell.offset + cell.key_len, cell.value_len, out)
+    }
+
+    /// Compares a cell's key with `key`.
+    #[inline]
+    pub fn compare_key(&self, cell: Cell, key: &[u8]) -> Result<Ordering, OutOfBounds> {
+        self.page.compare(cell.offset, cell.key_len, key)
+    }
+
+    /// Number of links: the fixed ones, then one per slot if this page has those.
+    pub fn link_count(&self) -> Result<usize, OutOfBounds> {
+        Ok(self.shape()?.link_count())
+    }
+
+    /// Index of the page's word that holds a link.
+    #[inline]
+    pub fn link_word(&self, link: usize) -> Result<usize, OutOfBounds> {
+        let shape = self.shape()?;
+        if link >= shape.link_count() {
+            return Err(OutOfBounds);
+        }
+        Ok(shape.links_word() + link)
+    }
+
+    /// A link, raw.
+    #[inline]
+    pub fn link(&self, link: usize) -> Result<u64, OutOfBounds> {
+        self.page.word(self.link_word(link)?)
+    }
+
+    /// The link of a slot, raw.
+    pub fn slot_link(&self, slot: usize) -> Result<u64, OutOfBounds> {
+        let shape = self.shape()?;
+        if shape.links_per_slot == 0 || slot >= shape.count {
+            return Err(OutOfBounds);
+        }
+        self.page.word(shape.links_word() + shape.fixed_links + slot)
+    }
+
+    pub(super) fn layout(&self) -> Result<Layout, OutOfBounds> {
+        Layout::load(self.page, self.base).map_err(|_| OutOfBounds)
+    }
+
+    /// Bytes of keys and values.
+    pub fn live_bytes(&self) -> Result<usize, OutOfBounds> {
+        Ok(self.layout()?.live)
+    }
+
+    /// Contiguous free bytes between the arrays and the cells.
+    pub fn free_space(&self) -> Result<usize, OutOfBounds> {
+        Ok(self.layout()?.free())
+    }
+
+    /// What [`SlottedPage::free_space`] is after compaction.
+    pub fn free_space_after_compaction(&self) -> Result<usize, OutOfBounds> {
+        Ok(self.layout()?.free_after_compaction())
+    }
+
+    /// Whether `slots` more cells, of `bytes` key and value bytes in all, fit: then inserting them succeeds.
+    pub fn has_room(&self, slots: usize, bytes: usize) -> Result<bool, OutOfBounds> {
+        Ok(self.layout()?.check_room(slots, bytes).is_ok())
+    }
+
+    /// Bytes from the area's beginning that `slots` cells of `bytes` key and value bytes in all take, in a page with so many
+    /// links, when there is nothing else.
+    pub fn bytes_taken(slots: usize, bytes: usize, fixed_links: u8, links_per_slot: bool) -> usize {
+        let shape = Shape {
+            base: 0,
+            count: slots,
+            capacity: 0,
+            fixed_links: fixed_links.into(),
+            links_per_slot: links_per_slot.into(),
+        };
+        shape.arrays_end(super::layout::even(slots)) + bytes
+    }
+
+    /// The bytes of the reserved suffix.
+    pub fn reserved_suffix(&self) -> Result<Range<usize>, OutOfBounds> {
+        Ok(self.layout()?.limit..self.page.len())
+    }
+}

@@ -1,0 +1,270 @@
+//! Changing a slotted page.
+//!
+//! Invariant: an error of [`SlottedError::Full`] or [`SlottedError::OutOfRange`] has changed nothing. The header is stored
+//! last, with the page header's swip array.
+
+use std::ops::Range;
+
+use super::layout::{Layout, MAX_AREA_END, MAX_CELL_PART_LEN, Shape, Slot};
+use super::search::head_of;
+use super::{SlottedError, SlottedPage};
+use crate::PageWriter;
+
+/// The slotted area of a page that the caller holds exclusively.
+#[derive(Clone, Copy, Debug)]
+pub struct SlottedWriter<'a> {
+    page: PageWriter<'a>,
+    base: usize,
+}
+
+impl<'a> SlottedWriter<'a> {
+    /// The area that begins at byte `base` of the page, a multiple of 8 behind all fixed headers.
+    pub fn new(page: PageWriter<'a>, base: usize) -> Self {
+        debug_assert!(base.is_multiple_of(8), "the slotted area begins at a word");
+        Self { page, base }
+    }
+
+    /// The reading side.
+    pub fn read(&self) -> SlottedPage<'a> {
+        SlottedPage::new(self.page.read(), self.base)
+    }
+
+    fn load(&self) -> Result<Layout, SlottedError> {
+        Layout::load(self.page.read(), self.base)
+    }
+
+    /// Makes everything from `base` to the page's end an area without cells, zeroed; its last `reserved_suffix` bytes are
+    /// the owner's. The fixed links are zero. `OutOfRange` if the page is too small.
+    pub fn init(
+        &self,
+        reserved_suffix: usize,
+        fixed_links: u8,
+        links_per_slot: bool,
+    ) -> Result<(), SlottedError> {
+        let len = self.page.read().len();
+        let limit = len.checked_sub(reserved_suffix).ok_or(SlottedError::OutOfRange)?;
+        let shape = Shape {
+            base: self.base,
+            count: 0,
+            capacity: 0,
+            fixed_links: fixed_links.into(),
+            links_per_slot: links_per_slot.into(),
+        };
+        if shape.arrays_end(0) > limit || len > MAX_AREA_END {
+            return Err(SlottedError::OutOfRange);
+        }
+        self.page.zero(self.base, len - self.base)?;
+        Layout { shape, heap_start: limit, live: 0, limit }.store(&self.page)?;
+        Ok(())
+    }
+
+    /// Gives the arrays room for `slots` in all at once, for an owner that knows how many will come.
+    pub fn reserve_slots(&self, slots: usize) -> Result<(), SlottedError> {
+        let mut layout = self.load()?;
+        if slots > layout.shape.capacity {
+            layout.check_room(slots - layout.shape.count, 0)?;
+            let capacity = super::layout::even(slots);
+            if layout.shape.arrays_end(capacity) > layout.heap_start {
+                layout.compact(&self.page)?;
+            }
+            layout.shape = layout.shape.with_capacity(&self.page, capacity)?;
+            layout.store(&self.page)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a cell before `slot`, compacting if that makes the room. The caller chose the slot by
+    /// [`SlottedPage::lower_bound`]. There must be a link exactly if the area has one per slot.
+    pub fn insert(
+        &self,
+        slot: usize,
+        key: &[u8],
+        value: &[u8],
+        flags: u8,
+        link: Option<u64>,
+    ) -> Result<(), SlottedError> {
+        let mut layout = self.load()?;
+        if slot > layout.shape.count
+            || link.is_some() != (layout.shape.links_per_slot == 1)
+            || key.len().max(value.len()) > MAX_CELL_PART_LEN
+        {
+            return Err(SlottedError::OutOfRange);
+        }
+        layout.make_room(&self.page, key.len() + value.len())?;
+        let cell = self.put_cell(&mut layout, key, value, flags)?;
+        layout.shape.insert_entry(&self.page, slot, head_of(key), cell.word(), link)?;
+        layout.shape.count += 1;
+        layout.store(&self.page)?;
+        Ok(())
+    }
+
+    /// Writes a cell in front of the heap, where there is room for it.
+    fn put_cell(
+        &self,
+        layout: &mut Layout,
+        key: &[u8],
+        value: &[u8],
+        flags: u8,
+    ) -> Result<Slot, SlottedError> {
+        let len = key.len() + value.len();
+        layout.heap_start -= len;
+        layout.live += len;
+        self.page.put_bytes(layout.heap_start, key)?;
+        self.page.put_bytes(layout.heap_start + key.len(), value)?;
+        Ok(layout.slot(layout.heap_start, key.len(), value.len(), flags))
+    }
+
+    /// Zeroes a cell's bytes; what is gone is gone from the file as well.
+    fn drop_cell(&self, layout: &mut Layout, cell: Slot) -> Result<(), SlottedError> {
+        layout.live = layout.live.checked_sub(cell.len()).ok_or(SlottedError::Malformed)?;
+        self.page.zero(cell.offset, cell.len())?;
+        if cell.offset == layout.heap_start {
+            layout.heap_start += cell.len();
+        }
+        Ok(())
+    }
+
+    /// Takes a cell out, with its link.
+    pub fn remove(&self, slot: usize) -> Result<(), SlottedError> {
+        let mut layout = self.load()?;
+        if slot >= layout.shape.count {
+            return Err(SlottedError::OutOfRange);
+        }
+        let cell = layout.cell(&self.page, slot)?;
+        self.drop_cell(&mut layout, cell)?;
+        layout.shape.remove_entry(&self.page, slot)?;
+        layout.shape.count -= 1;
+        self.store_shrunk(layout)
+    }
+
+    /// Takes out the cells from `from` on, with their links.
+    pub fn truncate(&self, from: usize) -> Result<(), SlottedError> {
+        let mut layout = self.load()?;
+        if from > layout.shape.count {
+            return Err(SlottedError::OutOfRange);
+        }
+        for slot in from..layout.shape.count {
+            let cell = layout.cell(&self.page, slot)?;
+            self.drop_cell(&mut layout, cell)?;
+        }
+        layout.shape.zero_entries(&self.page, from)?;
+        layout.shape.count = from;
+        self.store_shrunk(layout)
+    }
+
+    fn store_shrunk(&self, mut layout: Layout) -> Result<(), SlottedError> {
+        if layout.shape.count == 0 {
+            if layout.live != 0 {
+                return Err(SlottedError::Malformed);
+            }
+            layout.heap_start = layout.limit;
+        }
+        layout.store(&self.page)?;
+        Ok(())
+    }
+
+    /// Gives a cell another value and other flags: in place if the new value is no longer than the old one, else by writing
+    /// the cell anew, compacting if that makes the room.
+    pub fn update_value(&self, slot: usize, value: &[u8], flags: u8) -> Result<(), SlottedError> {
+        let mut layout = self.load()?;
+        if slot >= layout.shape.count || value.len() > MAX_CELL_PART_LEN {
+            return Err(SlottedError::OutOfRange);
+        }
+        let old = layout.cell(&self.page, slot)?;
+        let new = if value.len() <= old.value_len {
+            self.overwrite(&mut layout, old, value, flags)?
+        } else {
+            self.relocate(&mut layout, slot, old, value, flags)?
+        };
+        self.page.put_word(layout.shape.slots_word() + slot, new.word())?;
+        layout.store(&self.page)?;
+        Ok(())
+    }
+
+    fn overwrite(
+        &self,
+        layout: &mut Layout,
+        old: Slot,
+        value: &[u8],
+        flags: u8,
+    ) -> Result<Slot, SlottedError> {
+        let at = old.offset + old.key_len;
+        let shorter = old.value_len - value.len();
+        layout.live = layout.live.checked_sub(shorter).ok_or(SlottedError::Malformed)?;
+        self.page.put_bytes(at, value)?;
+        self.page.zero(at + value.len(), shorter)?;
+        Ok(layout.slot(old.offset, old.key_len, value.len(), flags))
+    }
+
+    fn relocate(
+        &self,
+        layout: &mut Layout,
+        slot: usize,
+        old: Slot,
+        value: &[u8],
+        flags: u8,
+    ) -> Result<Slot, SlottedError> {
+        let needed = old.key_len + value.len();
+        let free = layout.free_after_compaction() + old.len();
+        if needed > free {
+            return Err(SlottedError::Full { needed, free });
+        }
+        let mut key = Vec::new();
+        self.page.read().append_to(old.offset, old.key_len, &mut key)?;
+        self.drop_cell(layout, old)?;
+        if needed > layout.free() {
+            // An empty cell in its place, so that compaction sees no other bytes than those that live.
+            let empty = layout.slot(layout.limit, 0, 0, flags);
+            self.page.put_word(layout.shape.slots_word() + slot, empty.word())?;
+            layout.compact(&self.page)?;
+        }
+        self.put_cell(layout, &key, value, flags)
+    }
+
+    /// Sets a link.
+    pub fn set_link(&self, link: usize, raw: u64) -> Result<(), SlottedError> {
+        let word = self.read().link_word(link).map_err(|_| SlottedError::OutOfRange)?;
+        self.page.put_word(word, raw)?;
+        Ok(())
+    }
+
+    /// Reclaims the garbage between the cells and the spare room in the arrays.
+    pub fn compact(&self) -> Result<(), SlottedError> {
+        let mut layout = self.load()?;
+        layout.compact(&self.page)?;
+        layout.store(&self.page)?;
+        Ok(())
+    }
+
+    /// Appends the cells of `slots`, with their links, behind the last cell of `into`, another page's area with as many
+    /// links per slot. If they do not all fit, none is copied.
+    pub fn copy_range(&self, slots: Range<usize>, into: &SlottedWriter<'_>) -> Result<(), SlottedError> {
+        let (from, to) = (self.load()?, into.load()?);
+        if slots.start > slots.end
+            || slots.end > from.shape.count
+            || from.shape.links_per_slot != to.shape.links_per_slot
+        {
+            return Err(SlottedError::OutOfRange);
+        }
+        let mut bytes = 0;
+        for slot in slots.clone() {
+            bytes += from.cell(&self.page, slot)?.len();
+        }
+        to.check_room(slots.len(), bytes)?;
+        let source = self.read();
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        for (index, slot) in slots.enumerate() {
+            let cell = source.get(slot)?;
+            key.clear();
+            value.clear();
+            source.append_key(cell, &mut key)?;
+            source.append_value(cell, &mut value)?;
+            let link = match from.shape.links_per_slot {
+                0 => None,
+                _ => Some(source.slot_link(slot)?),
+            };
+            into.insert(to.shape.count + index, &key, &value, cell.flags, link)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,297 @@
+//! Failure prevented: a cell lost, doubled, torn or misplaced by an insert, a growth of the arrays, a compaction or a copy;
+//! bytes of removed cells that stay in the page; a page that differs after the same history, which redo would diverge on.
+#![cfg(not(loom))]
+
+use pagestone_page_format::slotted::{SlottedError, SlottedPage, SlottedWriter};
+use pagestone_page_format::{PageId, PageKind, PageWriter, SpeculativePage};
+use pagestone_sync::atomic::AtomicU64;
+use proptest::prelude::*;
+
+const BASE: usize = 48;
+
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    flags: u8,
+    link: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Insert(Vec<u8>, Vec<u8>, u8, u64),
+    Remove(usize),
+    Update(usize, Vec<u8>, u8),
+    SetLink(usize, u64),
+    Truncate(usize),
+    Reserve(usize),
+    Compact,
+}
+
+fn words(page_size: usize) -> Vec<AtomicU64> {
+    (0..page_size / 8).map(|_| AtomicU64::new(0)).collect()
+}
+
+fn bytes(words: &[AtomicU64]) -> Vec<u8> {
+    let mut out = vec![0; words.len() * 8];
+    SpeculativePage::new(words).copy_out(&mut out);
+    out
+}
+
+fn contents(page: SlottedPage<'_>, per_slot: bool) -> Vec<Entry> {
+    (0..page.count().unwrap())
+        .map(|slot| {
+            let cell = page.get(slot).unwrap();
+            let (mut key, mut value) = (Vec::new(), Vec::new());
+            page.append_key(cell, &mut key).unwrap();
+            page.append_value(cell, &mut value).unwrap();
+            let link = per_slot.then(|| page.slot_link(slot).unwrap());
+            Entry { key, value, flags: cell.flags, link }
+        })
+        .collect()
+}
+
+/// Every byte of the area that belongs to nothing is zero.
+fn leaks_nothing(words: &[AtomicU64], page: SlottedPage<'_>) {
+    let mut image = bytes(words);
+    let suffix = page.reserved_suffix().unwrap();
+    let count = page.count().unwrap();
+    for slot in 0..count {
+        let cell = page.get(slot).unwrap();
+        image[cell.key_range()].fill(0);
+        image[cell.value_range()].fill(0);
+    }
+    let swips = page.page().header().unwrap().swips;
+    assert_eq!(usize::from(swips.count), page.link_count().unwrap());
+    let arrays_end = if swips.count == 0 {
+        // Without links: the capacity stands in the header.
+        let capacity = usize::from(u16::from_le_bytes([image[BASE + 2], image[BASE + 3]]));
+        BASE + 24 + 12 * capacity
+    } else {
+        assert_eq!(usize::from(swips.at_word), page.link_word(0).unwrap());
+        (usize::from(swips.at_word) + usize::from(swips.count)) * 8
+    };
+    assert!(image[arrays_end..suffix.start].iter().all(|byte| *byte == 0), "garbage that is not zero");
+}
+
+struct Harness {
+    page_size: usize,
+    suffix: usize,
+    fixed: u8,
+    per_slot: bool,
+}
+
+impl Harness {
+    fn run(&self, ops: Vec<Op>) {
+        let words = words(self.page_size);
+        let page = PageWriter::new(&words);
+        page.format(PageKind(200), PageId::new(7));
+        let writer = SlottedWriter::new(page, BASE);
+        writer.init(self.suffix, self.fixed, self.per_slot).unwrap();
+        let suffix: Vec<u8> = (0..self.suffix).map(|at| at as u8 | 1).collect();
+        page.put_bytes(self.page_size - self.suffix, &suffix).unwrap();
+        let mut fixed_links = vec![0; self.fixed.into()];
+        let mut model: Vec<Entry> = Vec::new();
+        for op in ops {
+            let before = bytes(&words);
+            let area = writer.read();
+            let change = |writer: SlottedWriter<'_>| self.apply(writer, &op, &model);
+            let result = change(writer);
+            self.same_again(&before, &bytes(&words), change);
+            match (&op, result) {
+                (_, Err(SlottedError::Full { needed, free })) => {
+                    assert!(needed > free);
+                    assert_eq!(bytes(&words), before, "a full page was changed");
+                }
+                (_, Err(error)) => panic!("{op:?}: {error}"),
+                (op, Ok(())) => self.apply_to_model(op, &mut model, &mut fixed_links),
+            }
+            assert_eq!(contents(area, self.per_slot), model);
+            for (index, link) in fixed_links.iter().enumerate() {
+                assert_eq!(area.link(index), Ok(*link));
+            }
+            assert_eq!(area.link(fixed_links.len() + model.len() * usize::from(self.per_slot)).ok(), None);
+            area.check().unwrap();
+            leaks_nothing(&words, area);
+            assert!(bytes(&words)[self.page_size - self.suffix..] == suffix, "the suffix was touched");
+        }
+        // Copies of the whole are the same cells.
+        let other = self::words(self.page_size);
+        let copy = SlottedWriter::new(PageWriter::new(&other), BASE);
+        copy.init(0, 0, self.per_slot).unwrap();
+        let half = model.len() / 2;
+        writer.copy_range(0..half, &copy).unwrap();
+        writer.copy_range(half..model.len(), &copy).unwrap();
+        assert_eq!(contents(copy.read(), self.per_slot), model);
+        copy.read().check().unwrap();
+    }
+
+    fn slot(index: usize, model: &[Entry]) -> usize {
+        index % model.len().max(1)
+    }
+
+    fn apply(&self, writer: SlottedWriter<'_>, op: &Op, model: &[Entry]) -> Result<(), SlottedError> {
+        match op {
+            Op::Insert(key, value, flags, link) => {
+                let area = writer.read();
+                let found = area.lower_bound(key).unwrap();
+                let expected = model.binary_search_by(|entry| entry.key.cmp(key));
+                assert_eq!(expected.unwrap_or_else(|slot| slot), found.slot);
+                assert_eq!(expected.is_ok(), found.found);
+                if found.found {
+                    return Ok(());
+                }
+                let room = area.has_room(1, key.len() + value.len()).unwrap();
+                let result = writer.insert(found.slot, key, value, *flags, self.per_slot.then_some(*link));
+                assert_eq!(room, result.is_ok(), "has_room and insert disagree");
+                result
+            }
+            Op::Remove(index) if !model.is_empty() => writer.remove(Self::slot(*index, model)),
+            Op::Update(index, value, flags) if !model.is_empty() => {
+                writer.update_value(Self::slot(*index, model), value, *flags)
+            }
+            Op::SetLink(index, raw) => {
+                let links = writer.read().link_count().unwrap();
+                assert_eq!(writer.set_link(links, *raw), Err(SlottedError::OutOfRange));
+                if links > 0 { writer.set_link(index % links, *raw) } else { Ok(()) }
+            }
+            Op::Truncate(index) => writer.truncate(index % (model.len() + 1)),
+            Op::Reserve(slots) => writer.reserve_slots(*slots),
+            Op::Compact => {
+                writer.compact().unwrap();
+                let area = writer.read();
+                assert_eq!(area.free_space(), area.free_space_after_compaction());
+                Ok(())
+            }
+            Op::Remove(_) | Op::Update(..) => Ok(()),
+        }
+    }
+
+    fn apply_to_model(&self, op: &Op, model: &mut Vec<Entry>, fixed: &mut [u64]) {
+        let len = model.len();
+        match op.clone() {
+            Op::Insert(key, value, flags, link) => {
+                if let Err(slot) = model.binary_search_by(|entry| entry.key.cmp(&key)) {
+                    let link = self.per_slot.then_some(link);
+                    model.insert(slot, Entry { key, value, flags, link });
+                }
+            }
+            Op::Remove(index) if len > 0 => drop(model.remove(Self::slot(index, model))),
+            Op::Update(index, value, flags) if len > 0 => {
+                let entry = &mut model[index % len];
+                (entry.value, entry.flags) = (value, flags);
+            }
+            Op::SetLink(index, raw) => {
+                let links = fixed.len() + len * usize::from(self.per_slot);
+                if links > 0 {
+                    match index % links {
+                        at if at < fixed.len() => fixed[at] = raw,
+                        at => model[at - fixed.len()].link = Some(raw),
+                    }
+                }
+            }
+            Op::Truncate(index) => model.truncate(index % (len + 1)),
+            Op::Reserve(_) | Op::Compact | Op::Remove(_) | Op::Update(..) => {}
+        }
+    }
+
+    /// The same change to the same bytes gives the same bytes.
+    fn same_again(
+        &self,
+        before: &[u8],
+        after: &[u8],
+        change: impl FnOnce(SlottedWriter<'_>) -> Result<(), SlottedError>,
+    ) {
+        let words = words(self.page_size);
+        let page = PageWriter::new(&words);
+        page.copy_in(before);
+        let _ = change(SlottedWriter::new(page, BASE));
+        assert!(bytes(&words) == after, "the same change gave other bytes");
+    }
+}
+
+fn key() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        // Few letters: many equal heads, many equal keys, keys that are prefixes of others.
+        prop::collection::vec(prop::sample::select(&[0u8, b'a', 255][..]), 0..7),
+        prop::collection::vec(any::<u8>(), 0..40),
+    ]
+}
+
+fn op(max_value: usize) -> impl Strategy<Value = Op> {
+    prop_oneof![
+        12 => (key(), prop::collection::vec(any::<u8>(), 0..max_value), any::<u8>(), any::<u64>())
+            .prop_map(|(key, value, flags, link)| Op::Insert(key, value, flags, link)),
+        3 => any::<usize>().prop_map(Op::Remove),
+        3 => (any::<usize>(), prop::collection::vec(any::<u8>(), 0..max_value), any::<u8>())
+            .prop_map(|(index, value, flags)| Op::Update(index, value, flags)),
+        1 => (any::<usize>(), any::<u64>()).prop_map(|(index, raw)| Op::SetLink(index, raw)),
+        1 => (0..40usize).prop_map(Op::Reserve),
+        1 => Just(Op::Compact),
+    ]
+}
+
+fn ops(max_value: usize) -> impl Strategy<Value = Vec<Op>> {
+    let truncate = any::<usize>().prop_map(Op::Truncate);
+    prop::collection::vec(prop_oneof![60 => op(max_value), 1 => truncate], 1..250)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn small_page(ops in ops(120), suffix in 0..200usize, fixed in 0..4u8, per_slot: bool) {
+        Harness { page_size: 4096, suffix, fixed, per_slot }.run(ops);
+    }
+
+    #[test]
+    fn small_page_of_small_cells(ops in ops(3), fixed in 0..3u8, per_slot: bool) {
+        Harness { page_size: 4096, suffix: 0, fixed, per_slot }.run(ops);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn large_page(ops in ops(2000), suffix in 0..9000usize, fixed in 0..4u8, per_slot: bool) {
+        Harness { page_size: 65536, suffix, fixed, per_slot }.run(ops);
+    }
+}
+
+#[test]
+fn a_mebibyte_page_stops_at_what_its_headers_can_name() {
+    let words = words(1 << 20);
+    let writer = SlottedWriter::new(PageWriter::new(&words), 32);
+    writer.init(0, 1, true).unwrap();
+    writer.reserve_slots(40_000).unwrap();
+    for slot in 0..40_000u32 {
+        writer.insert(slot as usize, &slot.to_be_bytes(), b"", 0, Some(slot.into())).unwrap();
+    }
+    assert!(matches!(writer.reserve_slots(65_000), Err(SlottedError::Full { .. })));
+    for slot in [0, 1, 7, 39_999] {
+        let found = writer.read().lower_bound(&(slot as u32).to_be_bytes()).unwrap();
+        assert_eq!((found.slot, found.found), (slot, true));
+        assert_eq!(writer.read().slot_link(slot), Ok(slot as u64));
+    }
+    writer.read().check().unwrap();
+}
+
+#[test]
+fn what_cannot_be_named_is_refused_and_changes_nothing() {
+    let words = words(4096);
+    let writer = SlottedWriter::new(PageWriter::new(&words), BASE);
+    assert_eq!(writer.init(4097, 0, false), Err(SlottedError::OutOfRange));
+    assert_eq!(writer.init(4096 - BASE, 0, false), Err(SlottedError::OutOfRange));
+    writer.init(0, 1, false).unwrap();
+    let before = bytes(&words);
+    assert_eq!(writer.insert(1, b"k", b"v", 0, None), Err(SlottedError::OutOfRange));
+    assert_eq!(writer.insert(0, b"k", b"v", 0, Some(1)), Err(SlottedError::OutOfRange));
+    assert_eq!(writer.insert(0, b"k", &[1; 70_000], 0, None), Err(SlottedError::OutOfRange));
+    assert!(matches!(writer.insert(0, b"k", &[1; 4096], 0, None), Err(SlottedError::Full { .. })));
+    assert_eq!(writer.remove(0), Err(SlottedError::OutOfRange));
+    assert_eq!(writer.truncate(1), Err(SlottedError::OutOfRange));
+    assert_eq!(writer.update_value(0, b"", 0), Err(SlottedError::OutOfRange));
+    assert_eq!(writer.set_link(1, 0), Err(SlottedError::OutOfRange));
+    assert_eq!(bytes(&words), before);
+}

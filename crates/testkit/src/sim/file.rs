@@ -1,0 +1,185 @@
+//! An open file of a simulated disk.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use pagestone_direct_io::File;
+use pagestone_page_format::IO_ALIGNMENT;
+
+use super::disk::{SimDisk, reported};
+use super::fault::{AfterFailedSync, DiskOp, Fault, errno};
+use super::journal::{LengthChange, Operation, SyncOutcome};
+use super::names::FileId;
+
+/// The largest file: what is behind it is a bug of the caller's sooner than a test.
+pub(super) const LARGEST: u64 = 16 << 30;
+
+/// One handle.
+pub(super) struct SimFile {
+    pub(super) disk: SimDisk,
+    pub(super) file: FileId,
+    pub(super) path: PathBuf,
+    /// Handles are numbered in the order in which they were opened.
+    pub(super) id: u64,
+    pub(super) write: bool,
+    pub(super) direct: bool,
+}
+
+impl SimFile {
+    fn check_alignment(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        let bits = buf.as_ptr() as usize | buf.len() | offset as usize;
+        if self.direct && !bits.is_multiple_of(IO_ALIGNMENT) {
+            return Err(errno(libc::EINVAL));
+        }
+        Ok(())
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        if self.write { Ok(()) } else { Err(errno(libc::EBADF)) }
+    }
+
+    fn check_range(offset: u64, len: u64) -> io::Result<u64> {
+        match offset.checked_add(len) {
+            Some(end) if end <= LARGEST => Ok(end),
+            Some(end) if end <= i64::MAX as u64 => Err(errno(libc::EFBIG)),
+            _ => Err(errno(libc::EINVAL)),
+        }
+    }
+
+    fn change_length(&self, op: DiskOp, change: LengthChange) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let fault = state.gate(op, &self.path)?;
+        self.check_writable()?;
+        let len = state.live.files[&self.file].bytes.len;
+        let change = match change {
+            LengthChange::Truncate(to) if to > len => LengthChange::Extend(to),
+            change => change,
+        };
+        if change != LengthChange::Truncate(len) && !matches!(change, LengthChange::Extend(to) if to <= len) {
+            state.live.change_length(self.file, change);
+            state.record(Operation::Length { file: self.file, change });
+        }
+        reported(fault)
+    }
+}
+
+impl File for SimFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.disk.state();
+        let fault = state.gate(DiskOp::Read, &self.path)?;
+        self.check_alignment(buf, offset)?;
+        let bytes = &state.live.files[&self.file].bytes;
+        let mut len = (buf.len() as u64).min(bytes.len.saturating_sub(offset)) as usize;
+        if let Some(Fault::Short(most)) = fault {
+            len = len.min(most);
+        }
+        if len > 0 {
+            bytes.content.read(offset as usize, &mut buf[..len]);
+        }
+        Ok(len)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.disk.state();
+        let fault = state.gate(DiskOp::Write, &self.path)?;
+        self.check_writable()?;
+        self.check_alignment(buf, offset)?;
+        let len = match fault {
+            Some(Fault::Short(most) | Fault::Torn { bytes: most, .. }) => buf.len().min(most),
+            _ => buf.len(),
+        };
+        let range = offset..Self::check_range(offset, len as u64)?;
+        if len > 0 {
+            state.begin_write(self.id, self.file, &self.path, range.clone());
+            if state.options.yield_in_writes {
+                drop(state);
+                std::thread::yield_now();
+                state = self.disk.state();
+            }
+            let write = state.write_live(self.file, offset, &buf[..len]);
+            state.record(Operation::Write(write));
+            state.end_write(self.id, self.file, &range);
+        }
+        match fault {
+            Some(Fault::Torn { errno: number, .. } | Fault::DoneButReported(number)) => Err(errno(number)),
+            _ => Ok(len),
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let fault = state.gate(DiskOp::Sync, &self.path)?;
+        state.audit_sync(self.id, self.file, &self.path);
+        let (number, after) = match fault {
+            Some(Fault::FailedSync { errno, after: AfterFailedSync::ReportedLate }) => {
+                state.late.insert(self.file, errno);
+                state.record(Operation::Sync { file: self.file, outcome: SyncOutcome::Done });
+                return Ok(());
+            }
+            Some(Fault::FailedSync { errno, after }) => (errno, after),
+            Some(Fault::Errno(errno)) => (errno, AfterFailedSync::CleanWithNew),
+            _ => match state.late.remove(&self.file) {
+                Some(errno) => (errno, AfterFailedSync::CleanWithNew),
+                None => {
+                    let outcome = SyncOutcome::Done;
+                    match reported(fault) {
+                        Ok(()) => state.record(Operation::Sync { file: self.file, outcome }),
+                        Err(_) => state.fail_sync(self.file, outcome),
+                    }
+                    return reported(fault);
+                }
+            },
+        };
+        let outcome = match after {
+            AfterFailedSync::PartlyPersisted => SyncOutcome::Partly { seed: state.rng.next_u64() },
+            _ => SyncOutcome::Lost,
+        };
+        if after == AfterFailedSync::CleanWithOld {
+            state.show_old(self.file);
+        }
+        state.fail_sync(self.file, outcome);
+        Err(errno(number))
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        let mut state = self.disk.state();
+        state.gate(DiskOp::Len, &self.path)?;
+        Ok(state.live.files[&self.file].bytes.len)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        Self::check_range(len, 0)?;
+        self.change_length(DiskOp::SetLen, LengthChange::Truncate(len))
+    }
+
+    fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
+        let end = Self::check_range(offset, len)?;
+        self.change_length(DiskOp::Reserve, LengthChange::Extend(end))
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        let mut state = self.disk.state();
+        state.gate(DiskOp::Lock, &self.path)?;
+        Ok(*state.locks.entry(self.file).or_insert(self.id) == self.id)
+    }
+
+    fn is_direct(&self) -> bool {
+        self.direct
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut state = self.disk.state();
+        if state.locks.get(&self.file) == Some(&self.id) {
+            state.locks.remove(&self.file);
+        }
+    }
+}
+
+impl fmt::Debug for SimFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimFile({})", self.path.display())
+    }
+}

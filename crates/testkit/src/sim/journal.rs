@@ -1,0 +1,108 @@
+//! What happened on a simulated disk, in order.
+//!
+//! Invariant: from the state at the start and the journal everything else follows: what is live, what is durable, and
+//! every state that a power cut after any operation can leave.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::content::{CHUNK, Chunk, Content, SECTOR};
+use super::names::{DirId, Entry, FileId, Node};
+
+/// One operation that changed something, or was told to the disk by its user.
+#[derive(Clone, Debug)]
+pub(crate) enum Operation {
+    Create {
+        file: FileId,
+        at: Entry,
+        path: Arc<Path>,
+    },
+    CreateDir {
+        dir: DirId,
+        at: Entry,
+    },
+    Rename {
+        from: Entry,
+        to: Entry,
+        node: Node,
+    },
+    Remove {
+        at: Entry,
+        node: Node,
+    },
+    Write(Write),
+    Length {
+        file: FileId,
+        change: LengthChange,
+    },
+    Sync {
+        file: FileId,
+        outcome: SyncOutcome,
+    },
+    SyncDir {
+        dir: DirId,
+    },
+    /// Bytes changed behind everybody's back: on the medium, at once.
+    Media {
+        file: FileId,
+        offset: u64,
+        bytes: Arc<[u8]>,
+    },
+    /// A number that the user of the disk wanted to remember here.
+    Note(u64),
+}
+
+/// Bytes that were written.
+#[derive(Clone, Debug)]
+pub(crate) struct Write {
+    pub(crate) file: FileId,
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+    pub(crate) pieces: Arc<[Piece]>,
+    /// The file's new length if it grew.
+    pub(crate) extend: Option<u64>,
+}
+
+/// The part of a write that lies in one chunk: sectors `from..to` of it, as they were in the cache after the write.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    pub(crate) index: usize,
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) chunk: Arc<Chunk>,
+}
+
+/// A change of a file's length.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LengthChange {
+    /// At least this long.
+    Extend(u64),
+    /// This long; what lay behind is gone.
+    Truncate(u64),
+}
+
+/// What a sync did to the file's pending writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum SyncOutcome {
+    /// All are durable.
+    Done,
+    /// None is, and none will be: the cache took them for clean.
+    Lost,
+    /// Some sectors are, by this seed; the others are lost.
+    Partly { seed: u64 },
+}
+
+impl Write {
+    /// Cuts a write into pieces; `content` is the file after it.
+    pub(crate) fn pieces(content: &Content, offset: u64, len: u64) -> Arc<[Piece]> {
+        let (start, end) = (offset as usize, (offset + len) as usize);
+        let piece = |index: usize| {
+            let first = index * CHUNK;
+            let from = (start.max(first) - first) / SECTOR;
+            let to = (end.min(first + CHUNK) - first).div_ceil(SECTOR);
+            let chunk = Arc::clone(content.chunk(index).expect("a chunk that was written is there"));
+            Piece { index, from, to, chunk }
+        };
+        (start / CHUNK..end.div_ceil(CHUNK)).map(piece).collect()
+    }
+}

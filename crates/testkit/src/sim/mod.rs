@@ -1,0 +1,35 @@
+//! A disk in memory.
+//!
+//! Invariant: what the disk shows now, what would be there after a power cut, and what lies between the two are kept
+//! apart; nothing passes from the first to the second but through a sync.
+//!
+//! ```text
+//!    calls ──► fault.rs   does this call fail today?
+//!                │
+//!              disk.rs, file.rs   live: names and bytes as callers see them
+//!                │  one Operation each
+//!              journal.rs         what happened, in order
+//!                │
+//!              model.rs           durable: names and bytes; pending: changes no sync has covered
+//! ```
+//!
+//! The model is a function of the journal. The enumeration of crashes replays the journal into a model of its own and
+//! takes every cut on the way.
+
+mod audit;
+mod content;
+mod disk;
+mod fault;
+mod file;
+mod journal;
+mod model;
+mod names;
+
+pub use audit::Violation;
+pub use disk::{Keep, SimDisk, SimOptions};
+pub use fault::{AfterFailedSync, DiskOp, FaultId, FaultPlan};
+
+pub(crate) use content::{CHUNK, SECTOR};
+pub(crate) use journal::{LengthChange, Operation, Write};
+pub(crate) use model::{Change, Medium, Model};
+pub(crate) use names::{FileId, NameChange, Walk};
