@@ -1,2 +1,37 @@
-//! Concurrent B+tree over a buffer pool.
+//! A concurrent B+tree over a buffer pool, changed by mini-transactions.
+//!
+//! Invariant: a reader that validates has come down a path that stood there as of one instant, in a tree whose root keeps its
+//! page id for life (L11); every structure change (split, separator, allocation and the insert that caused it) is one group of
+//! the log.
+//!
+//! ```text
+//!   tree.rs     BTree: what it is, how it is made and opened
+//!   retry.rs    optimistically: the one loop that owns every retry
+//!   descend.rs  the one way down, latch mode as a parameter
+//!   read.rs     get and its kin                write.rs   put and remove when the leaf has room
+//!   split.rs    put when it has not            cursor.rs  both directions, on private copies of leaves
+//!   node/       one page: layout, search, page operations
+//!   error.rs    TreeError; Interrupt, which never leaves the retry loop
+//! ```
+//!
+//! Latch order: levels top down, left to right within a level, then space-map pages. After Leis et al., *Optimistic Lock
+//! Coupling*, and Bayer and Unterauer, *Prefix B-trees*, TODS 1977; separators by Graefe, *Modern B-Tree Techniques*, 2011.
 #![forbid(unsafe_code)]
+
+mod cursor;
+mod descend;
+mod error;
+mod node;
+mod range;
+mod read;
+mod retry;
+mod split;
+mod tree;
+mod write;
+
+pub use cursor::Cursor;
+pub use error::{TreeError, TreeResult};
+pub use node::{max_inline_value, max_key_len, redo_range};
+pub use range::Range;
+pub use tree::{BTree, MIN_TREE_FRAMES, TREE_BASE_ID, TreeStats};
+pub use write::Put;

@@ -30,7 +30,7 @@ pub fn read_exact_at(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result
     while done < buf.len() {
         let from = resume_at(file, done);
         match file.read_at(&mut buf[from..], offset + from as u64) {
-            Ok(0) if from == done => break,
+            Ok(0) => break,
             Ok(got) => {
                 let end = from + within(got, buf.len() - from)?;
                 if end > done {

@@ -24,7 +24,7 @@ use pagestone_sync::Mutex;
 use crate::{File, read_exact_at, write_all_at};
 
 /// The fewest pages that a growing file is given at once.
-const GROW_PAGES_MIN: u64 = 64;
+const GROW_PAGES_MIN: u64 = 8;
 /// A growing file is given this part of its length at once, so that the number of growths is logarithmic.
 const GROW_PART: u64 = 8;
 /// The most bytes that a growing file is given at once beyond what was asked for, so that the wait stays short.
@@ -153,7 +153,7 @@ impl PageStore for PageFile {
         Ok(self.file_len()?.saturating_sub(self.base) / self.size.get() as u64)
     }
 
-    /// Grows in chunks: by an eighth of the file, at least 64 pages, at most 64 MiB. Where there is no room for a chunk,
+    /// Grows in chunks: by an eighth of the file, at least 8 pages, at most 64 MiB. Where there is no room for a chunk,
     /// by exactly what was asked for.
     fn grow(&self, pages: u64) -> PageResult<()> {
         let _alone = self.growing.lock();
@@ -265,9 +265,9 @@ mod tests {
     fn growth_comes_in_chunks_and_falls_back_to_what_was_asked() {
         let (file, store) = pages();
         store.grow(1).expect("grow");
-        assert_eq!(file.len().expect("len"), 8192 + 64 * SIZE as u64);
-        store.grow(64).expect("room is there");
-        store.grow(66).expect("grow");
+        assert_eq!(file.len().expect("len"), 8192 + GROW_PAGES_MIN * SIZE as u64);
+        store.grow(GROW_PAGES_MIN).expect("room is there");
+        store.grow(GROW_PAGES_MIN + 2).expect("grow");
         file.fail_reserve([ErrorKind::StorageFull]);
         let have = store.len().expect("len");
         store.grow(have + 1).expect("the second try");

@@ -34,9 +34,9 @@ fn what_cannot_be_had_leaves_the_length_alone() {
     let file =
         RealDisk.open(&dir.path().join("file"), &OpenHow::create_new(DirectIo::Prefer)).expect("create");
     file.reserve(0, 4096).expect("reserve");
-    for (offset, len) in [(0, 1 << 60), (u64::MAX, 2), (1 << 62, 1 << 62)] {
-        let kind = file.reserve(offset, len).expect_err("too much").kind();
-        assert!(matches!(kind, ErrorKind::FileTooLarge | ErrorKind::StorageFull), "{kind:?}");
+    // Lengths that no file can have: one that only this disk cannot hold would fill it first on some file systems.
+    for (offset, len) in [(0, 1 << 63), (u64::MAX, 2), (1 << 62, 1 << 62)] {
+        assert_eq!(file.reserve(offset, len).expect_err("too much").kind(), ErrorKind::FileTooLarge);
         assert_eq!(file.len().expect("len"), 4096);
     }
 }

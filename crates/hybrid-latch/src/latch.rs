@@ -5,8 +5,10 @@
 //! samples any of those words with Acquire sees what that writer wrote (C++20 [atomics.order], release sequences).
 
 use pagestone_sync::atomic::{AtomicU64, Ordering};
+use pagestone_sync::thread;
 
 use crate::faults::{self, Fault};
+use crate::variant::TURNS;
 use crate::word::{Refused, Tag, Transition, Word};
 use crate::{Conflict, Exclusive, Optimistic, Poisoned, Shared};
 
@@ -155,9 +157,16 @@ impl HybridLatch {
 
     #[cold]
     fn lock_shared_waiting(&self) -> Result<Shared<'_>, Poisoned> {
-        if self.spin_for(|| self.acquire(Word::take_shared_in_turn)).is_err() {
-            self.wait_for(|| self.acquire(Word::take_shared), Word::take_shared)?;
+        // While somebody sleeps the processor is left to him, and to those he waits for (measured with four sharers on two
+        // processors: a writer gets in after 60 us; after 20 ms without the yields; not at all without the turns).
+        for _ in 0..TURNS {
+            match self.spin_for(|| self.acquire(Word::take_shared_in_turn)) {
+                Ok(_) => return Ok(Shared::new(self)),
+                Err(Refused::Poisoned) => return Err(Poisoned),
+                Err(Refused::Blocked) => thread::yield_now(),
+            }
         }
+        self.wait_for(|| self.acquire(Word::take_shared), Word::take_shared)?;
         Ok(Shared::new(self))
     }
 

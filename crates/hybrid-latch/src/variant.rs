@@ -7,9 +7,16 @@ use crate::HybridLatch;
 /// How often a waiter looks again before it sleeps: some microseconds, longer than a page is held.
 #[cfg(not(loom))]
 pub(crate) const SPINS: u32 = 64;
+/// How often who would share lets a sleeper go first.
+#[cfg(not(loom))]
+pub(crate) const TURNS: u32 = 8;
+
 /// A model gains nothing from looking twice at the same word.
 #[cfg(loom)]
 pub(crate) const SPINS: u32 = 0;
+/// One turn shows what many do.
+#[cfg(loom)]
+pub(crate) const TURNS: u32 = 1;
 
 impl HybridLatch {
     /// A free latch at version 0, without tags.

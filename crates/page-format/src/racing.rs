@@ -84,19 +84,26 @@ impl<'a> SpeculativePage<'a> {
         Ok((self.word(offset / 8)? >> (8 * (offset % 8))) as u8)
     }
 
+    /// Words by index, for loops that check their bounds once.
+    #[inline]
+    pub(crate) fn words(self, range: std::ops::Range<usize>) -> Result<&'a [AtomicU64], OutOfBounds> {
+        self.words.get(range).ok_or(OutOfBounds)
+    }
+
     /// Up to eight bytes at any offset, as the low bytes of a little-endian word; the rest is zero. `len` is at most 8.
     #[inline]
     pub fn window(self, offset: usize, len: usize) -> Result<u64, OutOfBounds> {
         debug_assert!(len <= 8);
+        if offset.checked_add(len).is_none_or(|end| end > self.len()) {
+            return Err(OutOfBounds);
+        }
         if len == 0 {
-            return if offset <= self.len() { Ok(0) } else { Err(OutOfBounds) };
+            return Ok(0);
         }
-        let shift = 8 * (offset % 8);
-        let mut value = self.word(offset / 8)? >> shift;
-        if offset % 8 + len > 8 {
-            value |= self.word(offset / 8 + 1)? << (64 - shift);
-        }
-        Ok(if len == 8 { value } else { value & ((1 << (8 * len)) - 1) })
+        // Both words are loaded whether the second is needed or not: where keys stand is chance, and a branch on it would be
+        // mispredicted.
+        let next = self.words.get(offset / 8 + 1).map_or(0, |word| word.load(Ordering::Relaxed));
+        Ok(join(self.word(offset / 8)?, next, offset % 8) & (u64::MAX >> (64 - 8 * len)))
     }
 
     /// Appends `len` bytes at `offset` to `out`. On an error `out` may have grown.
@@ -105,14 +112,27 @@ impl<'a> SpeculativePage<'a> {
         if end > self.len() {
             return Err(OutOfBounds);
         }
-        out.reserve(len);
-        let mut at = offset;
-        while at < end {
-            let step = (end - at).min(8);
-            let bytes = self.window(at, step)?.to_le_bytes();
-            out.extend_from_slice(&bytes[..step]);
-            at += step;
+        let start = out.len();
+        out.resize(start + len.next_multiple_of(8), 0);
+        let (chunks, _) = out[start..].as_chunks_mut::<8>();
+        let (chunks, rest) = chunks.split_at_mut(len / 8);
+        let words = &self.words[offset / 8..];
+        if offset.is_multiple_of(8) {
+            for (chunk, word) in chunks.iter_mut().zip(words) {
+                *chunk = word.load(Ordering::Relaxed).to_le_bytes();
+            }
+        } else if let [first, others @ ..] = words {
+            let mut word = first.load(Ordering::Relaxed);
+            for (chunk, next) in chunks.iter_mut().zip(others) {
+                let next = next.load(Ordering::Relaxed);
+                *chunk = join(word, next, offset % 8).to_le_bytes();
+                word = next;
+            }
         }
+        if let [rest] = rest {
+            *rest = self.window(end - len % 8, len % 8)?.to_le_bytes();
+        }
+        out.truncate(start + len);
         Ok(())
     }
 
@@ -134,11 +154,8 @@ impl<'a> SpeculativePage<'a> {
             at += 8;
         }
         if at < common {
-            let step = common - at;
-            let mine = self.window(offset + at, step)?.swap_bytes();
-            let mut rest = [0; 8];
-            rest[..step].copy_from_slice(&key[at..common]);
-            let theirs = u64::from_be_bytes(rest);
+            let mine = self.window(offset + at, common - at)?.swap_bytes();
+            let theirs = from_le_prefix(&key[at..common]).swap_bytes();
             if mine != theirs {
                 return Ok(mine.cmp(&theirs));
             }
@@ -158,6 +175,28 @@ impl<'a> SpeculativePage<'a> {
     pub fn header(self) -> Result<PageHeader, OutOfBounds> {
         Ok(PageHeader::from_words([self.word(0)?, self.word(1)?, self.word(2)?, self.word(3)?]))
     }
+}
+
+/// The eight bytes that begin `skip` bytes, fewer than 8, into two words.
+#[inline]
+fn join(word: u64, next: u64, skip: usize) -> u64 {
+    // In two steps: a shift by 64 would be one too far.
+    word >> (8 * skip) | next << 1 << (63 - 8 * skip)
+}
+
+/// Fewer than eight bytes as the low bytes of a little-endian word; the rest is zero. Without a call of `memcpy`: keys end in
+/// such bytes.
+#[inline]
+pub(crate) fn from_le_prefix(bytes: &[u8]) -> u64 {
+    let len = bytes.len();
+    debug_assert!(len < 8);
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        // The two overlap, and agree where they do.
+        return u64::from(u32::from_le_bytes(*first))
+            | u64::from(u32::from_le_bytes(*last)) << (8 * (len - 4));
+    }
+    let byte = |index: usize| u64::from(bytes[index]) << (8 * index);
+    if len == 0 { 0 } else { byte(0) | byte(len / 2) | byte(len - 1) }
 }
 
 /// A page's bytes, to change. Whoever makes one holds the page exclusively; readers may be looking all the same.
@@ -239,14 +278,14 @@ impl<'a> PageWriter<'a> {
         if end > self.page.len() {
             return Err(OutOfBounds);
         }
-        let mut at = offset;
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.put_window(at, u64::from_le_bytes(word), chunk.len())?;
-            at += chunk.len();
+        let (first, rest) = bytes.split_at(offset.next_multiple_of(8).min(end) - offset);
+        let (chunks, last) = rest.as_chunks::<8>();
+        self.put_window(offset, from_le_prefix(first), first.len())?;
+        let words = &self.page.words[offset.div_ceil(8).min(self.page.words.len())..];
+        for (word, chunk) in words.iter().zip(chunks) {
+            word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
         }
-        Ok(())
+        self.put_window(end - last.len(), from_le_prefix(last), last.len())
     }
 
     /// Moves `len` bytes from `from` to `to`; the two may overlap.
@@ -278,13 +317,16 @@ impl<'a> PageWriter<'a> {
     /// Zeroes `len` bytes at `offset`.
     pub fn zero(&self, offset: usize, len: usize) -> Result<(), OutOfBounds> {
         let end = offset.checked_add(len).ok_or(OutOfBounds)?;
-        let mut at = offset;
-        while at < end {
-            let step = (8 - at % 8).min(end - at);
-            self.put_window(at, 0, step)?;
-            at += step;
+        if end > self.page.len() {
+            return Err(OutOfBounds);
         }
-        Ok(())
+        let first = offset.next_multiple_of(8).min(end);
+        let last = (end - end % 8).max(first);
+        self.put_window(offset, 0, first - offset)?;
+        for word in &self.page.words[first.div_ceil(8)..last.div_ceil(8)] {
+            word.store(0, Ordering::Relaxed);
+        }
+        self.put_window(last, 0, end - last)
     }
 
     /// Replaces the whole page by private bytes of the same size.
@@ -318,5 +360,74 @@ impl<'a> PageWriter<'a> {
     /// Sets the page's LSN (L1).
     pub fn set_lsn(&self, lsn: Lsn) -> Result<(), OutOfBounds> {
         self.put_word(LSN_AT / 8, lsn.get())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn words(bytes: &[u8]) -> Vec<AtomicU64> {
+        bytes.as_chunks::<8>().0.iter().map(|word| AtomicU64::new(u64::from_le_bytes(*word))).collect()
+    }
+
+    fn bytes(words: &[AtomicU64]) -> Vec<u8> {
+        let mut out = vec![0; words.len() * 8];
+        SpeculativePage::new(words).copy_out(&mut out);
+        out
+    }
+
+    proptest! {
+        /// Word by word is the same as byte by byte, wherever it begins and ends; past the end nothing is changed.
+        #[test]
+        fn any_range_reads_and_writes_as_a_slice_does(
+            image in prop::collection::vec(any::<u8>(), 64),
+            other in prop::collection::vec(prop::sample::select(&[0_u8, 1, 255][..]), 0..40),
+            offset in 0..72_usize,
+            from in 0..72_usize,
+        ) {
+            let words = words(&image);
+            let (page, writer) = (SpeculativePage::new(&words), PageWriter::new(&words));
+            let range = offset..offset + other.len();
+            let mut out = vec![7];
+            let slice = image.get(range.clone());
+            let read = page.append_to(offset, other.len(), &mut out);
+            prop_assert_eq!(read.is_ok(), slice.is_some());
+            if let Some(slice) = slice {
+                prop_assert_eq!(&out[1..], slice);
+                prop_assert_eq!(page.compare(offset, other.len(), &other), Ok(slice.cmp(&other)));
+                let shorter = &other[..other.len() / 2];
+                prop_assert_eq!(page.compare(offset, other.len(), shorter), Ok(slice.cmp(shorter)));
+                prop_assert_eq!(page.compare(offset, shorter.len(), &other), Ok(slice[..shorter.len()].cmp(&other)));
+                prop_assert_eq!(page.compare(offset, other.len(), slice), Ok(Compare::Equal));
+            }
+            let len = other.len().min(8);
+            let mut low = [0; 8];
+            match image.get(offset..offset + len) {
+                None => prop_assert_eq!(page.window(offset, len), Err(OutOfBounds)),
+                Some(slice) => {
+                    low[..len].copy_from_slice(slice);
+                    prop_assert_eq!(page.window(offset, len), Ok(u64::from_le_bytes(low)));
+                }
+            }
+            let mut model = image.clone();
+            if writer.copy_within(from, offset, other.len()).is_ok() {
+                model.copy_within(from..from + other.len(), offset);
+            }
+            prop_assert_eq!(bytes(&words), &model[..]);
+            let written = writer.put_bytes(offset, &other);
+            prop_assert_eq!(written.is_ok(), range.end <= 64);
+            if written.is_ok() {
+                model[range.clone()].copy_from_slice(&other);
+            }
+            prop_assert_eq!(bytes(&words), &model[..]);
+            if range.end <= 64 {
+                writer.zero(offset, other.len()).unwrap();
+                model[range].fill(0);
+            }
+            prop_assert_eq!(bytes(&words), &model[..]);
+        }
     }
 }

@@ -1,2 +1,35 @@
-//! A crash-safe store: open, recover, checkpoint, trees.
+//! A crash-safe store: open, recover, checkpoint, trees, close.
+//!
+//! Invariant: after any crash, what is opened again is the effect of a prefix, in LSN order, of what was written, and holds
+//! everything that was acknowledged (R1, R2).
+//!
+//! ```text
+//!   dir/data      [ superblock A ][ superblock B ][ page 0: space map ][ page 1: root ] ...
+//!   dir/log/      segments of the write-ahead log
+//!
+//!   store.rs       Store: the handle, and Tree: a tree with the store's durability
+//!   create.rs      a new store, whole or not there at all
+//!   open.rs        lock, superblock, log, redo, next generation: numbered steps
+//!   checkpoint.rs  correct beside writers (L5, L6)
+//!   background.rs  the flusher and the checkpointer, or `tick`
+//!   superblock.rs  the two copies              late_log.rs  the pool's log before there is one
+//!   options.rs     Options                     stats.rs     StoreStats, Prometheus text
+//! ```
 #![forbid(unsafe_code)]
+
+mod background;
+mod checkpoint;
+mod create;
+mod error;
+mod late_log;
+mod open;
+mod options;
+mod stats;
+mod store;
+mod superblock;
+
+pub use error::{StoreError, StoreResult};
+pub use open::OpenReport;
+pub use options::{Background, Durability, Options};
+pub use stats::StoreStats;
+pub use store::{Store, Tree};

@@ -1,3 +1,55 @@
-//! The project's own commands.
+//! The project's own commands. `cargo xtask check` is the one that everybody runs, a machine that integrates too.
+//!
+//! Invariant: `check` reports success only if every step ran and succeeded; a tool that is missing is a failure that says
+//! what is missing.
+//!
+//! ```text
+//!   check.rs         the steps of `check`, in order
+//!    ├ downstream.rs    crates outside the workspace that use each layer
+//!    └ unsafe_fence.rs  how many files and lines are unsafe
+//!   soak.rs          the long forms, for as long as they are told
+//!   step.rs          runs commands, keeps what they say, counts their tests
+//!   workspace.rs     what `cargo metadata` says
+//! ```
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod check;
+mod downstream;
+mod soak;
+mod step;
+mod unsafe_fence;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Command {
+    /// Formats, lints, documents, tests and fences: everything that a change must pass
+    Check,
+    /// Runs the long forms of the tests and prints figures
+    Soak {
+        /// How long, in all
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let command = Command::parse();
+    let workspace = match workspace::Workspace::find() {
+        Ok(workspace) => workspace,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let passed = match command {
+        Command::Check => check::run(&workspace),
+        Command::Soak { minutes } => soak::run(&workspace, minutes),
+    };
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,2 +1,47 @@
-//! A key-value store on pagestone.
+//! A key-value store on pagestone: what an engine gets from the facade.
+//!
+//! Invariant: what was acknowledged is there after any crash, and nothing is there that was not put.
+//!
+//! ```
+//! use kvstore::{KvStore, StoreResult};
+//!
+//! # fn main() -> StoreResult<()> {
+//! # let dir = tempfile::tempdir().expect("a directory");
+//! # let dir = dir.path().join("kvstore-data");
+//! let store = KvStore::open(&dir)?;
+//! assert!(!store.put("apple", "red")?.replaced);
+//! assert!(store.put("apple", "green")?.replaced);
+//! store.put("banana", "yellow")?;
+//!
+//! assert_eq!(store.get("apple")?.as_deref(), Some(&b"green"[..]));
+//! for entry in store.scan_prefix("b").rev() {
+//!     let (key, value) = entry?;
+//!     assert_eq!((key.as_slice(), value.as_slice()), (&b"banana"[..], &b"yellow"[..]));
+//! }
+//! assert!(store.del("apple")?);
+//! store.close()?; // reports what failed; dropping the store would lose nothing either
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ```text
+//!   kv_store.rs  KvStore: open, put, get, del, scans, sync, checkpoint, stats, close
+//!   entries.rs   Entries: what a scan gives, from both ends
+//!   options.rs   KvStoreOptions
+//!   stats.rs     KvStats
+//!   main.rs, command/   the command `kvstore`
+//! ```
 #![forbid(unsafe_code)]
+
+mod entries;
+mod kv_store;
+mod options;
+mod stats;
+
+pub use entries::Entries;
+pub use kv_store::KvStore;
+pub use options::KvStoreOptions;
+pub use pagestone::btree::Put;
+pub use pagestone::page_format::Lsn;
+pub use pagestone::store::{Durability, OpenReport, StoreError, StoreResult};
+pub use stats::KvStats;

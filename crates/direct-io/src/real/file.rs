@@ -71,6 +71,14 @@ impl RealFile {
         }
         Ok(())
     }
+
+    /// Undoes what a failed growth changed of the length: a system may allocate a part before it finds the disk full.
+    fn or_restore(&self, before: u64, result: io::Result<()>) -> io::Result<()> {
+        if result.is_err() && self.len()? > before {
+            self.set_len(before)?;
+        }
+        result
+    }
 }
 
 impl File for RealFile {
@@ -107,10 +115,7 @@ impl File for RealFile {
             Err(error) if error.kind() == ErrorKind::Unsupported => self.extend_with_zeros(before, end),
             other => other,
         };
-        if result.is_err() && self.len()? > before {
-            self.set_len(before)?; // a partial allocation would change the length
-        }
-        result
+        self.or_restore(before, result)
     }
 
     fn try_lock(&self) -> io::Result<bool> {
@@ -163,6 +168,17 @@ mod tests {
         let (result, tries) = refused_while_direct(&required, &AlignedBuf::zeroed(4096));
         assert_eq!((result.expect_err("no fallback").kind(), tries), (ErrorKind::InvalidInput, 1));
         assert!(required.is_direct());
+    }
+
+    #[test]
+    fn a_growth_that_failed_half_way_is_undone() {
+        let file = RealFile::new(scratch(), DirectIo::Off, false);
+        file.set_len(200).expect("half way");
+        assert!(file.or_restore(100, Err(ErrorKind::StorageFull.into())).is_err());
+        assert_eq!(file.len().expect("len"), 100);
+        file.set_len(300).expect("all the way");
+        file.or_restore(100, Ok(())).expect("nothing failed");
+        assert_eq!(file.len().expect("len"), 300);
     }
 
     #[test]

@@ -52,6 +52,11 @@ fn open_existing(path: &Path, write: bool) -> io::Result<File> {
         Some(PathKind::Directory) => return Err(not_regular("a directory")),
         Some(PathKind::Other) => return Err(not_regular("a link, FIFO, socket or device")),
     }
+    open_regular(path, write)
+}
+
+/// The open itself, which trusts no look that was taken before it.
+fn open_regular(path: &Path, write: bool) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .write(write)
@@ -93,4 +98,37 @@ fn settle(file: File, direct: DirectIo) -> io::Result<RealFile> {
 
 fn not_regular(what: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, format!("{what} stands where a regular file is wanted"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+    use std::process::Command;
+
+    /// What is put under the name between the look and the open.
+    #[test]
+    fn the_open_alone_neither_follows_nor_waits() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (file, link, fifo, socket) = (
+            dir.path().join("file"),
+            dir.path().join("link"),
+            dir.path().join("fifo"),
+            dir.path().join("socket"),
+        );
+        std::fs::write(&file, b"bytes").expect("write");
+        symlink(&file, &link).expect("link");
+        assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
+        let _listener = UnixListener::bind(&socket).expect("bind");
+        for write in [false, true] {
+            open_regular(&file, write).expect("a regular file");
+            for path in [&link, &fifo] {
+                let error = open_regular(path, write).expect_err("no regular file");
+                assert_eq!(error.kind(), ErrorKind::InvalidInput, "{}: {error}", path.display());
+            }
+            assert!(open_regular(&socket, write).is_err());
+            assert!(open_regular(dir.path(), write).is_err());
+        }
+    }
 }

@@ -1,13 +1,16 @@
 //! Where a key stands, or would stand.
 //!
-//! Invariant: at most `2 log2(count) + 2` heads and `log2(count) + 1` keys are read, whatever the bytes are. The first search
-//! is over integers, with a conditional move for each step; keys are touched only where heads are equal.
+//! Invariant: the number of heads and keys that are read is bounded by the logarithm of the count, whatever the bytes are. The
+//! first search is over integers and without branches; keys are touched only where heads are equal.
 
-use std::cmp::Ordering;
+use std::cmp::Ordering as Compare;
 use std::hint::select_unpredictable;
+
+use pagestone_sync::atomic::{AtomicU64, Ordering};
 
 use super::SlottedPage;
 use super::layout::Shape;
+use crate::racing::from_le_prefix;
 use crate::{OutOfBounds, SpeculativePage};
 
 /// The answer of [`SlottedPage::lower_bound`].
@@ -24,41 +27,52 @@ pub struct Search {
 pub(super) fn head_of(key: &[u8]) -> u32 {
     match key.first_chunk::<4>() {
         Some(head) => u32::from_be_bytes(*head),
-        None => {
-            let mut head = [0; 4];
-            head[..key.len()].copy_from_slice(key);
-            u32::from_be_bytes(head)
-        }
+        None => (from_le_prefix(key) as u32).swap_bytes(),
     }
 }
 
+/// The words of the heads, two heads in each; an odd last one has a half that is no head.
 #[derive(Clone, Copy)]
 struct Heads<'a> {
-    page: SpeculativePage<'a>,
-    first_word: usize,
+    words: &'a [AtomicU64],
+    count: usize,
 }
 
-impl Heads<'_> {
+/// Words that are compared one by one: without a branch and all at once, once the halving has left so few.
+const FEW: usize = 8;
+
+impl<'a> Heads<'a> {
     #[inline]
-    fn get(self, slot: usize) -> Result<u32, OutOfBounds> {
-        let word = self.page.word(self.first_word + slot / 2)?;
-        Ok((word >> (32 * (slot % 2))) as u32)
+    fn of(page: SpeculativePage<'a>, shape: &Shape) -> Result<Self, OutOfBounds> {
+        let first = shape.heads_word();
+        let words = page.words(first..first + shape.count.div_ceil(2))?;
+        Ok(Self { words, count: shape.count })
     }
 
-    /// How many of `from..to` come before the first head that is not below `head`.
+    /// The slot is below the count.
     #[inline]
-    fn lower_bound(self, from: usize, to: usize, head: u32) -> Result<usize, OutOfBounds> {
-        let mut low = from;
-        let mut left = to - from;
-        while left > 1 {
+    fn get(self, slot: usize) -> u32 {
+        (self.words[slot / 2].load(Ordering::Relaxed) >> (32 * (slot % 2))) as u32
+    }
+
+    /// The first slot whose head is not below `head`.
+    #[inline]
+    fn lower_bound(self, head: u32) -> usize {
+        // First the even slots: how many words have their low half below.
+        let below = |word: &AtomicU64| (word.load(Ordering::Relaxed) as u32) < head;
+        let (mut start, mut left) = (0, self.words.len());
+        while left > FEW {
             let half = left / 2;
-            low = select_unpredictable(self.get(low + half - 1)? < head, low + half, low);
+            start = select_unpredictable(below(&self.words[start + half - 1]), start + half, start);
             left -= half;
         }
-        if left == 1 {
-            low += usize::from(self.get(low)? < head);
+        let few = &self.words[start..start + left];
+        let even = start + few.iter().map(|word| usize::from(below(word))).sum::<usize>();
+        // Then the odd slot in between.
+        match (2 * even).checked_sub(1) {
+            Some(odd) if odd < self.count => odd + usize::from(self.get(odd) < head),
+            _ => (2 * even).min(self.count),
         }
-        Ok(low)
     }
 }
 
@@ -68,24 +82,21 @@ impl SlottedPage<'_> {
     pub fn lower_bound(&self, key: &[u8]) -> Result<Search, OutOfBounds> {
         let shape = self.shape()?;
         let head = head_of(key);
-        let heads = Heads { page: self.page, first_word: shape.heads_word() };
-        let slot = heads.lower_bound(0, shape.count, head)?;
-        if slot == shape.count || heads.get(slot)? != head {
+        let heads = Heads::of(self.page, &shape)?;
+        let slot = heads.lower_bound(head);
+        if slot == shape.count || heads.get(slot) != head {
             return Ok(Search { slot, found: false });
         }
         // Most often this is the one slot with that head.
         match self.compare_slot(&shape, slot, key)? {
-            Ordering::Equal => return Ok(Search { slot, found: true }),
-            Ordering::Greater => return Ok(Search { slot, found: false }),
-            Ordering::Less => {}
+            Compare::Equal => return Ok(Search { slot, found: true }),
+            Compare::Greater => return Ok(Search { slot, found: false }),
+            Compare::Less => {}
         }
-        if slot + 1 == shape.count || heads.get(slot + 1)? != head {
+        if slot + 1 == shape.count || heads.get(slot + 1) != head {
             return Ok(Search { slot: slot + 1, found: false });
         }
-        let end = match head.checked_add(1) {
-            Some(next) => heads.lower_bound(slot + 1, shape.count, next)?,
-            None => shape.count,
-        };
+        let end = head.checked_add(1).map_or(shape.count, |next| heads.lower_bound(next));
         self.lower_bound_of_keys(&shape, slot + 1, end, key)
     }
 
@@ -101,16 +112,16 @@ impl SlottedPage<'_> {
         while low < high {
             let middle = low + (high - low) / 2;
             match self.compare_slot(shape, middle, key)? {
-                Ordering::Less => low = middle + 1,
-                Ordering::Equal => return Ok(Search { slot: middle, found: true }),
-                Ordering::Greater => high = middle,
+                Compare::Less => low = middle + 1,
+                Compare::Equal => return Ok(Search { slot: middle, found: true }),
+                Compare::Greater => high = middle,
             }
         }
         Ok(Search { slot: low, found: false })
     }
 
     #[inline]
-    fn compare_slot(&self, shape: &Shape, slot: usize, key: &[u8]) -> Result<Ordering, OutOfBounds> {
+    fn compare_slot(&self, shape: &Shape, slot: usize, key: &[u8]) -> Result<Compare, OutOfBounds> {
         self.compare_key(self.cell(shape, slot)?, key)
     }
 }

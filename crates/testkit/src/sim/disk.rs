@@ -1,6 +1,5 @@
 //! The simulated disk: names, and what its user may do to it.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -12,14 +11,13 @@ use pagestone_direct_io::{Create, DirectIo, Disk, File, OpenHow, PathKind};
 use pagestone_sync::{Mutex, MutexGuard};
 
 use super::audit::Violation;
-use super::content::Bytes;
-use super::fault::{DiskOp, Fault, FaultId, FaultPlan, Faults, errno};
+use super::fault::{DiskOp, FaultId, FaultPlan};
 use super::file::{LARGEST, SimFile};
-use super::journal::{Operation, SyncOutcome, Write};
-use super::model::{Change, Medium, Model, Stored};
-use super::names::{DirId, FileId, NameChange, Names, Node};
+use super::journal::Operation;
+use super::model::{Change, Medium, Pending};
+use super::names::{DirId, Node};
+use super::state::{State, reported};
 use crate::crash::{CrashOptions, CrashStates};
-use crate::rng::Rng;
 
 /// How a simulated disk behaves when nothing fails.
 #[derive(Clone, Debug)]
@@ -59,32 +57,6 @@ pub struct SimDisk {
     state: Arc<Mutex<State>>,
 }
 
-/// Everything behind the lock of a [`SimDisk`].
-#[derive(Debug)]
-pub(super) struct State {
-    pub(super) options: SimOptions,
-    /// What callers see. Files that lost their name stay for the handles that have them.
-    pub(super) live: Medium,
-    pub(super) model: Model,
-    /// The model before the journal.
-    base: Model,
-    journal: Vec<Operation>,
-    pub(super) rng: Rng,
-    next_node: u32,
-    next_handle: u64,
-    /// The handle that holds each lock.
-    pub(super) locks: BTreeMap<FileId, u64>,
-    /// Writes between their start and their effect: handle, file, bytes.
-    in_flight: Vec<(u64, FileId, Range<u64>)>,
-    /// When the last sync of a file failed, counted in handles.
-    pub(super) sync_failed: BTreeMap<FileId, u64>,
-    /// The error number that the next sync of a file reports.
-    pub(super) late: BTreeMap<FileId, i32>,
-    faults: Faults,
-    calls: [u64; DiskOp::ALL.len()],
-    violations: Vec<Violation>,
-}
-
 impl SimDisk {
     /// An empty disk. Every choice that it makes follows from the seed.
     pub fn new(seed: u64) -> Self {
@@ -99,24 +71,7 @@ impl SimDisk {
     /// A disk on which all of `medium` is durable.
     pub(crate) fn from_medium(mut medium: Medium, options: SimOptions, next_node: u32) -> Self {
         medium.trim();
-        let model = Model { durable: medium.clone(), pending: Vec::new() };
-        let state = State {
-            rng: Rng::new(options.seed),
-            options,
-            live: medium,
-            base: model.clone(),
-            model,
-            journal: Vec::new(),
-            next_node,
-            next_handle: 0,
-            locks: BTreeMap::new(),
-            in_flight: Vec::new(),
-            sync_failed: BTreeMap::new(),
-            late: BTreeMap::new(),
-            faults: Faults::default(),
-            calls: [0; DiskOp::ALL.len()],
-            violations: Vec::new(),
-        };
+        let state = State::new(medium, options, next_node);
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -213,7 +168,7 @@ impl SimDisk {
     pub fn unsynced(&self, path: impl AsRef<Path>) -> io::Result<Vec<Range<u64>>> {
         let state = self.state();
         let (file, _) = state.file(path.as_ref())?;
-        let range = |pending: &super::model::Pending| match &pending.change {
+        let range = |pending: &Pending| match &pending.change {
             Change::Write(write) if write.file == file => Some(write.offset..write.offset + write.len),
             _ => None,
         };
@@ -232,146 +187,6 @@ impl SimDisk {
         state.record(Operation::Media { file, offset, bytes: bytes.into() });
         Ok(())
     }
-}
-
-impl State {
-    /// Counts a call and says what befalls it; a plain error number is an error already.
-    pub(super) fn gate(&mut self, op: DiskOp, path: &Path) -> io::Result<Option<Fault>> {
-        self.calls[op as usize] += 1;
-        match self.faults.befall(op, path) {
-            Some(Fault::Errno(number)) if op != DiskOp::Sync => Err(errno(number)),
-            fault => Ok(fault),
-        }
-    }
-
-    /// Appends to the journal and takes the operation in.
-    pub(super) fn record(&mut self, operation: Operation) {
-        self.model.step(self.journal.len(), &operation);
-        self.journal.push(operation);
-    }
-
-    /// Changes the live bytes of a file and gives the change, which the caller records.
-    pub(super) fn write_live(&mut self, file: FileId, offset: u64, bytes: &[u8]) -> Write {
-        let live = self.live.bytes_mut(file);
-        let end = offset + bytes.len() as u64;
-        let extend = (end > live.len).then_some(end);
-        live.content.write(offset as usize, bytes);
-        live.extend(end);
-        let pieces = Write::pieces(&live.content, offset, bytes.len() as u64);
-        Write { file, offset, len: bytes.len() as u64, pieces, extend }
-    }
-
-    /// Shows the durable bytes again wherever a write to this file is pending. The length stays.
-    pub(super) fn show_old(&mut self, file: FileId) {
-        let durable = Arc::clone(&self.model.durable.files[&file].bytes);
-        let live = self.live.bytes_mut(file);
-        for pending in &self.model.pending {
-            let Change::Write(write) = &pending.change else { continue };
-            if write.file != file {
-                continue;
-            }
-            for piece in &*write.pieces {
-                let at = piece.index * super::content::CHUNK + piece.from * super::SECTOR;
-                let mut old = vec![0; (piece.to - piece.from) * super::SECTOR];
-                durable.content.read(at, &mut old);
-                live.content.write(at, &old);
-            }
-        }
-        let len = live.len;
-        live.content.cut(len as usize);
-    }
-
-    /// Notes that a write is under way, and whether it meets another.
-    pub(super) fn begin_write(&mut self, handle: u64, file: FileId, path: &Path, bytes: Range<u64>) {
-        let meets = |there: &Range<u64>| there.start < bytes.end && bytes.start < there.end;
-        for (_, _, there) in self.in_flight.iter().filter(|(_, other, there)| *other == file && meets(there))
-        {
-            self.violations.push(Violation::OverlappingWrites {
-                path: path.to_path_buf(),
-                first: there.clone(),
-                second: bytes.clone(),
-            });
-        }
-        self.in_flight.push((handle, file, bytes));
-    }
-
-    /// The write is done.
-    pub(super) fn end_write(&mut self, handle: u64, file: FileId, bytes: &Range<u64>) {
-        let this =
-            self.in_flight.iter().position(|(by, of, there)| (*by, *of, there) == (handle, file, bytes));
-        self.in_flight.swap_remove(this.expect("a write ends once, after it began"));
-    }
-
-    /// Notes a sync of a handle that was open when an earlier one failed.
-    pub(super) fn audit_sync(&mut self, opened_at: u64, file: FileId, path: &Path) {
-        if self.sync_failed.get(&file).is_some_and(|failed_at| opened_at < *failed_at) {
-            self.violations.push(Violation::SyncRetried { path: path.to_path_buf() });
-        }
-    }
-
-    /// A sync of this file failed: handles opened later may sync it, others may not.
-    pub(super) fn fail_sync(&mut self, file: FileId, outcome: SyncOutcome) {
-        self.sync_failed.insert(file, self.next_handle);
-        self.record(Operation::Sync { file, outcome });
-    }
-
-    fn names_mut(&mut self) -> &mut Names {
-        Arc::make_mut(&mut self.live.names)
-    }
-
-    /// The file under a name.
-    fn file(&self, path: &Path) -> io::Result<(FileId, &Bytes)> {
-        let entry = self.live.names.entry(path)?;
-        match self.live.names.get(&entry) {
-            Some(Node::File(file)) => Ok((file, &self.live.files[&file].bytes)),
-            Some(Node::Dir(_)) => Err(not_regular()),
-            None => Err(ErrorKind::NotFound.into()),
-        }
-    }
-
-    fn new_node(&mut self) -> u32 {
-        self.next_node += 1;
-        self.next_node - 1
-    }
-
-    /// Takes a change of names in, both live and into the journal.
-    fn rename_live(&mut self, operation: Operation) {
-        let change = match &operation {
-            Operation::Create { file, at, .. } => {
-                NameChange::Link { at: at.clone(), node: Node::File(*file) }
-            }
-            Operation::CreateDir { dir, at } => NameChange::Link { at: at.clone(), node: Node::Dir(*dir) },
-            Operation::Rename { from, to, node } => {
-                NameChange::Rename { from: from.clone(), to: to.clone(), node: *node }
-            }
-            Operation::Remove { at, node } => NameChange::Unlink { at: at.clone(), node: *node },
-            _ => unreachable!("only names change here"),
-        };
-        self.names_mut().apply(&change);
-        self.record(operation);
-    }
-
-    fn create_file(&mut self, path: &Path) -> io::Result<FileId> {
-        let at = self.live.names.entry(path)?;
-        let file = FileId(self.new_node());
-        let path: Arc<Path> = path.into();
-        let stored = Stored { bytes: Arc::default(), path: Arc::clone(&path) };
-        self.live.files.insert(file, stored);
-        self.rename_live(Operation::Create { file, at, path });
-        Ok(file)
-    }
-}
-
-/// The error that a call reports which did its work all the same.
-pub(super) fn reported(fault: Option<Fault>) -> io::Result<()> {
-    match fault {
-        Some(Fault::DoneButReported(number)) => Err(errno(number)),
-        _ => Ok(()),
-    }
-}
-
-fn not_regular() -> io::Error {
-    io::Error::new(ErrorKind::InvalidInput, "a directory stands where a regular file is wanted")
 }
 
 impl Disk for SimDisk {
@@ -497,33 +312,3 @@ impl fmt::Debug for SimDisk {
 }
 
 const _: () = assert!(LARGEST <= usize::MAX as u64);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn writes_in_flight_at_once_may_not_meet() {
-        let disk = SimDisk::new(1);
-        let path = Path::new("/a");
-        let meet = |first: (u32, Range<u64>), second: (u32, Range<u64>)| {
-            let mut state = disk.state();
-            state.violations.clear();
-            state.begin_write(1, FileId(first.0), path, first.1.clone());
-            state.begin_write(2, FileId(second.0), path, second.1.clone());
-            state.end_write(1, FileId(first.0), &first.1);
-            state.end_write(2, FileId(second.0), &second.1);
-            assert!(state.in_flight.is_empty());
-            state.violations.len()
-        };
-        assert_eq!(meet((1, 0..10), (1, 9..20)), 1);
-        assert_eq!(meet((1, 5..6), (1, 0..20)), 1);
-        assert_eq!(meet((1, 0..10), (1, 10..20)), 0);
-        assert_eq!(meet((1, 0..10), (2, 0..10)), 0);
-        let mut state = disk.state();
-        state.begin_write(1, FileId(1), path, 0..10);
-        state.end_write(1, FileId(1), &(0..10));
-        state.begin_write(2, FileId(1), path, 0..10);
-        assert_eq!(state.violations.len(), 0, "one after the other");
-    }
-}

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use pagestone_direct_io::File;
 use pagestone_page_format::IO_ALIGNMENT;
 
-use super::disk::{SimDisk, reported};
+use super::disk::SimDisk;
 use super::fault::{AfterFailedSync, DiskOp, Fault, errno};
 use super::journal::{LengthChange, Operation, SyncOutcome};
 use super::names::FileId;
+use super::state::reported;
 
 /// The largest file: what is behind it is a bug of the caller's sooner than a test.
 pub(super) const LARGEST: u64 = 16 << 30;

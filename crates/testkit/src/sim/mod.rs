@@ -6,7 +6,7 @@
 //! ```text
 //!    calls ──► fault.rs   does this call fail today?
 //!                │
-//!              disk.rs, file.rs   live: names and bytes as callers see them
+//!              disk.rs, file.rs   the seam; state.rs holds what callers see, the live names and bytes
 //!                │  one Operation each
 //!              journal.rs         what happened, in order
 //!                │
@@ -24,6 +24,7 @@ mod file;
 mod journal;
 mod model;
 mod names;
+mod state;
 
 pub use audit::Violation;
 pub use disk::{Keep, SimDisk, SimOptions};

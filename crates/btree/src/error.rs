@@ -1,0 +1,79 @@
+//! Errors of the tree, and the control flow that is none.
+
+use pagestone_buffer_pool::Restart;
+use pagestone_page_format::{OutOfBounds, PageError, PageId};
+
+/// The result of an operation on a tree.
+pub type TreeResult<T> = Result<T, TreeError>;
+
+/// Why an operation on a tree could not be done. Nothing was changed unless the cause is `Poisoned`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TreeError {
+    /// The key does not fit a page of this size.
+    #[error("key of {len} bytes, at most {max} fit this page size")]
+    KeyTooLong {
+        /// Bytes of the key.
+        len: usize,
+        /// The most that fit.
+        max: usize,
+    },
+    /// The value does not fit a quarter of a page.
+    #[error("value of {len} bytes, at most {max} fit this page size")]
+    ValueTooLong {
+        /// Bytes of the value.
+        len: usize,
+        /// The most that fit.
+        max: usize,
+    },
+    /// A page could not be read, written or believed.
+    #[error(transparent)]
+    Page(#[from] PageError),
+    /// The cursor met an error before; seek to start anew (E11).
+    #[error("the cursor met an error before")]
+    CursorFailed,
+    /// The page is not the node that the path to it promises (E4).
+    #[error("page {page_id}: {reason}: expected {expected}, found {found}")]
+    WrongNode {
+        /// The page.
+        page_id: PageId,
+        /// What does not fit.
+        reason: &'static str,
+        /// What was expected.
+        expected: u64,
+        /// What was found.
+        found: u64,
+    },
+}
+
+/// Why a step of an operation ended early. Never leaves [`crate::retry`].
+#[derive(Debug)]
+pub(crate) enum Interrupt {
+    /// Take the step again.
+    Restart(Restart),
+    /// Give up.
+    Fail(TreeError),
+}
+
+impl From<Restart> for Interrupt {
+    fn from(restart: Restart) -> Self {
+        Self::Restart(restart)
+    }
+}
+
+impl From<TreeError> for Interrupt {
+    fn from(error: TreeError) -> Self {
+        Self::Fail(error)
+    }
+}
+
+impl From<PageError> for Interrupt {
+    fn from(error: PageError) -> Self {
+        Self::Fail(error.into())
+    }
+}
+
+/// The error for an offset that leads outside a page which nobody was changing.
+pub(crate) fn malformed(page_id: PageId) -> impl FnOnce(OutOfBounds) -> TreeError {
+    move |error| error.malformed(page_id).into()
+}

@@ -1,0 +1,102 @@
+//! Some cells of a node in private memory: between the page they leave and the page, or the log record, they go to.
+//!
+//! Invariant: keys are kept as the page kept them, without the prefix that they all share, which is kept once. So however
+//! little a page's own bytes can be trusted, this takes no more memory than they do.
+
+use std::ops::Range;
+
+use pagestone_page_format::OutOfBounds;
+use pagestone_swip::SwipWord;
+
+use super::header::FIRST_CHILD;
+use super::view::NodeView;
+
+/// Cells in key order.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Cells {
+    prefix: Vec<u8>,
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Entry {
+    key_len: usize,
+    end: usize,
+    flags: u8,
+    child: SwipWord,
+}
+
+/// One of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct CellRef<'a> {
+    /// The key, without the prefix.
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    pub(crate) flags: u8,
+    /// Null in a leaf.
+    pub(crate) child: SwipWord,
+}
+
+impl Cells {
+    /// None yet; their keys will begin with `prefix`.
+    pub(crate) fn new(prefix: Vec<u8>) -> Self {
+        Self { prefix, bytes: Vec::new(), entries: Vec::new() }
+    }
+
+    /// The cells of some slots of a node.
+    pub(crate) fn of(node: NodeView<'_>, slots: Range<usize>) -> Result<Self, OutOfBounds> {
+        let header = node.header()?;
+        let page = node.page();
+        let mut cells = Self::default();
+        page.append_to(header.lower_at(page.len()), header.prefix_len, &mut cells.prefix)?;
+        cells.entries.reserve(slots.len().min(page.len() / 8));
+        cells.bytes.reserve(page.len());
+        for slot in slots {
+            let cell = node.cell(slot)?;
+            page.append_to(cell.offset, cell.key_len + cell.value_len, &mut cells.bytes)?;
+            let child = match header.level {
+                0 => SwipWord::NULL,
+                _ => SwipWord::from_raw(node.area().link(FIRST_CHILD + 1 + slot)?),
+            };
+            let end = cells.bytes.len();
+            cells.entries.push(Entry { key_len: cell.key_len, end, flags: cell.flags, child });
+        }
+        Ok(cells)
+    }
+
+    /// Adds a cell behind the last one; `key` lacks the prefix.
+    pub(crate) fn push(&mut self, key: &[u8], value: &[u8], flags: u8, child: SwipWord) {
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
+        self.entries.push(Entry { key_len: key.len(), end: self.bytes.len(), flags, child });
+    }
+
+    /// What every key begins with.
+    pub(crate) fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Bytes of keys and values, as if the keys were whole.
+    pub(crate) fn whole_bytes(&self) -> usize {
+        self.bytes.len() + self.entries.len() * self.prefix.len()
+    }
+
+    /// The cells, in order.
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = CellRef<'_>> + ExactSizeIterator {
+        (0..self.entries.len()).map(|index| self.get(index))
+    }
+
+    /// One cell; the index is below the length.
+    pub(crate) fn get(&self, index: usize) -> CellRef<'_> {
+        let start = if index == 0 { 0 } else { self.entries[index - 1].end };
+        let Entry { key_len, end, flags, child } = self.entries[index];
+        let (key, value) = self.bytes[start..end].split_at(key_len);
+        CellRef { key, value, flags, child }
+    }
+}

@@ -1,0 +1,208 @@
+//! What fits a node, and with which prefix.
+//!
+//! Invariant (N4): the operations ask the same functions before they change anything, so a yes given under a latch holds as
+//! long as the latch does. A tight node keeps room for an upper fence as long as its prefix: for the separator of the split
+//! that a key without the prefix causes.
+
+use pagestone_page_format::slotted::SlottedPage;
+use pagestone_page_format::{OutOfBounds, PageSize, SpeculativePage};
+
+use super::header::{BASE, INNER_LINKS, LEAF_LINKS, NodeHeader};
+use super::limits::max_key_len;
+use super::view::NodeView;
+
+/// The sizes of a node that is, or might be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    pub(super) page_len: usize,
+    pub(super) leaf: bool,
+    pub(super) slots: usize,
+    /// Keys, whole, and values.
+    pub(super) whole_bytes: usize,
+    pub(super) lower_len: usize,
+    pub(super) upper_len: usize,
+}
+
+impl Sizes {
+    /// Whether it fits its page when `prefix_len` bytes are cut from each key, which is tight or not.
+    pub(super) fn fit(&self, prefix_len: usize, tight: bool) -> bool {
+        let Some(bytes) = self.whole_bytes.checked_sub(self.slots * prefix_len) else { return false };
+        let upper = if tight { self.upper_len.max(prefix_len) } else { self.upper_len };
+        let links = if self.leaf { LEAF_LINKS } else { INNER_LINKS };
+        let area = SlottedPage::bytes_taken(self.slots, bytes, links, !self.leaf);
+        BASE + area + self.lower_len + upper <= self.page_len
+    }
+
+    /// With one more entry.
+    fn and(self, key_len: usize, value_len: usize) -> Self {
+        Self { slots: self.slots + 1, whole_bytes: self.whole_bytes + key_len + value_len, ..self }
+    }
+}
+
+/// How many bytes two byte strings share at their beginning.
+pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+fn common_prefix_in(
+    page: SpeculativePage<'_>,
+    (a, a_len): (usize, usize),
+    (b, b_len): (usize, usize),
+) -> Result<usize, OutOfBounds> {
+    let len = a_len.min(b_len);
+    let mut done = 0;
+    while done < len {
+        let step = (len - done).min(8);
+        let differ = page.window(a + done, step)? ^ page.window(b + done, step)?;
+        if differ != 0 {
+            return Ok(done + differ.trailing_zeros() as usize / 8);
+        }
+        done += step;
+    }
+    Ok(len)
+}
+
+impl NodeView<'_> {
+    pub(super) fn sizes(&self) -> Result<Sizes, OutOfBounds> {
+        let header = self.header()?;
+        let (area, slots) = (self.area(), self.count()?);
+        Ok(Sizes {
+            page_len: self.page().len(),
+            leaf: header.level == 0,
+            slots,
+            whole_bytes: area.live_bytes()? + slots * header.prefix_len,
+            lower_len: header.lower_len,
+            upper_len: header.upper_len,
+        })
+    }
+
+    /// What the fences share: the prefix of a node that is not tight.
+    pub(super) fn fences_share(&self, header: &NodeHeader) -> Result<usize, OutOfBounds> {
+        if !header.tight {
+            return Ok(header.prefix_len);
+        }
+        let len = self.page().len();
+        let lower = (header.lower_at(len), header.lower_len);
+        common_prefix_in(self.page(), lower, (header.upper_at(len), header.upper_len))
+    }
+
+    /// What the lower fence, the cells and this key share.
+    fn all_share(&self, header: &NodeHeader, key: Option<&[u8]>) -> Result<usize, OutOfBounds> {
+        let mut lower = Vec::new();
+        self.lower_fence(&mut lower)?;
+        let with_key = key.map_or(lower.len(), |key| common_prefix(&lower, key));
+        let with_cells = match self.count()?.checked_sub(1) {
+            None => lower.len(),
+            // Keys are sorted: what the first bound and the last key share, all share.
+            Some(last) => {
+                let cell = self.cell(last)?;
+                let at = header.lower_at(self.page().len()) + header.prefix_len;
+                let rest = (at, header.lower_len - header.prefix_len);
+                header.prefix_len + common_prefix_in(self.page(), rest, (cell.offset, cell.key_len))?
+            }
+        };
+        Ok(with_key.min(with_cells))
+    }
+
+    /// The prefix with which the node has room for one more entry. Its own if that will do; then what the fences share;
+    /// then all that the keys share.
+    pub(super) fn prefix_to_hold(&self, key: &[u8], value_len: usize) -> Result<Option<usize>, OutOfBounds> {
+        let header = self.header()?;
+        let sizes = self.sizes()?.and(key.len(), value_len);
+        let shares = self.shares_prefix(key)?;
+        if shares && sizes.fit(header.prefix_len, header.tight) {
+            return Ok(Some(header.prefix_len));
+        }
+        self.other_prefix(&header, &sizes, Some(key))
+    }
+
+    /// The prefix with which the node has room for another value in a slot.
+    pub(super) fn prefix_to_update(
+        &self,
+        slot: usize,
+        value_len: usize,
+    ) -> Result<Option<usize>, OutOfBounds> {
+        let header = self.header()?;
+        let cell = self.cell(slot)?;
+        let mut sizes = self.sizes()?;
+        if value_len <= cell.value_len {
+            return Ok(Some(header.prefix_len));
+        }
+        sizes.whole_bytes += value_len - cell.value_len;
+        if sizes.fit(header.prefix_len, header.tight) {
+            return Ok(Some(header.prefix_len));
+        }
+        self.other_prefix(&header, &sizes, None)
+    }
+
+    #[cold]
+    fn other_prefix(
+        &self,
+        header: &NodeHeader,
+        sizes: &Sizes,
+        key: Option<&[u8]>,
+    ) -> Result<Option<usize>, OutOfBounds> {
+        let fences = self.fences_share(header)?;
+        if sizes.fit(fences, false) {
+            return Ok(Some(fences));
+        }
+        let all = self.all_share(header, key)?;
+        Ok((all > fences && sizes.fit(all, true)).then_some(all))
+    }
+
+    /// Whether an insert of this key, which is not here, with a value of this length succeeds.
+    pub(crate) fn can_hold(&self, key: &[u8], value_len: usize) -> Result<bool, OutOfBounds> {
+        Ok(self.prefix_to_hold(key, value_len)?.is_some())
+    }
+
+    /// Whether an update of a slot to a value of this length succeeds.
+    pub(crate) fn can_update(&self, slot: usize, value_len: usize) -> Result<bool, OutOfBounds> {
+        Ok(self.prefix_to_update(slot, value_len)?.is_some())
+    }
+
+    /// Whether a put of this key and a value of this length succeeds in a leaf; whether an inner node has room for the
+    /// separator of a split below the child that covers this key, whatever that separator is.
+    pub(crate) fn has_room_for(&self, key: &[u8], value_len: usize) -> Result<bool, OutOfBounds> {
+        if self.level()? == 0 {
+            return match self.find(key)? {
+                Some(slot) => self.can_update(slot, value_len),
+                None => self.can_hold(key, value_len),
+            };
+        }
+        let (index, _) = self.child_for(key)?;
+        self.safe_for_separator(index)
+    }
+
+    /// Whether an inner node has room for any separator of a split of child `index`.
+    pub(crate) fn safe_for_separator(&self, index: usize) -> Result<bool, OutOfBounds> {
+        let header = self.header()?;
+        let Ok(page_size) = PageSize::new(self.page().len()) else { return Err(OutOfBounds) };
+        let sizes = self.sizes()?.and(max_key_len(page_size), 0);
+        if sizes.fit(self.fences_share(&header)?, false) {
+            return Ok(true);
+        }
+        // Between two separators, or the lower fence and the first, a new one begins as they do.
+        Ok(header.tight && index < self.count()? && sizes.fit(header.prefix_len, true))
+    }
+
+    /// Whether this node can take all that its right sibling has; an inner node with the fence between them as a separator.
+    pub(crate) fn can_absorb(&self, right: &NodeView<'_>) -> Result<bool, OutOfBounds> {
+        let (mine, theirs) = (self.sizes()?, right.sizes()?);
+        let separator = if mine.leaf { 0 } else { mine.upper_len };
+        let sizes = Sizes {
+            slots: mine.slots + theirs.slots + usize::from(!mine.leaf),
+            whole_bytes: mine.whole_bytes + theirs.whole_bytes + separator,
+            upper_len: theirs.upper_len,
+            ..mine
+        };
+        let (mut lower, mut upper) = (Vec::new(), Vec::new());
+        self.lower_fence(&mut lower)?;
+        right.upper_fence(&mut upper)?;
+        Ok(mine.leaf == theirs.leaf && sizes.fit(common_prefix(&lower, &upper), false))
+    }
+
+    /// Bytes of the page that are in use, headers and fences among them: what a merge is decided by.
+    pub(crate) fn used_bytes(&self) -> Result<usize, OutOfBounds> {
+        Ok(self.page().len() - self.area().free_space_after_compaction()?)
+    }
+}

@@ -1,0 +1,133 @@
+//! One entry of a leaf.
+
+use pagestone_page_format::slotted::SlottedError;
+use pagestone_page_format::{OpKind, PageOp, PageResult, PageWriter};
+
+use super::codec::{Reader, put_flagged};
+use super::{INSERT_CELL, REMOVE_CELL, UPDATE_CELL, change, count_insert, count_remove, expect};
+use crate::node::content::rewrite;
+
+/// Puts an entry into a leaf that does not have its key and can hold it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InsertCell<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    pub(crate) flags: u8,
+}
+
+/// Gives an entry of a leaf another value and other flags.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UpdateCell<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    pub(crate) flags: u8,
+}
+
+/// Takes an entry out of a leaf.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RemoveCell<'a> {
+    pub(crate) key: &'a [u8],
+}
+
+impl<'a> InsertCell<'a> {
+    pub(super) fn decode(payload: &'a [u8]) -> Option<Self> {
+        let (key, value, flags) = decode_entry(payload)?;
+        Some(Self { key, value, flags })
+    }
+}
+
+impl<'a> UpdateCell<'a> {
+    pub(super) fn decode(payload: &'a [u8]) -> Option<Self> {
+        let (key, value, flags) = decode_entry(payload)?;
+        Some(Self { key, value, flags })
+    }
+}
+
+impl<'a> RemoveCell<'a> {
+    pub(super) fn decode(key: &'a [u8]) -> Option<Self> {
+        Some(Self { key })
+    }
+}
+
+/// Length of the key, flags if any, key; the rest is the value.
+fn encode_entry(key: &[u8], value: &[u8], flags: u8, out: &mut Vec<u8>) {
+    put_flagged(out, key.len(), flags);
+    out.extend_from_slice(key);
+    out.extend_from_slice(value);
+}
+
+fn decode_entry(payload: &[u8]) -> Option<(&[u8], &[u8], u8)> {
+    let mut reader = Reader::new(payload);
+    let (key_len, flags) = reader.flagged()?;
+    Some((reader.take(key_len)?, reader.rest(), flags))
+}
+
+const FULL: SlottedError = SlottedError::Full { needed: 0, free: 0 };
+
+impl PageOp for InsertCell<'_> {
+    fn kind(&self) -> OpKind {
+        INSERT_CELL
+    }
+
+    fn apply(&self, page: &PageWriter<'_>) -> PageResult<()> {
+        change(page, |node, area| {
+            expect(node, true, self.key)?;
+            let prefix = node.prefix_to_hold(self.key, self.value.len())?.ok_or(FULL)?;
+            if prefix != node.header()?.prefix_len {
+                rewrite(page, prefix)?;
+            }
+            let search = node.search(self.key)?;
+            if search.found {
+                return Err(SlottedError::Malformed);
+            }
+            let rest = self.key.get(prefix..).ok_or(SlottedError::Malformed)?;
+            area.insert(search.slot, rest, self.value, self.flags, None)?;
+            count_insert(page, search.slot)
+        })
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_entry(self.key, self.value, self.flags, out);
+    }
+}
+
+impl PageOp for UpdateCell<'_> {
+    fn kind(&self) -> OpKind {
+        UPDATE_CELL
+    }
+
+    fn apply(&self, page: &PageWriter<'_>) -> PageResult<()> {
+        change(page, |node, area| {
+            expect(node, true, self.key)?;
+            let slot = node.find(self.key)?.ok_or(SlottedError::Malformed)?;
+            let prefix = node.prefix_to_update(slot, self.value.len())?.ok_or(FULL)?;
+            if prefix != node.header()?.prefix_len {
+                rewrite(page, prefix)?;
+            }
+            area.update_value(slot, self.value, self.flags)
+        })
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_entry(self.key, self.value, self.flags, out);
+    }
+}
+
+impl PageOp for RemoveCell<'_> {
+    fn kind(&self) -> OpKind {
+        REMOVE_CELL
+    }
+
+    fn apply(&self, page: &PageWriter<'_>) -> PageResult<()> {
+        change(page, |node, area| {
+            expect(node, true, self.key)?;
+            let slot = node.find(self.key)?.ok_or(SlottedError::Malformed)?;
+            area.remove(slot)?;
+            count_remove(page, slot)
+        })
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.key);
+    }
+}

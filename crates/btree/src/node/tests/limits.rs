@@ -1,0 +1,115 @@
+//! Failure prevented: keys and values within their limits that no split makes room for; records larger than promised.
+
+use super::*;
+
+fn entry(size: usize, key_len: usize, first: u8, salt: u8) -> (Vec<u8>, Vec<u8>) {
+    let mut key = vec![first; key_len];
+    if let Some(last) = key.last_mut() {
+        *last = salt;
+    }
+    let value = vec![salt; max_value(size, &key)];
+    (key, value)
+}
+
+#[test]
+fn limits_are_what_the_design_asks_for() {
+    for size in [4096, 8192, 16384, 32768, 65536] {
+        let page_size = PageSize::new(size).unwrap();
+        assert_eq!(max_key_len(page_size), size / 8);
+        assert!(max_inline_value(page_size, 16) * 5 > size, "about a quarter of the page");
+        assert!(max_inline_value(page_size, size / 8) > 64, "room for a reference in any case");
+        // A leaf with short fences holds four of the largest entries.
+        let leaf = TestPage::formatted(size, 1, &FormatNode::empty_leaf(1));
+        for number in 0..4 {
+            let (key, value) = entry(size, 16, number, number);
+            leaf.apply(&InsertCell { key: &key, value: &value, flags: 0 }).unwrap();
+        }
+        // An inner node holds four of the longest separators between two of the longest fences.
+        let fence = |byte: u8| vec![byte; size / 8];
+        let inner = FormatNode {
+            level: 1,
+            lower: fence(0),
+            upper: Some(fence(9)),
+            first_child: pagestone_swip::SwipWord::new(PageId::new(5)).unwrap(),
+            ..FormatNode::empty_leaf(1)
+        };
+        let inner = TestPage::formatted(size, 1, &inner);
+        for number in 1..5 {
+            inner.apply(&InsertSeparator { key: &fence(number), child: PageId::new(6) }).unwrap();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Whatever a full leaf holds, one split makes room for the largest entries anywhere; also in place of a small one.
+    #[test]
+    fn one_split_makes_room_for_any_entry(
+        lens in prop::collection::vec((1..=512_usize, prop_oneof![Just(0_usize), Just(960), 0..960_usize]), 1..60),
+        fences in (0..=512_usize, 0..=512_usize),
+        key_len in prop_oneof![Just(512_usize), 1..=512_usize],
+        position: u8,
+        alike: bool,
+    ) {
+        let size = 4096;
+        let first = |number: u8| if alike { 7 } else { number };
+        let mut lower = vec![first(1); fences.0];
+        let mut upper = vec![first(250); fences.1];
+        if alike {
+            lower = vec![6; fences.0];
+            upper = vec![8; fences.1.max(1)];
+        }
+        let upper = (!upper.is_empty()).then_some(upper);
+        let leaf = TestPage::formatted(size, 1, &FormatNode { lower, upper, ..FormatNode::empty_leaf(1) });
+        for (number, (key_len, value_len)) in lens.into_iter().enumerate() {
+            let number = (number * 4 + 2) as u8;
+            let (key, value) = entry(size, key_len, first(number), number);
+            let value = &value[..value.len().min(value_len)];
+            if leaf.view().covers(&key) == Ok(Covers::Inside)
+                && leaf.view().find(&key) == Ok(None)
+                && leaf.view().can_hold(&key, value.len()).unwrap()
+            {
+                leaf.apply(&InsertCell { key: &key, value, flags: 0 }).unwrap();
+            }
+        }
+        leaf.sound();
+        let (key, value) = entry(size, key_len, first(position), position);
+        if leaf.view().covers(&key) == Ok(Covers::Inside) && !leaf.view().has_room_for(&key, value.len()).unwrap() {
+            let point = choose_split(leaf.view(), &key, value.len()).unwrap();
+            let right = FormatNode::right_half(leaf.view(), &point).unwrap();
+            let right = TestPage::formatted(size, 2, &right);
+            leaf.apply(&CutNode::new(&point, right.id())).unwrap();
+            leaf.sound();
+            right.sound();
+            let half = if key < point.separator { &leaf } else { &right };
+            prop_assert!(half.view().has_room_for(&key, value.len()).unwrap());
+            match half.view().find(&key).unwrap() {
+                Some(_) => half.apply(&UpdateCell { key: &key, value: &value, flags: 0 }).unwrap(),
+                None => half.apply(&InsertCell { key: &key, value: &value, flags: 0 }).unwrap(),
+            }
+            half.sound();
+        }
+    }
+}
+
+#[test]
+fn records_are_little_more_than_the_users_bytes() {
+    let (key, value) = (b"user000000012345", [7; 100]);
+    let len = |op: &dyn PageOp| {
+        let mut record = Vec::new();
+        op.encode(&mut record);
+        record.len()
+    };
+    assert_eq!(len(&InsertCell { key, value: &value, flags: 0 }), 16 + 100 + 1);
+    assert_eq!(len(&UpdateCell { key, value: &value, flags: 3 }), 16 + 100 + 2);
+    assert_eq!(len(&RemoveCell { key }), 16);
+    assert!(len(&InsertSeparator { key, child: PageId::new(1 << 37) }) <= 16 + 6);
+    // A whole leaf: what its cells hold, their prefix once, and a few bytes for each.
+    let leaf = TestPage::formatted(4096, 1, &FormatNode::empty_leaf(1));
+    for number in 0..30 {
+        let key = format!("user{number:012}").into_bytes();
+        leaf.apply(&InsertCell { key: &key, value: &value, flags: 0 }).unwrap();
+    }
+    assert!(len(&FormatNode::copy_of(leaf.view()).unwrap()) <= 30 * (16 + 100 + 2) + 16);
+}

@@ -1,0 +1,270 @@
+//! Reading a node, also while somebody changes it.
+//!
+//! Invariant: nothing here panics, loops without a bound or reads outside the page, whatever the bytes are; what was read
+//! means something once the latch was validated.
+
+use std::cmp::Ordering;
+
+use pagestone_page_format::slotted::{Cell, Search, SlottedError, SlottedPage};
+use pagestone_page_format::{OutOfBounds, PageKind, SpeculativePage};
+use pagestone_swip::SwipWord;
+
+use super::header::{BASE, FIRST_CHILD, NodeHeader, RIGHT_SIBLING};
+
+/// Where a key stands beside a node's fences.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Covers {
+    /// Below the lower fence.
+    Below,
+    /// Here, if anywhere.
+    Inside,
+    /// At or past the upper fence: further right.
+    AtOrPastUpper,
+}
+
+/// A key as a node stores it.
+enum Stripped<'k> {
+    /// It sorts before every key that begins with the prefix.
+    Before,
+    /// It begins with the prefix; this is the rest of it.
+    Rest(&'k [u8]),
+    /// It sorts behind every key that begins with the prefix.
+    Behind,
+}
+
+/// A node's page, to read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NodeView<'a> {
+    page: SpeculativePage<'a>,
+}
+
+impl<'a> NodeView<'a> {
+    /// Over a page that is believed to be a node.
+    #[inline]
+    pub(crate) fn new(page: SpeculativePage<'a>) -> Self {
+        Self { page }
+    }
+
+    pub(super) fn page(&self) -> SpeculativePage<'a> {
+        self.page
+    }
+
+    #[inline]
+    pub(super) fn area(&self) -> SlottedPage<'a> {
+        SlottedPage::new(self.page, BASE)
+    }
+
+    #[inline]
+    pub(super) fn header(&self) -> Result<NodeHeader, OutOfBounds> {
+        NodeHeader::load(self.page)
+    }
+
+    /// Whether the page's kind is that of a node of its level, and it is still in its tree.
+    #[inline]
+    pub(crate) fn is_node(&self) -> Result<bool, OutOfBounds> {
+        let header = self.header()?;
+        let kind = self.page.header()?.kind;
+        Ok(kind == kind_of(header.level) && !header.obsolete)
+    }
+
+    /// Number of the tree.
+    #[inline]
+    pub(crate) fn tree_id(&self) -> Result<u32, OutOfBounds> {
+        Ok(self.header()?.tree)
+    }
+
+    /// Distance from the leaves.
+    #[inline]
+    pub(crate) fn level(&self) -> Result<u8, OutOfBounds> {
+        Ok(self.header()?.level)
+    }
+
+    /// Whether the page was merged away.
+    pub(crate) fn is_obsolete(&self) -> Result<bool, OutOfBounds> {
+        Ok(self.header()?.obsolete)
+    }
+
+    /// Number of entries of a leaf, of separators of an inner node.
+    #[inline]
+    pub(crate) fn count(&self) -> Result<usize, OutOfBounds> {
+        self.area().count()
+    }
+
+    /// Whether it has no upper fence.
+    pub(crate) fn upper_is_infinite(&self) -> Result<bool, OutOfBounds> {
+        Ok(self.header()?.upper_infinite)
+    }
+
+    /// Appends the lower fence to `out`; the least possible one is empty.
+    pub(crate) fn lower_fence(&self, out: &mut Vec<u8>) -> Result<(), OutOfBounds> {
+        let header = self.header()?;
+        self.page.append_to(header.lower_at(self.page.len()), header.lower_len, out)
+    }
+
+    /// Appends the upper fence to `out`, and says whether there is one.
+    pub(crate) fn upper_fence(&self, out: &mut Vec<u8>) -> Result<bool, OutOfBounds> {
+        let header = self.header()?;
+        self.page.append_to(header.upper_at(self.page.len()), header.upper_len, out)?;
+        Ok(!header.upper_infinite)
+    }
+
+    /// Where a key stands beside the fences.
+    #[inline]
+    pub(crate) fn covers(&self, key: &[u8]) -> Result<Covers, OutOfBounds> {
+        let header = self.header()?;
+        if self.compare_lower(&header, key)? == Ordering::Greater {
+            return Ok(Covers::Below);
+        }
+        if !header.upper_infinite && self.compare_upper(&header, key)? != Ordering::Greater {
+            return Ok(Covers::AtOrPastUpper);
+        }
+        Ok(Covers::Inside)
+    }
+
+    /// Whether the greatest key below `key` is here, if anywhere: `lower < key <= upper`.
+    pub(crate) fn covers_before(&self, key: &[u8]) -> Result<bool, OutOfBounds> {
+        let header = self.header()?;
+        Ok(self.compare_lower(&header, key)? == Ordering::Less
+            && (header.upper_infinite || self.compare_upper(&header, key)? != Ordering::Less))
+    }
+
+    #[inline]
+    fn compare_lower(&self, header: &NodeHeader, key: &[u8]) -> Result<Ordering, OutOfBounds> {
+        self.page.compare(header.lower_at(self.page.len()), header.lower_len, key)
+    }
+
+    #[inline]
+    fn compare_upper(&self, header: &NodeHeader, key: &[u8]) -> Result<Ordering, OutOfBounds> {
+        self.page.compare(header.upper_at(self.page.len()), header.upper_len, key)
+    }
+
+    #[inline]
+    fn strip<'k>(&self, header: &NodeHeader, key: &'k [u8]) -> Result<Stripped<'k>, OutOfBounds> {
+        let len = header.prefix_len;
+        if len == 0 {
+            return Ok(Stripped::Rest(key));
+        }
+        let (start, rest) = key.split_at(len.min(key.len()));
+        Ok(match self.page.compare(header.lower_at(self.page.len()), len, start)? {
+            Ordering::Greater => Stripped::Before,
+            Ordering::Equal => Stripped::Rest(rest),
+            Ordering::Less => Stripped::Behind,
+        })
+    }
+
+    /// Whether a key begins with the prefix, as the cells here do.
+    pub(super) fn shares_prefix(&self, key: &[u8]) -> Result<bool, OutOfBounds> {
+        Ok(matches!(self.strip(&self.header()?, key)?, Stripped::Rest(_)))
+    }
+
+    /// The first slot whose key is not below `key`, and whether it is that key.
+    #[inline]
+    pub(crate) fn search(&self, key: &[u8]) -> Result<Search, OutOfBounds> {
+        match self.strip(&self.header()?, key)? {
+            Stripped::Rest(rest) => self.area().lower_bound(rest),
+            Stripped::Before => Ok(Search { slot: 0, found: false }),
+            Stripped::Behind => Ok(Search { slot: self.count()?, found: false }),
+        }
+    }
+
+    /// The first slot whose key is not below `key`.
+    #[inline]
+    pub(crate) fn lower_bound(&self, key: &[u8]) -> Result<usize, OutOfBounds> {
+        Ok(self.search(key)?.slot)
+    }
+
+    /// The slot of `key`, if it is here.
+    #[inline]
+    pub(crate) fn find(&self, key: &[u8]) -> Result<Option<usize>, OutOfBounds> {
+        let search = self.search(key)?;
+        Ok(search.found.then_some(search.slot))
+    }
+
+    /// The cell of a slot; its key lacks the prefix.
+    #[inline]
+    pub(crate) fn cell(&self, slot: usize) -> Result<Cell, OutOfBounds> {
+        self.area().get(slot)
+    }
+
+    /// Appends the whole key of a slot to `out`.
+    pub(crate) fn append_key(&self, slot: usize, out: &mut Vec<u8>) -> Result<(), OutOfBounds> {
+        let header = self.header()?;
+        self.page.append_to(header.lower_at(self.page.len()), header.prefix_len, out)?;
+        self.area().append_key(self.cell(slot)?, out)
+    }
+
+    /// Appends the value of a slot to `out`.
+    #[inline]
+    pub(crate) fn append_value(&self, slot: usize, out: &mut Vec<u8>) -> Result<(), OutOfBounds> {
+        self.area().append_value(self.cell(slot)?, out)
+    }
+
+    /// The flags of a slot.
+    pub(crate) fn flags(&self, slot: usize) -> Result<u8, OutOfBounds> {
+        Ok(self.cell(slot)?.flags)
+    }
+
+    /// The child of an inner node that covers `key`, and its index: the number of separators at or below `key`.
+    #[inline]
+    pub(crate) fn child_for(&self, key: &[u8]) -> Result<(usize, SwipWord), OutOfBounds> {
+        let search = self.search(key)?;
+        let index = search.slot + usize::from(search.found);
+        Ok((index, self.child(index)?))
+    }
+
+    /// The child that covers the greatest key below `key`, and its index: the number of separators below `key`.
+    pub(crate) fn child_before(&self, key: &[u8]) -> Result<(usize, SwipWord), OutOfBounds> {
+        let index = self.lower_bound(key)?;
+        Ok((index, self.child(index)?))
+    }
+
+    /// A child of an inner node; there is one more than separators.
+    #[inline]
+    pub(crate) fn child(&self, index: usize) -> Result<SwipWord, OutOfBounds> {
+        Ok(SwipWord::from_raw(self.area().link(FIRST_CHILD + index)?))
+    }
+
+    /// Index of the page's word that holds the swip of a child, to repair its hint.
+    #[inline]
+    pub(crate) fn child_word(&self, index: usize) -> Result<usize, OutOfBounds> {
+        self.area().link_word(FIRST_CHILD + index)
+    }
+
+    /// The next node of this level; null at its end.
+    pub(crate) fn right_sibling(&self) -> Result<SwipWord, OutOfBounds> {
+        Ok(SwipWord::from_raw(self.area().link(RIGHT_SIBLING)?))
+    }
+
+    /// Index of the page's word that holds the swip of the right sibling, to repair its hint.
+    pub(crate) fn right_sibling_word(&self) -> Result<usize, OutOfBounds> {
+        self.area().link_word(RIGHT_SIBLING)
+    }
+
+    /// Whether the page is a whole and consistent node: for `verify`, where nobody is changing it.
+    pub(crate) fn check(&self) -> Result<(), SlottedError> {
+        let header = self.header()?;
+        self.area().check()?;
+        let links = if header.level == 0 { 1 } else { 2 + self.count()? };
+        let suffix = self.area().reserved_suffix()?.len();
+        let (mut lower, mut upper, mut key) = (Vec::new(), Vec::new(), Vec::new());
+        self.lower_fence(&mut lower)?;
+        let finite = self.upper_fence(&mut upper)?;
+        let mut sound = self.area().link_count()? == links
+            && suffix == header.lower_len + header.upper_len
+            && (if finite { lower < upper } else { upper.is_empty() });
+        for slot in [0, self.count()?.saturating_sub(1)] {
+            if slot < self.count()? {
+                key.clear();
+                self.append_key(slot, &mut key)?;
+                let above = if header.level == 0 { lower <= key } else { lower < key };
+                sound &= above && (!finite || key < upper);
+            }
+        }
+        if sound { Ok(()) } else { Err(SlottedError::Malformed) }
+    }
+}
+
+/// The kind of the pages of a level.
+pub(super) fn kind_of(level: u8) -> PageKind {
+    if level == 0 { PageKind::LEAF } else { PageKind::INNER }
+}

@@ -1,0 +1,104 @@
+//! The tree: what it is made of, and how it comes to be.
+
+use pagestone_mini_txn::{LoggedPool, Reserve};
+use pagestone_page_format::{PageId, PageOp, PageResult};
+use pagestone_swip::{AtomicSwipWord, SwipWord};
+use pagestone_sync::Arc;
+use pagestone_sync::atomic::{AtomicU64, Ordering};
+
+use crate::TreeResult;
+use crate::node::{FormatNode, max_inline_value, max_key_len};
+
+/// The fewest frames with which a tree works: what one split of the highest tree may hold at once, twice.
+pub const MIN_TREE_FRAMES: usize = 32;
+
+/// Number of the default tree; others count up from it.
+pub const TREE_BASE_ID: u32 = 1;
+
+/// A B+tree in a store. Cheap to clone; all clones are one tree.
+#[derive(Debug, Clone)]
+pub struct BTree {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    env: Arc<LoggedPool>,
+    tree_id: u32,
+    root_id: PageId,
+    /// The root's cell: the one holder of a swip that is no page.
+    root: AtomicSwipWord,
+    splits: AtomicU64,
+}
+
+/// What a tree has done since it was opened, and what shape it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TreeStats {
+    /// Levels, the leaves' among them; a lookup visits as many pages.
+    pub height: u32,
+    /// Nodes split since the tree was opened.
+    pub splits: u64,
+}
+
+impl BTree {
+    /// Makes an empty tree with the number `tree_id`; gives it and its root, which it keeps for life (L11).
+    pub fn create(env: Arc<LoggedPool>, tree_id: u32) -> TreeResult<Self> {
+        let mut txn = env.begin(Reserve { log_bytes: 256, new_pages: 1, pins: 0 })?;
+        let root = txn.allocate()?;
+        let root_id = txn.id(root);
+        txn.change(root, &FormatNode::empty_leaf(tree_id))?;
+        txn.commit()?;
+        Ok(Self::open(env, tree_id, root_id)?)
+    }
+
+    /// The operation that makes a page the root of an empty tree, for whoever lays out a new store.
+    pub fn empty_root(tree_id: u32) -> impl PageOp {
+        FormatNode::empty_leaf(tree_id)
+    }
+
+    /// The tree whose root stands at `root_id`. Reads nothing; [`crate::TreeError::WrongNode`] comes from the first use if
+    /// something else stands there.
+    pub fn open(env: Arc<LoggedPool>, tree_id: u32, root_id: PageId) -> PageResult<Self> {
+        let root = AtomicSwipWord::new(SwipWord::new(root_id)?);
+        Ok(Self {
+            shared: Arc::new(Shared { env, tree_id, root_id, root, splits: AtomicU64::new(0) }),
+        })
+    }
+
+    /// Page id of the root.
+    pub fn root_id(&self) -> PageId {
+        self.shared.root_id
+    }
+
+    /// The tree's number, which stands in each of its nodes.
+    pub fn tree_id(&self) -> u32 {
+        self.shared.tree_id
+    }
+
+    /// The longest key, in bytes.
+    pub fn max_key_len(&self) -> usize {
+        max_key_len(self.env().pool().page_size())
+    }
+
+    /// The longest value under a key of this length, in bytes.
+    pub fn max_value_len(&self, key_len: usize) -> usize {
+        max_inline_value(self.env().pool().page_size(), key_len)
+    }
+
+    /// What it has done and what shape it has.
+    pub fn stats(&self) -> TreeResult<TreeStats> {
+        Ok(TreeStats { height: self.height()?, splits: self.shared.splits.load(Ordering::Relaxed) })
+    }
+
+    pub(crate) fn env(&self) -> &LoggedPool {
+        &self.shared.env
+    }
+
+    pub(crate) fn root_cell(&self) -> &AtomicSwipWord {
+        &self.shared.root
+    }
+
+    pub(crate) fn count_split(&self) {
+        self.shared.splits.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,68 @@
+//! Pool, log and space map together: pages that change only by mini-transactions.
+
+use pagestone_allocator::PageAllocator;
+use pagestone_buffer_pool::BufferPool;
+use pagestone_page_format::{PageError, PageResult, Poison};
+use pagestone_sync::Arc;
+use pagestone_sync::atomic::{AtomicBool, Ordering};
+use pagestone_wal::Wal;
+
+use crate::{MiniTxn, Reserve};
+
+/// What every mini-transaction of one store shares.
+#[derive(Debug)]
+pub struct LoggedPool {
+    pool: Arc<BufferPool>,
+    log: Arc<Wal>,
+    allocator: PageAllocator,
+    poison: Poison,
+    closed: AtomicBool,
+}
+
+impl LoggedPool {
+    /// Over a pool whose write-ahead log is `log` and whose pages `allocator` gives out; the three share `poison`.
+    pub fn new(pool: Arc<BufferPool>, log: Arc<Wal>, allocator: PageAllocator, poison: Poison) -> Self {
+        Self { pool, log, allocator, poison, closed: AtomicBool::new(false) }
+    }
+
+    /// The pages.
+    pub fn pool(&self) -> &BufferPool {
+        &self.pool
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Wal {
+        &self.log
+    }
+
+    /// The page ids.
+    pub fn allocator(&self) -> &PageAllocator {
+        &self.allocator
+    }
+
+    /// Where the first failure of this handle is recorded.
+    pub fn poison(&self) -> &Poison {
+        &self.poison
+    }
+
+    /// From now on every call gives `Closed`; what is under way ends as it would have.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Refuses after [`LoggedPool::close`].
+    #[inline]
+    pub fn check_open(&self) -> PageResult<()> {
+        if self.closed.load(Ordering::Relaxed) { Err(PageError::Closed) } else { Ok(()) }
+    }
+
+    /// Begins a mini-transaction. Waits for whatever `reserve` names; the caller holds no latch.
+    ///
+    /// Errors, with nothing changed: `Poisoned`, `NoSpace` if the file cannot grow, `BufferPoolExhausted`, and those of
+    /// reading space-map pages and of the log.
+    pub fn begin(&self, reserve: Reserve) -> PageResult<MiniTxn<'_>> {
+        self.check_open()?;
+        self.poison.check()?;
+        MiniTxn::begin(self, reserve)
+    }
+}

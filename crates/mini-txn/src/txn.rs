@@ -1,0 +1,191 @@
+//! One mini-transaction, from `begin` to `commit`.
+
+use pagestone_allocator::Reservation;
+use pagestone_buffer_pool::{Admission, ExclusivePage, Pin};
+use pagestone_page_format::{Lsn, PageError, PageId, PageKind, PageOp, PageResult, SpeculativePage};
+use pagestone_wal::{GroupBuilder, LogSpace};
+
+use crate::LoggedPool;
+use crate::map::{pin_all, pin_of};
+
+/// Log bytes that the space-map changes of one new page can need at most.
+const MAP_CHANGE_BYTES: usize = 64;
+/// Operations that pin no more pages than this do not pass the admission gate.
+const PINS_WITHOUT_GATE: usize = 2;
+
+/// What a mini-transaction can need at most; everything that is waited for, is waited for on these figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reserve {
+    /// Encoded size of all its operations, framing included, in bytes.
+    pub log_bytes: usize,
+    /// Pages that it may allocate.
+    pub new_pages: usize,
+    /// Pages that it may hold at once beside the new ones and their map pages.
+    pub pins: usize,
+}
+
+/// A latched page of a mini-transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageHandle(usize);
+
+/// What a commit gives back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// End of the group in the log: wait for this LSN to know it durable.
+    pub lsn: Lsn,
+}
+
+/// A group of page changes that will be in the log whole or not at all.
+#[derive(Debug)]
+#[must_use = "a mini-transaction does nothing until it is committed"]
+pub struct MiniTxn<'e> {
+    env: &'e LoggedPool,
+    // Latched pages drop before pins, pins before the admission that allowed them.
+    latched: Vec<Latched<'e>>,
+    group: GroupBuilder,
+    ids: Option<Reservation<'e>>,
+    new_pins: Vec<Pin<'e>>,
+    map_pins: Vec<Pin<'e>>,
+    space: Option<LogSpace<'e>>,
+    _admission: Option<Admission<'e>>,
+    changed: bool,
+}
+
+#[derive(Debug)]
+struct Latched<'e> {
+    page: ExclusivePage<'e>,
+    changed: bool,
+}
+
+impl<'e> MiniTxn<'e> {
+    /// The order of waiting: ids (which may load or format map pages), admission, log bytes, frames.
+    pub(crate) fn begin(env: &'e LoggedPool, reserve: Reserve) -> PageResult<Self> {
+        let ids = match reserve.new_pages {
+            0 => None,
+            n => Some(env.allocator().reserve(env, n)?),
+        };
+        let mut map_ids: Vec<PageId> = ids.iter().flat_map(|ids| ids.map_pages()).collect();
+        let pins = reserve.pins + reserve.new_pages + map_ids.len();
+        let admission = (pins > PINS_WITHOUT_GATE).then(|| env.pool().admit(pins));
+        let bytes = reserve.log_bytes + reserve.new_pages * MAP_CHANGE_BYTES;
+        let space = env.log().reserve(bytes)?;
+        let map_pins = pin_all(env, &mut map_ids)?;
+        let new_pins = ids
+            .iter()
+            .flat_map(|ids| ids.ids())
+            .map(|id| env.pool().adopt(*id, PageKind::PLAIN))
+            .collect::<PageResult<Vec<_>>>()?;
+        Ok(Self {
+            env,
+            latched: Vec::new(),
+            group: GroupBuilder::new(),
+            ids,
+            new_pins,
+            map_pins,
+            space: Some(space),
+            _admission: admission,
+            changed: false,
+        })
+    }
+
+    /// Takes a page that the caller latched, in latch order, and holds it until the end.
+    pub fn latch(&mut self, page: ExclusivePage<'e>) -> PageHandle {
+        self.latched.push(Latched { page, changed: false });
+        PageHandle(self.latched.len() - 1)
+    }
+
+    /// A page's bytes.
+    pub fn page(&self, handle: PageHandle) -> SpeculativePage<'e> {
+        self.latched[handle.0].page.page()
+    }
+
+    /// Which page it is.
+    pub fn id(&self, handle: PageHandle) -> PageId {
+        self.latched[handle.0].page.id()
+    }
+
+    /// A latched page, to look at.
+    pub fn latched(&self, handle: PageHandle) -> &ExclusivePage<'e> {
+        &self.latched[handle.0].page
+    }
+
+    /// Takes one of the reserved page ids and latches its frame. The first change must be an operation that formats it.
+    ///
+    /// It fails only if more pages are taken than were reserved, which is a bug of the caller's.
+    pub fn allocate(&mut self) -> PageResult<PageHandle> {
+        let id = self.ids.as_mut().and_then(|ids| ids.take());
+        let pin = id.and_then(|id| self.new_pins.iter().find(|pin| pin.id() == id));
+        let Some(pin) = pin else {
+            return Err(PageError::NoSpace { needed: self.env.pool().page_size().get() as u64 });
+        };
+        let page = pin.exclusive()?;
+        Ok(self.latch(page))
+    }
+
+    /// Applies an operation to a latched page and puts it into the group. An error means that the operation did not fit the
+    /// page: a bug of ours, and the handle is poisoned if anything was changed before.
+    pub fn change(&mut self, handle: PageHandle, op: &dyn PageOp) -> PageResult<()> {
+        // From here on memory may differ from the log until the commit; a panic inside `apply` poisons in `drop`.
+        self.changed = true;
+        let latched = &mut self.latched[handle.0];
+        latched.changed = true;
+        op.apply(&latched.page.writer())?;
+        self.group.push(latched.page.id(), op);
+        Ok(())
+    }
+
+    /// Whether anything was changed yet.
+    pub fn is_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// Appends the group, stamps the pages (L1, L3) and lets go of everything. Waits for nothing but map-page latches, whose
+    /// holders wait for nothing. Durable once the log is durable up to the LSN it gives.
+    pub fn commit(mut self) -> PageResult<Committed> {
+        if !self.changed {
+            return Ok(Committed { lsn: self.env.log().end_lsn() });
+        }
+        self.change_map_pages()?;
+        let space = self.space.take().expect("a mini-transaction is committed once");
+        let appended = self.env.log().append(space, &mut self.group);
+        for latched in self.latched.iter().filter(|latched| latched.changed) {
+            latched.page.publish(appended.start, appended.end);
+        }
+        self.changed = false;
+        let lsn = appended.end;
+        self.latched.clear();
+        // Only now may a checkpoint forget that the group is in progress (L5): its pages carry their rec LSN.
+        drop(appended);
+        if let Some(ids) = self.ids.take() {
+            ids.commit();
+        }
+        Ok(Committed { lsn })
+    }
+
+    fn change_map_pages(&mut self) -> PageResult<()> {
+        let Some(ids) = &self.ids else { return Ok(()) };
+        let changes: Vec<_> = ids.set_bits().collect();
+        let mut current: Option<PageHandle> = None;
+        for (map_page, op) in changes {
+            let handle = match current.filter(|handle| self.id(*handle) == map_page) {
+                Some(handle) => handle,
+                None => {
+                    let page = pin_of(&self.map_pins, map_page)?.exclusive()?;
+                    self.latch(page)
+                }
+            };
+            self.change(handle, &op)?;
+            current = Some(handle);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for MiniTxn<'_> {
+    fn drop(&mut self) {
+        if self.changed {
+            // What memory holds now is in no log. Poison before the latches go, so that nobody builds on it.
+            self.env.poison().poison("a mini-transaction with changes was dropped without a commit");
+        }
+    }
+}

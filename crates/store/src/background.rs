@@ -1,0 +1,85 @@
+//! The work that no caller waits for: the flush of relaxed writes, and checkpoints.
+//!
+//! Invariant: a background thread that panics or meets an error on the write path poisons the handle (E8, R5); none ends in
+//! silence.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pagestone_page_format::PageError;
+use pagestone_threading::{StopSignal, Worker, spawn};
+
+use crate::checkpoint::Core;
+use crate::{Durability, StoreError, StoreResult};
+
+/// How often the checkpointer looks at the log.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// The threads of one handle.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    stop: Arc<StopSignal>,
+    workers: Vec<Worker>,
+}
+
+impl Workers {
+    pub(crate) fn none() -> Self {
+        Self { stop: Arc::new(StopSignal::new()), workers: Vec::new() }
+    }
+
+    pub(crate) fn start(core: &Arc<Core>) -> StoreResult<Self> {
+        let mut all = Self::none();
+        if let Durability::Relaxed { interval } = core.durability {
+            all.add(core, "pagestone-flush", interval, |core| core.sync())?;
+        }
+        all.add(core, "pagestone-ckpt", LOOK_EVERY, |core| {
+            if core.checkpoint_is_due() { core.checkpoint() } else { Ok(()) }
+        })?;
+        Ok(all)
+    }
+
+    fn add(
+        &mut self,
+        core: &Arc<Core>,
+        name: &'static str,
+        every: Duration,
+        work: fn(&Core) -> StoreResult<()>,
+    ) -> StoreResult<()> {
+        let (stop, core) = (Arc::clone(&self.stop), Arc::clone(core));
+        let poison = core.env.poison().clone();
+        let on_panic = move |message: String| {
+            poison.poison(format_args!("the thread {name} panicked: {message}"));
+        };
+        let worker = spawn(name, on_panic, move || {
+            while !stop.wait_for(every) {
+                match work(&core) {
+                    Ok(()) => {}
+                    // A full disk may have room again (I12); the writers are told by their own reservations.
+                    Err(StoreError::Page(PageError::NoSpace { .. })) => {}
+                    Err(error) => {
+                        core.env.poison().poison(format_args!("the thread {name}: {error}"));
+                        return;
+                    }
+                }
+            }
+        })
+        .map_err(|error| StoreError::io("starting a background thread", error))?;
+        self.workers.push(worker);
+        Ok(())
+    }
+
+    /// Ends them all and waits for it.
+    pub(crate) fn stop(&mut self) {
+        self.stop.stop();
+        for worker in self.workers.drain(..) {
+            // A panic was reported to `on_panic` when it happened and poisoned the handle.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

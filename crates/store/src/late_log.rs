@@ -1,0 +1,34 @@
+//! The pool's log, before there is one.
+//!
+//! Invariant: while redo runs, every page it changes is described by a log that was read from the disk after it was synced
+//! (L10), so that P11 holds for whatever the pool evicts; from the moment the log is open, it answers.
+
+use pagestone_page_format::{Lsn, PageResult, WriteAhead};
+use pagestone_sync::Arc;
+use pagestone_wal::Wal;
+use std::sync::OnceLock;
+
+/// Answers for the log that recovery reads, then for the log that it opened.
+#[derive(Debug, Default)]
+pub(crate) struct LateLog {
+    log: OnceLock<Arc<Wal>>,
+}
+
+impl LateLog {
+    pub(crate) fn open(&self, log: Arc<Wal>) {
+        self.log.set(log).expect("a store opens its log once");
+    }
+}
+
+impl WriteAhead for LateLog {
+    fn durable_lsn(&self) -> Lsn {
+        self.log.get().map_or(Lsn::MAX, |log| log.durable_lsn())
+    }
+
+    fn ensure_durable(&self, lsn: Lsn) -> PageResult<()> {
+        match self.log.get() {
+            None => Ok(()),
+            Some(log) => log.ensure_durable(lsn),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Opening: from whatever a crash left to a store that is ready.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pagestone_allocator::PageAllocator;
+use pagestone_btree::{BTree, TREE_BASE_ID};
+use pagestone_buffer_pool::{BufferPool, PoolOptions};
+use pagestone_direct_io::{Create, Disk, File, OpenHow, PageFile, PathKind, lock_within};
+use pagestone_mini_txn::{LoggedPool, Redo};
+use pagestone_page_format::{Lsn, PageChecksum, PageError, PageStore, Poison, RedoTable, WriteAhead};
+use pagestone_swip::MAX_SWIP_PAGE;
+use pagestone_sync::Mutex;
+use pagestone_wal::{Wal, WalOptions, WalStart};
+
+use crate::checkpoint::Core;
+use crate::create::{LOCK_WAIT, check_directory, create};
+use crate::late_log::LateLog;
+use crate::superblock::{PAGES_AT, SuperblockCopies};
+use crate::{Options, StoreError, StoreResult};
+
+/// What opening found and did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OpenReport {
+    /// The store was made by this opening.
+    pub created: bool,
+    /// Groups of the log that were replayed from the last checkpoint on.
+    pub groups: u64,
+    /// Pages to which a group was applied, counted once per group.
+    pub applied: u64,
+    /// Pages that already had it.
+    pub skipped: u64,
+    /// Bytes of log behind the last whole group, which no acknowledged write can be in.
+    pub torn_tail: bool,
+    /// A copy of the superblock that could not be used; the other one was, and the next checkpoint mends it.
+    pub superblock_damage: Option<String>,
+    /// Whether data goes past the system's page cache.
+    pub direct_io: bool,
+    /// How long opening took.
+    pub took: Duration,
+}
+
+pub(crate) fn wal_options(options: &Options) -> WalOptions {
+    WalOptions {
+        segment_bytes: options.segment_bytes,
+        log_bytes: options.log_bytes,
+        direct: options.direct_io,
+        ..WalOptions::default()
+    }
+}
+
+/// The steps of opening, in this order; an error in any of the first seven leaves every file as it was (R7).
+pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> StoreResult<(Core, OpenReport)> {
+    let began = Instant::now();
+    options.check()?;
+    // 1. Lock the data file, making the store if there is none.
+    check_directory(disk, dir, options.create)?;
+    let (file, created) = data_file(disk, dir, options)?;
+    // 2. The superblock says what the store is and where its recovery begins.
+    let mut superblock = SuperblockCopies::read(Arc::clone(&file))?;
+    let first = superblock.current().clone();
+    let damage = superblock.damage().map(str::to_owned);
+    let frames = options.frames(first.page_size)?;
+    let pages =
+        PageFile::new(Arc::clone(&file), PAGES_AT, first.page_size, PageChecksum::new(first.checksum, first.uuid));
+    // 3. A data file shorter than it was at the checkpoint lost pages that no log describes (M9).
+    let len = pages.len()?;
+    if len < first.data_pages {
+        return Err(PageError::Mismatch {
+            expected: format!("a data file of at least {} pages", first.data_pages),
+            found: format!("{len} pages"),
+        }
+        .into());
+    }
+    // 4. The log: synced, read, and believed as far as it explains itself.
+    let poison = Poison::new();
+    let mut recovery = Wal::open(
+        Arc::clone(disk),
+        dir.join("log"),
+        &wal_options(options),
+        WalStart {
+            uuid: first.uuid,
+            generation: first.generation,
+            checkpoint: first.checkpoint,
+            keep_from: superblock.older_checkpoint(),
+            // The lost copy may have been the newer one, with the next generation.
+            newest_copy_lost: damage.is_some(),
+            poison: poison.clone(),
+        },
+    )?;
+    // 5. Redo, into a pool that may evict as it goes.
+    let late_log = Arc::new(LateLog::default());
+    let mut pool_options = PoolOptions::new(frames);
+    pool_options.log = Some(Arc::clone(&late_log) as Arc<dyn WriteAhead>);
+    pool_options.poison = poison.clone();
+    let pool = Arc::new(BufferPool::with_options(Box::new(pages), pool_options)?);
+    let mut redo = Redo::new(&pool, redo_table());
+    let replayed = recovery.replay(|group| redo.group(&group))?;
+    let counts = redo.counts();
+    // 6. A page from the future of this log is of another time, or of another store (E2).
+    check_newest(counts.newest_page, replayed.end)?;
+    // 7. The next generation, durable before the first block that carries it. Two further if a newer copy may be lost.
+    let generation = first.generation.max(replayed.max_generation) + if damage.is_some() { 2 } else { 1 };
+    superblock.publish(|next| next.generation = generation)?;
+    let log = Arc::new(recovery.start(generation)?);
+    late_log.open(Arc::clone(&log));
+    // 8. Ready.
+    let allocator = PageAllocator::under_log(first.page_size, MAX_SWIP_PAGE);
+    let direct_io = file.is_direct();
+    let env = Arc::new(LoggedPool::new(pool, log, allocator, poison));
+    let tree = BTree::open(Arc::clone(&env), TREE_BASE_ID, first.root)?;
+    let core = Core::new(env, tree, Mutex::new(superblock), options);
+    if replayed.groups > 0 {
+        core.checkpoint()?;
+    }
+    let report = OpenReport {
+        created,
+        groups: replayed.groups,
+        applied: counts.applied,
+        skipped: counts.skipped,
+        torn_tail: replayed.torn_tail,
+        superblock_damage: damage,
+        direct_io,
+        took: began.elapsed(),
+    };
+    Ok((core, report))
+}
+
+/// Every operation that this store logs.
+fn redo_table() -> RedoTable {
+    RedoTable::new(vec![pagestone_allocator::redo_range(), pagestone_btree::redo_range()])
+}
+
+fn check_newest(newest_page: Lsn, log_end: Lsn) -> StoreResult<()> {
+    if newest_page <= log_end {
+        return Ok(());
+    }
+    Err(PageError::Mismatch {
+        expected: format!("pages no newer than the end of the log, LSN {log_end}"),
+        found: format!("a page of LSN {newest_page}"),
+    }
+    .into())
+}
+
+fn data_file(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    options: &Options,
+) -> StoreResult<(Arc<dyn File>, bool)> {
+    let path: PathBuf = dir.join("data");
+    let not_a_store = |found: &str| StoreError::NotAStore { path: path.clone(), found: found.into() };
+    loop {
+        match disk.kind(&path).map_err(|error| StoreError::io("looking at the data file", error))? {
+            Some(PathKind::File) => {
+                let how = OpenHow { create: Create::Existing, write: true, direct: options.direct_io };
+                let file =
+                    disk.open(&path, &how).map_err(|error| StoreError::io("opening the data file", error))?;
+                lock_within(&*file, &path, LOCK_WAIT)?;
+                return Ok((file, false));
+            }
+            Some(PathKind::Directory) => return Err(not_a_store("a directory")),
+            Some(PathKind::Other) => return Err(not_a_store("neither a file nor a directory")),
+            None if !options.create => return Err(StoreError::NotFound { path: dir.to_path_buf() }),
+            None => {
+                if let Some(file) = create(disk, dir, options)? {
+                    return Ok((file, true));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! How a store is opened.
+
+use std::time::Duration;
+
+use pagestone_btree::MIN_TREE_FRAMES;
+use pagestone_direct_io::DirectIo;
+use pagestone_page_format::{ChecksumKind, DEFAULT_PAGE_SIZE, PageSize};
+
+use crate::{StoreError, StoreResult};
+
+/// When a write is acknowledged as durable (R1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Every write returns once it is durable.
+    Strict,
+    /// Writes return at once; a background flush makes them durable within this interval, `sync` at once.
+    Relaxed {
+        /// The longest time that a write stays in memory alone.
+        interval: Duration,
+    },
+}
+
+impl Durability {
+    /// Relaxed with the default interval of 10 ms.
+    pub const RELAXED: Durability = Durability::Relaxed { interval: Duration::from_millis(10) };
+}
+
+/// Who does the work that no caller waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Background {
+    /// Threads of the store.
+    Threads,
+    /// Nobody but [`crate::Store::tick`]: no thread is started, so that tests can enumerate every interleaving with a crash.
+    Manual,
+}
+
+/// How a store is opened. `Options::default()` suits most.
+///
+/// ```
+/// use pagestone_store::{Durability, Options};
+/// let options = Options { pool_bytes: 64 << 20, durability: Durability::RELAXED, ..Options::default() };
+/// assert_eq!(options.page_size.get(), 4096);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Size of every page, 4 KiB to 64 KiB; an existing store keeps the one it was created with.
+    pub page_size: PageSize,
+    /// Memory for pages, in bytes.
+    pub pool_bytes: usize,
+    /// The log's budget, in bytes: checkpoints keep it below, writers wait when they cannot.
+    pub log_bytes: u64,
+    /// Size of one log segment, at least 64 KiB.
+    pub segment_bytes: u64,
+    /// When a write is acknowledged.
+    pub durability: Durability,
+    /// Whether data and log bypass the system's page cache.
+    pub direct_io: DirectIo,
+    /// The checksum of the pages of a new store.
+    pub checksum: ChecksumKind,
+    /// Whether to create the store if there is none.
+    pub create: bool,
+    /// Who does the work in the background.
+    pub background: Background,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            page_size: DEFAULT_PAGE_SIZE,
+            pool_bytes: 256 << 20,
+            log_bytes: 1 << 30,
+            segment_bytes: 64 << 20,
+            durability: Durability::Strict,
+            direct_io: DirectIo::Prefer,
+            checksum: ChecksumKind::Crc32c,
+            create: true,
+            background: Background::Threads,
+        }
+    }
+}
+
+/// The smallest log segment, in bytes.
+const MIN_SEGMENT: u64 = 64 << 10;
+/// The largest page that trees take, in bytes.
+const MAX_TREE_PAGE: usize = 64 << 10;
+
+impl Options {
+    /// Refuses what cannot work, before anything is touched.
+    pub(crate) fn check(&self) -> StoreResult<()> {
+        let invalid = |option, found: String, expected: String| {
+            Err(StoreError::InvalidOption { option, found, expected })
+        };
+        if self.page_size.get() > MAX_TREE_PAGE {
+            return invalid("page_size", self.page_size.to_string(), format!("at most {MAX_TREE_PAGE}"));
+        }
+        if self.segment_bytes < MIN_SEGMENT || !self.segment_bytes.is_multiple_of(4096) {
+            return invalid(
+                "segment_bytes",
+                self.segment_bytes.to_string(),
+                format!("a multiple of 4096, at least {MIN_SEGMENT}"),
+            );
+        }
+        self.frames(self.page_size)?;
+        if self.log_bytes < 4 * self.segment_bytes {
+            return invalid(
+                "log_bytes",
+                self.log_bytes.to_string(),
+                format!("at least four segments, {}", 4 * self.segment_bytes),
+            );
+        }
+        Ok(())
+    }
+
+    /// Frames of the pool for pages of this size.
+    pub(crate) fn frames(&self, size: PageSize) -> StoreResult<usize> {
+        let frames = self.pool_bytes / size.get();
+        if frames < MIN_TREE_FRAMES {
+            return Err(StoreError::InvalidOption {
+                option: "pool_bytes",
+                found: self.pool_bytes.to_string(),
+                expected: format!("at least {} for pages of {size} bytes", MIN_TREE_FRAMES * size.get()),
+            });
+        }
+        Ok(frames)
+    }
+}

@@ -1,0 +1,90 @@
+//! Figures of a store, for people and for Prometheus.
+
+use std::fmt::Write;
+
+use pagestone_btree::TreeStats;
+use pagestone_buffer_pool::PoolStats;
+use pagestone_page_format::Lsn;
+use pagestone_sync::atomic::Ordering;
+use pagestone_wal::WalStats;
+
+use crate::StoreResult;
+use crate::checkpoint::Core;
+
+/// What a store has done since it was opened, and what it holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoreStats {
+    /// Size of every page, in bytes.
+    pub page_size: u64,
+    /// Pages of the data file.
+    pub data_pages: u64,
+    /// The buffer pool.
+    pub pool: PoolStats,
+    /// The log.
+    pub log: WalStats,
+    /// The default tree.
+    pub tree: TreeStats,
+    /// Checkpoints published.
+    pub checkpoints: u64,
+    /// Where recovery would begin.
+    pub checkpoint_lsn: Lsn,
+    /// The log's generation: how often the store was opened for writing.
+    pub generation: u64,
+}
+
+impl StoreStats {
+    pub(crate) fn of(core: &Core) -> StoreResult<Self> {
+        let pool = core.env.pool();
+        Ok(Self {
+            page_size: pool.page_size().get() as u64,
+            data_pages: pool.store().len()?,
+            pool: pool.stats(),
+            log: core.env.log().stats(),
+            tree: core.tree.stats()?,
+            checkpoints: core.checkpoints.load(Ordering::Relaxed),
+            checkpoint_lsn: core.checkpoint_lsn(),
+            generation: core.generation(),
+        })
+    }
+
+    /// Every figure by name, with what it means. Names end in their unit; those that only rise end in `_total`.
+    pub fn figures(&self) -> Vec<(&'static str, &'static str, u64)> {
+        vec![
+            ("page_bytes", "size of every page", self.page_size),
+            ("data_pages", "pages of the data file", self.data_pages),
+            ("pool_frames", "frames of the buffer pool", self.pool.frames),
+            ("pool_resident_pages", "pages resident in the pool", self.pool.resident),
+            ("pool_misses_total", "pages read from storage", self.pool.misses),
+            ("pool_failed_reads_total", "reads that failed", self.pool.failed_reads),
+            ("pool_table_hits_total", "accesses that needed the page table", self.pool.table_hits),
+            ("evictions_total", "pages evicted from the pool", self.pool.evictions),
+            ("write_backs_total", "pages written to storage", self.pool.write_backs),
+            ("write_batches_total", "batches in which they were written", self.pool.write_batches),
+            ("load_waits_total", "waits for another thread's read", self.pool.load_waits),
+            ("frame_waits_total", "waits for a frame", self.pool.frame_waits),
+            ("log_bytes_total", "bytes written to the log", self.log.bytes_written),
+            ("log_padding_bytes_total", "bytes of them that are padding", self.log.padding),
+            ("log_groups_total", "groups appended to the log", self.log.groups),
+            ("log_batches_total", "batches written to the log", self.log.batches),
+            ("log_syncs_total", "syncs of the log", self.log.syncs),
+            ("tree_height", "levels of the default tree", self.tree.height.into()),
+            ("splits_total", "nodes split", self.tree.splits),
+            ("checkpoints_total", "checkpoints published", self.checkpoints),
+            ("checkpoint_lsn", "where recovery would begin", self.checkpoint_lsn.get()),
+            ("generation", "times opened for writing", self.generation),
+        ]
+    }
+
+    /// The figures in Prometheus' text format.
+    pub fn to_prometheus(&self) -> String {
+        let mut text = String::new();
+        for (name, help, value) in self.figures() {
+            let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+            let _ = write!(
+                text,
+                "# HELP pagestone_{name} {help}\n# TYPE pagestone_{name} {kind}\npagestone_{name} {value}\n"
+            );
+        }
+        text
+    }
+}

@@ -1,0 +1,229 @@
+//! The handle.
+
+use std::ops::RangeBounds;
+use std::path::Path;
+use std::sync::Arc;
+
+use pagestone_btree::{Cursor, Put, Range};
+use pagestone_direct_io::{Disk, RealDisk};
+use pagestone_page_format::Lsn;
+use pagestone_sync::Mutex;
+
+use crate::background::Workers;
+use crate::checkpoint::Core;
+use crate::{Background, Durability, OpenReport, Options, StoreError, StoreResult, StoreStats};
+
+/// An open store. Cheap to clone; all clones are one handle, and the store stays locked while any of them, or a tree of it,
+/// lives.
+///
+/// ```
+/// use pagestone_store::{Options, Store};
+/// # let dir = tempfile::tempdir().expect("a directory");
+/// # let dir = dir.path().join("store");
+/// let store = Store::open(&dir, Options::default())?;
+/// let tree = store.default_tree();
+/// assert!(!tree.put(b"key", b"value")?.replaced);
+/// assert_eq!(tree.get(b"key")?.as_deref(), Some(&b"value"[..]));
+/// store.close()?;
+/// # Ok::<(), pagestone_store::StoreError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    core: Arc<Core>,
+    workers: Mutex<Workers>,
+    report: OpenReport,
+}
+
+impl Store {
+    /// Opens the store in the directory `dir`, recovers it if it was not closed, and makes it if there is none.
+    ///
+    /// Errors, with nothing changed on disk: `Locked` within 300 ms if another handle has it, `NotAStore`, `NotFound`,
+    /// `InvalidOption`, `InvalidSuperblock`, `Mismatch`, `WalCorrupt`, a page that is needed for redo and cannot be believed.
+    pub fn open(dir: impl AsRef<Path>, options: Options) -> StoreResult<Self> {
+        Self::open_on(Arc::new(RealDisk), dir.as_ref(), options)
+    }
+
+    /// As [`Store::open`], on another disk than the system's: the simulated one, or an engine's own.
+    pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> StoreResult<Self> {
+        let (core, report) = crate::open::open(&disk, dir, &options)?;
+        let core = Arc::new(core);
+        let workers = match options.background {
+            Background::Threads => Workers::start(&core)?,
+            Background::Manual => Workers::none(),
+        };
+        Ok(Self { inner: Arc::new(Inner { core, workers: Mutex::new(workers), report }) })
+    }
+
+    /// The tree that every store has.
+    pub fn default_tree(&self) -> Tree {
+        Tree { inner: Arc::clone(&self.inner) }
+    }
+
+    /// Waits until everything written so far is durable.
+    pub fn sync(&self) -> StoreResult<()> {
+        self.inner.core.env.check_open()?;
+        self.inner.core.sync()
+    }
+
+    /// Writes out what is dirty and moves the start of recovery up. Writers go on meanwhile.
+    pub fn checkpoint(&self) -> StoreResult<()> {
+        self.inner.core.env.check_open()?;
+        self.inner.core.checkpoint()
+    }
+
+    /// With [`Background::Manual`]: does what the background threads would have done by now.
+    pub fn tick(&self) -> StoreResult<()> {
+        self.sync()?;
+        if self.inner.core.checkpoint_is_due() { self.checkpoint() } else { Ok(()) }
+    }
+
+    /// What opening found and did.
+    pub fn open_report(&self) -> &OpenReport {
+        &self.inner.report
+    }
+
+    /// What the store has done and what it holds.
+    pub fn stats(&self) -> StoreResult<StoreStats> {
+        StoreStats::of(&self.inner.core)
+    }
+
+    /// The engine's own 8 bytes in this slot of the superblock, 0 to 7; zero until set.
+    pub fn user_meta(&self, slot: usize) -> StoreResult<u64> {
+        self.inner.core.user_meta(slot)
+    }
+
+    /// Sets them, durably when it returns.
+    pub fn set_user_meta(&self, slot: usize, value: u64) -> StoreResult<()> {
+        self.inner.core.set_user_meta(slot, value)
+    }
+
+    /// Makes everything durable, makes a checkpoint so that the next opening replays nothing, and ends the handle: every
+    /// later call, of clones and trees too, gives [`StoreError::Closed`]. Reports what failed.
+    ///
+    /// Dropping every clone without it loses no acknowledged write either; the next opening then replays the log.
+    pub fn close(&self) -> StoreResult<()> {
+        self.inner.core.env.check_open()?;
+        self.inner.workers.lock().stop();
+        self.inner.core.env.close();
+        self.inner.core.sync()?;
+        self.inner.core.checkpoint()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.workers.lock().stop();
+        if self.core.env.check_open().is_ok() {
+            // Relaxed writes that nobody synced: try. What fails here was never acknowledged, and nobody is left to be told.
+            let _ = self.core.sync();
+        }
+    }
+}
+
+/// A tree of a store, with the store's durability. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    inner: Arc<Inner>,
+}
+
+impl Tree {
+    fn core(&self) -> &Core {
+        &self.inner.core
+    }
+
+    /// Strict: returns once the write is durable (R1).
+    fn acknowledge(&self, lsn: Lsn) -> StoreResult<()> {
+        match self.core().durability {
+            Durability::Strict => Ok(self.core().env.log().wait_durable(lsn)?),
+            Durability::Relaxed { .. } => Ok(()),
+        }
+    }
+
+    /// Inserts or replaces; tells which.
+    pub fn put(&self, key: &[u8], value: &[u8]) -> StoreResult<Put> {
+        let put = self.core().tree.put(key, value)?;
+        self.acknowledge(put.lsn)?;
+        Ok(put)
+    }
+
+    /// Removes the key; tells whether it was there.
+    pub fn remove(&self, key: &[u8]) -> StoreResult<bool> {
+        match self.core().tree.remove(key)? {
+            None => Ok(false),
+            Some(lsn) => self.acknowledge(lsn).map(|()| true),
+        }
+    }
+
+    /// The value of the key, if there is one.
+    pub fn get(&self, key: &[u8]) -> StoreResult<Option<Vec<u8>>> {
+        Ok(self.core().tree.get(key)?)
+    }
+
+    /// Replaces the contents of `value`; tells whether the key is there.
+    pub fn get_into(&self, key: &[u8], value: &mut Vec<u8>) -> StoreResult<bool> {
+        Ok(self.core().tree.get_into(key, value)?)
+    }
+
+    /// Whether the key is there.
+    pub fn contains_key(&self, key: &[u8]) -> StoreResult<bool> {
+        Ok(self.core().tree.contains_key(key)?)
+    }
+
+    /// A cursor before the first entry.
+    pub fn cursor(&self) -> Cursor {
+        self.core().tree.cursor()
+    }
+
+    /// Entries whose keys lie within the bounds, from both ends.
+    pub fn range<K: AsRef<[u8]>>(&self, bounds: impl RangeBounds<K>) -> Range {
+        self.core().tree.range(bounds)
+    }
+
+    /// Entries whose keys begin with `prefix`, from both ends.
+    pub fn prefix(&self, prefix: &[u8]) -> Range {
+        self.core().tree.prefix(prefix)
+    }
+
+    /// Entries of the tree, counted by a scan.
+    pub fn len(&self) -> StoreResult<u64> {
+        Ok(self.core().tree.len()?)
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> StoreResult<bool> {
+        Ok(self.core().tree.is_empty()?)
+    }
+
+    /// The longest key, in bytes.
+    pub fn max_key_len(&self) -> usize {
+        self.core().tree.max_key_len()
+    }
+
+    /// The longest value under a key of this length, in bytes.
+    pub fn max_value_len(&self, key_len: usize) -> usize {
+        self.core().tree.max_value_len(key_len)
+    }
+
+    /// Waits until a write that gave this LSN is durable.
+    pub fn wait_durable(&self, lsn: Lsn) -> StoreResult<()> {
+        Ok(self.core().env.log().wait_durable(lsn)?)
+    }
+
+    /// Whether a write that gave this LSN is durable.
+    pub fn is_durable(&self, lsn: Lsn) -> bool {
+        self.core().env.log().is_lsn_durable(lsn)
+    }
+}
+
+const _: fn() = || {
+    fn shared<T: Send + Sync + Clone>() {}
+    shared::<Store>();
+    shared::<Tree>();
+    fn error<T: std::error::Error + Send + Sync>() {}
+    error::<StoreError>();
+};

@@ -1,0 +1,212 @@
+//! Blocks off the disk: the newest version of each, and everything that bears witness behind the end.
+//!
+//! Invariant: a block is believed only if it is whole, of this store, of a generation that the superblock knows and of a
+//! file as long as when it was written; a read error is an error and never the end of the log.
+
+use pagestone_page_format::{AlignedBuf, Lsn};
+
+use crate::block::{BLOCK, BlockHeader, HEADER, NotABlock, block_lsn, position};
+use crate::error::{WalError, WalResult};
+use crate::group::MAX_BUFFER;
+use crate::options::WalStart;
+use crate::segment::{SLOTS, Segment};
+
+/// Blocks read at once.
+const CHUNK: u64 = (1 << 20) / BLOCK as u64;
+/// How far behind the end every block is looked at: as far as two batches reach, the one that tore and the one that
+/// proves that it had been durable.
+const WINDOW: u64 = 2 * (MAX_BUFFER / BLOCK) as u64;
+/// How many blocks are looked at in each segment further behind.
+const SAMPLE: u64 = 64;
+
+/// Reads a log's blocks forward.
+pub(crate) struct LogReader<'a> {
+    segments: &'a [Segment],
+    start: &'a WalStart,
+    /// Homes read ahead: so many blocks from this one on, all of one segment.
+    chunk: AlignedBuf,
+    chunk_first: u64,
+    chunk_len: u64,
+    /// The tail slots of one segment, and what is in them.
+    slots: AlignedBuf,
+    slots_of: Option<usize>,
+    in_slots: [Result<BlockHeader, NotABlock>; SLOTS as usize],
+    seen: Seen,
+}
+
+/// What all valid blocks that were looked at say together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    /// So much was durable.
+    pub(crate) claim: Lsn,
+    /// The greatest generation.
+    pub(crate) generation: u64,
+}
+
+/// The newest version of a block.
+pub(crate) struct Found<'a> {
+    pub(crate) header: BlockHeader,
+    /// Its used bytes.
+    pub(crate) payload: &'a [u8],
+    /// Segment and tail slot, if it is not at home.
+    pub(crate) slot: Option<(usize, u64)>,
+}
+
+/// Where in a segment, in bytes, something stands behind the end of the log: a block of a batch that never became durable,
+/// whole or in part.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Remains {
+    pub(crate) segment: usize,
+    pub(crate) offset: u64,
+}
+
+impl<'a> LogReader<'a> {
+    pub(crate) fn new(segments: &'a [Segment], start: &'a WalStart) -> Self {
+        Self {
+            segments,
+            start,
+            chunk: AlignedBuf::zeroed(CHUNK as usize * BLOCK),
+            chunk_first: 0,
+            chunk_len: 0,
+            slots: AlignedBuf::zeroed(SLOTS as usize * BLOCK),
+            slots_of: None,
+            in_slots: [Err(NotABlock::Blank); SLOTS as usize],
+            seen: Seen::default(),
+        }
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen
+    }
+
+    /// The newest valid version of block `number` whose generation is at least `least`: of the highest generation, then
+    /// with the most in it, then the one at home. `None` if there is none.
+    pub(crate) fn block(&mut self, number: u64, least: u64) -> WalResult<Option<Found<'_>>> {
+        let Some(index) = self.segments.iter().position(|segment| segment.holds(number)) else {
+            return Ok(None);
+        };
+        self.load_slots(index)?;
+        let at = self.load(index, number)?;
+        let home = self.believe(index, &self.chunk[at..at + BLOCK])?.ok();
+        self.note(home.as_ref());
+        let mut best: Option<(BlockHeader, Option<u64>)> = None;
+        let candidates = [(home, None), (self.in_slots[0].ok(), Some(0)), (self.in_slots[1].ok(), Some(1))];
+        for (header, slot) in candidates {
+            let Some(header) = header.filter(|header| header.number == number && header.generation >= least)
+            else {
+                continue;
+            };
+            if best.is_none_or(|(best, _)| (header.generation, header.used) > (best.generation, best.used)) {
+                best = Some((header, slot));
+            }
+        }
+        Ok(best.map(|(header, slot)| {
+            let block = match slot {
+                None => &self.chunk[at..at + BLOCK],
+                Some(slot) => &self.slots[slot as usize * BLOCK..][..BLOCK],
+            };
+            let payload = &block[HEADER..HEADER + usize::from(header.used)];
+            Found { header, payload, slot: slot.map(|slot| (index, slot)) }
+        }))
+    }
+
+    /// Looks at what is behind `read`, the LSN behind what was read: every tail slot, every block as far as two batches
+    /// reach, and the first blocks of every later segment. Gives what stands there for block `next` and later ones.
+    ///
+    /// Parts of blocks count as well: what a torn write left could be made whole by the next torn write to the same place,
+    /// which may bring exactly the sectors that were missing, zeros say.
+    pub(crate) fn beyond(&mut self, read: Lsn, next: u64) -> WalResult<Vec<Remains>> {
+        let from = position(read).0;
+        let mut remains = Vec::new();
+        for (index, segment) in self.segments.iter().enumerate() {
+            self.load_slots(index)?;
+            for (slot, found) in self.in_slots.iter().enumerate() {
+                if is_left_behind(found, next) {
+                    remains.push(Remains { segment: index, offset: (slot * BLOCK) as u64 });
+                }
+            }
+            let begin = segment.first.max(from);
+            let end = segment.end().min((from + WINDOW).max(segment.first + SAMPLE));
+            for number in begin..end {
+                let at = self.load(index, number)?;
+                let found = self.believe(index, &self.chunk[at..at + BLOCK])?;
+                self.note(found.as_ref().ok());
+                if number >= next && is_left_behind(&found, next) {
+                    remains.push(Remains { segment: index, offset: segment.home(number) });
+                }
+            }
+        }
+        Ok(remains)
+    }
+
+    /// Reads ahead if needed, and gives where in the chunk the home of a block is.
+    fn load(&mut self, index: usize, number: u64) -> WalResult<usize> {
+        let segment = &self.segments[index];
+        if !(self.chunk_first..self.chunk_first + self.chunk_len).contains(&number) {
+            let len = CHUNK.min(segment.end() - number);
+            self.chunk_len = 0;
+            segment.read(&mut self.chunk[..len as usize * BLOCK], segment.home(number))?;
+            (self.chunk_first, self.chunk_len) = (number, len);
+        }
+        Ok((number - self.chunk_first) as usize * BLOCK)
+    }
+
+    fn load_slots(&mut self, index: usize) -> WalResult<()> {
+        if self.slots_of == Some(index) {
+            return Ok(());
+        }
+        self.slots_of = None;
+        self.segments[index].read(&mut self.slots, 0)?;
+        for slot in 0..SLOTS as usize {
+            let found = self.believe(index, &self.slots[slot * BLOCK..(slot + 1) * BLOCK])?;
+            self.note(found.as_ref().ok());
+            self.in_slots[slot] = found;
+        }
+        self.slots_of = Some(index);
+        Ok(())
+    }
+
+    fn note(&mut self, header: Option<&BlockHeader>) {
+        let Some(header) = header else { return };
+        self.seen.claim = self.seen.claim.max(header.claim());
+        self.seen.generation = self.seen.generation.max(header.generation);
+    }
+
+    /// Decodes a block of a segment and refuses what cannot be in it.
+    fn believe(&self, index: usize, block: &[u8]) -> WalResult<Result<BlockHeader, NotABlock>> {
+        let mismatch = |expected: String, found: String| Err(WalError::Mismatch { expected, found });
+        let header = match BlockHeader::decode(block) {
+            Ok(header) => header,
+            Err(NotABlock::Version(found)) => {
+                return mismatch("log format version 1".into(), format!("version {found}"));
+            }
+            Err(other) => return Ok(Err(other)),
+        };
+        if header.uuid != self.start.uuid {
+            return mismatch(
+                format!("the log of store {}", self.start.uuid),
+                format!("that of {}", header.uuid),
+            );
+        }
+        if header.generation > self.start.generation && !self.start.newest_copy_lost {
+            return mismatch(
+                format!("a log of generation {} at most", self.start.generation),
+                format!("generation {}", header.generation),
+            );
+        }
+        let segment = &self.segments[index];
+        if u64::from(header.segment_blocks) != segment.blocks {
+            return Err(WalError::corrupt(block_lsn(segment.first), "a segment has lost or gained length"));
+        }
+        Ok(Ok(header))
+    }
+}
+
+/// Whether this is of no block before `next`. A stale block of a recycled segment is.
+fn is_left_behind(found: &Result<BlockHeader, NotABlock>, next: u64) -> bool {
+    match found {
+        Ok(header) => header.number >= next,
+        Err(NotABlock::Blank) => false,
+        Err(_) => true,
+    }
+}

@@ -1,0 +1,153 @@
+//! Going on behind what was read: the tail is settled, its remains are wiped, and a new generation begins.
+//!
+//! Invariant: after this, every block of the log is at home and nothing of a block lies behind its end; so at most one
+//! generation ever has a version of a block on disk, and no later damage or torn write brings an abandoned one to light.
+//! Every step changes nothing that replay reads, so a cut anywhere and a second recovery give the same.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use pagestone_direct_io::OpenHow;
+use pagestone_page_format::AlignedBuf;
+
+use crate::block::{BLOCK, BlockHeader, FIRST_BLOCK, WIPED, block_lsn, position};
+use crate::buffer::Identity;
+use crate::error::{WalError, WalResult};
+use crate::recover::scan::Remains;
+use crate::recover::{Found, Recovery};
+use crate::segment::{self, MakeError, Segment, SegmentMaker};
+use crate::wal::{Beginning, Wal};
+
+impl Recovery {
+    /// Opens the log for writing under a new generation, which the superblock says durably already.
+    ///
+    /// 1. Settle: blocks whose newest version is in a tail slot are written to their homes. The slots stay as they are
+    ///    until that is synced.
+    /// 2. Wipe what stands behind the end, whole or torn: it is of a batch that was never acknowledged.
+    /// 3. Sync both, then tidy names: remove what is half made or stands behind a gap, recycle what lies below the older
+    ///    checkpoint, make the first segment ready.
+    /// 4. Begin at the next block; its `prev_end` tells where the log before it ended.
+    ///
+    /// Replays first, to nobody, if nobody did. Errors: those of [`Recovery::replay`]; `Mismatch` if the generation is not
+    /// above all that the log has seen; `Io`, `NoSpace`. After an error, open again.
+    pub fn start(mut self, generation: u64) -> WalResult<Wal> {
+        self.start.poison.check()?;
+        let found = match self.found.take() {
+            Some(found) => found,
+            None => {
+                self.replay(|_| Ok(()))?;
+                self.found.take().expect("a replay that succeeded has found something")
+            }
+        };
+        let newest = found.report.max_generation.max(self.start.generation);
+        if generation <= newest {
+            return Err(WalError::Mismatch {
+                expected: format!("a generation above {newest}"),
+                found: format!("generation {generation}"),
+            });
+        }
+        self.settle(&found)?;
+        let maker = SegmentMaker {
+            disk: self.disk.clone(),
+            dir: self.dir.clone(),
+            direct: self.options.direct,
+            bytes: self.options.segment_bytes,
+        };
+        let segments = self.tidy(&maker, found.next)?;
+        Ok(Wal::begin(Beginning {
+            identity: Identity {
+                uuid: self.start.uuid,
+                generation,
+                first: found.next,
+                prev_end: found.report.end,
+            },
+            keep: self.start.keep_from.clamp(block_lsn(FIRST_BLOCK), found.report.end),
+            options: self.options,
+            poison: self.start.poison,
+            segments,
+            maker,
+        }))
+    }
+
+    /// Steps 1 and 2.
+    fn settle(&mut self, found: &Found) -> WalResult<()> {
+        let unsettled = found.unsettled.iter().map(|(segment, ..)| *segment);
+        let changed: BTreeSet<usize> =
+            unsettled.chain(found.remains.iter().map(|remains| remains.segment)).collect();
+        for index in &changed {
+            let Segment { path, first, .. } = self.segments[*index].clone();
+            self.segments[*index] =
+                Segment::open(&*self.disk, path, first, &OpenHow::write(self.options.direct))?;
+        }
+        let mut block = AlignedBuf::zeroed(BLOCK);
+        for &(index, slot, number) in &found.unsettled {
+            let segment = &self.segments[index];
+            segment.read(&mut block, slot * BLOCK as u64)?;
+            if BlockHeader::decode(&block).map(|header| header.number) != Ok(number) {
+                return Err(WalError::corrupt(block_lsn(number), "the tail changed while it was read"));
+            }
+            segment
+                .write(&block, segment.home(number))
+                .map_err(WalError::io("settling of the log's tail"))?;
+        }
+        block.fill(WIPED);
+        for &Remains { segment, offset } in &found.remains {
+            self.segments[segment].write(&block, offset).map_err(WalError::io("wiping of the log's tail"))?;
+        }
+        let mut changed = changed.iter().map(|index| &self.segments[*index]);
+        changed.try_for_each(|segment| segment.file.sync()).map_err(WalError::io("sync of the log's tail"))
+    }
+
+    /// Step 3. Gives the segments from the keep LSN to behind the block that comes next, open for writing.
+    ///
+    /// What lies behind a gap past the end is the rest of renamings that a power cut undid in part: replay found no
+    /// witness in it. What lies before a gap below the checkpoint is not ours to explain, and is left alone.
+    fn tidy(&self, maker: &SegmentMaker, next: u64) -> WalResult<VecDeque<Segment>> {
+        let keep = position(self.start.keep_from.min(self.start.checkpoint)).0.min(next);
+        let (mut below, mut run, mut behind) = (Vec::new(), VecDeque::<Segment>::new(), Vec::new());
+        for segment in &self.segments {
+            let continues = run.back().is_some_and(|last| last.end() == segment.first);
+            if segment.end() <= keep && segment.end() < next {
+                below.push(segment);
+            } else if segment.first > next && !continues {
+                behind.push(segment);
+            } else {
+                if !continues {
+                    run.clear();
+                }
+                run.push_back(segment.clone());
+            }
+        }
+
+        let names = self.disk.list(&self.dir).map_err(WalError::io("listing of the log's directory"))?;
+        let unfinished =
+            names.iter().filter(|name| segment::is_unfinished(name)).map(|name| self.dir.join(name));
+        let useless: Vec<_> = behind.iter().map(|segment| segment.path.clone()).chain(unfinished).collect();
+        if !useless.is_empty() {
+            useless.iter().try_for_each(|path| maker.remove(path))?;
+            maker.sync_dir()?; // before other segments get these names
+        }
+
+        let mut renamed = false;
+        for segment in below {
+            if segment.bytes() == maker.bytes && run.len() < self.options.max_segments() {
+                run.push_back(maker.recycle(segment, run.back().map_or(next, Segment::end))?);
+            } else {
+                maker.remove(&segment.path)?;
+            }
+            renamed = true;
+        }
+        if run.back().is_none_or(|last| last.end() <= next) {
+            match maker.make(next) {
+                Ok(segment) => run.push_back(segment),
+                Err(MakeError::Refused(WalError::NoSpace { .. })) => {} // reads go on; `reserve` will say so
+                Err(error) => return Err(error.into()),
+            }
+            renamed = true;
+        }
+        if renamed {
+            maker.sync_dir()?;
+        }
+        let how = OpenHow::write(self.options.direct);
+        run.into_iter().map(|segment| Segment::open(&*self.disk, segment.path, segment.first, &how)).collect()
+    }
+}

@@ -1,0 +1,161 @@
+//! The next segments: made ready before they are needed, taken from what no recovery needs any more.
+//!
+//! Invariant: a segment is in `segments` only while its name is durable, so nothing is acknowledged in a file that a
+//! power cut could take away; and it is recycled only when it lies wholly below the keep LSN and another follows it, so
+//! the log is never without a file at its end.
+
+use std::sync::Arc;
+
+use crate::block::BLOCK;
+use crate::error::{WalError, WalResult};
+use crate::segment::{MakeError, SLOTS, Segment};
+use crate::wal::{State, Wal};
+use pagestone_page_format::Lsn;
+use pagestone_sync::MutexGuard;
+
+impl Wal {
+    /// Whether less than half a segment is ready beyond what is promised.
+    pub(crate) fn wants_segment(&self, state: &State) -> bool {
+        let ahead = state.ready.saturating_sub(state.buffer.block_behind(state.outstanding));
+        !state.no_space && ahead < self.segment_blocks() / 2
+    }
+
+    fn segment_blocks(&self) -> u64 {
+        self.options.segment_bytes / BLOCK as u64 - SLOTS
+    }
+
+    /// Makes the next segment ready if less than a whole one is. For a background thread or an idle moment, so that no
+    /// writer has to: [`Wal::reserve`] does it when less than half of one is left.
+    ///
+    /// Errors: `NoSpace` and `Io` leave the log as it is; `Poisoned` if something failed half way.
+    pub fn prepare(&self) -> WalResult<()> {
+        self.poison.check()?;
+        let making = self.making.lock();
+        let wanted = {
+            let state = self.state.lock();
+            state.buffer.block_behind(state.outstanding) + self.segment_blocks()
+        };
+        self.make_until(making, wanted)
+    }
+
+    /// As [`Wal::prepare`], unless somebody is at it; a full disk is no error yet.
+    #[cold]
+    pub(crate) fn top_up(&self) -> WalResult<()> {
+        let Some(making) = self.making.try_lock() else { return Ok(()) };
+        let wanted = {
+            let state = self.state.lock();
+            if !self.wants_segment(&state) {
+                return Ok(());
+            }
+            state.ready + 1
+        };
+        match self.make_until(making, wanted) {
+            Err(error @ WalError::Poisoned { .. }) => Err(error),
+            Err(_) => {
+                self.state.lock().no_space = true;
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Makes segments ready up to a block.
+    pub(crate) fn make_ready(&self, behind: u64) -> WalResult<()> {
+        self.make_until(self.making.lock(), behind)
+    }
+
+    fn make_until(&self, _making: MutexGuard<'_, ()>, behind: u64) -> WalResult<()> {
+        loop {
+            let first = self.state.lock().ready;
+            if first >= behind {
+                return Ok(());
+            }
+            let made = self.maker.make(first).and_then(|made| self.maker.sync_dir().map(|()| made));
+            let segment = made.map_err(|error| self.make_failed(error))?;
+            self.add(vec![segment], 1, 0);
+        }
+    }
+
+    /// Takes ready segments in.
+    fn add(&self, made: Vec<Segment>, created: u64, recycled: u64) {
+        let mut segments = self.segments.lock();
+        segments.extend(made.into_iter().map(Arc::new));
+        let behind = segments.back().map(|segment| segment.end());
+        drop(segments);
+        let mut state = self.state.lock();
+        state.ready = behind.unwrap_or(state.ready);
+        state.no_space = false;
+        state.stats.segments_created += created;
+        state.stats.segments_recycled += recycled;
+        self.tell_room(state);
+    }
+
+    fn make_failed(&self, error: MakeError) -> WalError {
+        match error {
+            MakeError::Refused(error) => error,
+            MakeError::Failed(operation, error) => self.fail(&format!("log: {operation} failed: {error}")),
+        }
+    }
+
+    /// Says that no recovery will start before `lsn`: the checkpoint of the **older** superblock copy (L6). Segments
+    /// wholly below are renamed to future ones, or removed where the budget has enough of them.
+    ///
+    /// Errors: `Poisoned` if a rename, a removal or the directory's sync failed.
+    pub fn recycle_below(&self, lsn: Lsn) -> WalResult<()> {
+        self.poison.check()?;
+        let _making = self.making.lock();
+        let keep = {
+            let mut state = self.state.lock();
+            state.keep = state.keep.max(lsn.min(self.durable_lsn()));
+            state.keep
+        };
+        let (victims, mut first, mut count) = {
+            let mut segments = self.segments.lock();
+            let mut victims = Vec::new();
+            while segments.len() > 1 && segments[0].end_lsn() <= keep {
+                victims.extend(segments.pop_front());
+            }
+            (victims, segments.back().map_or(0, |last| last.end()), segments.len())
+        };
+        if victims.is_empty() {
+            self.tell_room(self.state.lock());
+            return Ok(());
+        }
+        let recycled =
+            self.recycle(&victims, &mut first, &mut count).map_err(|error| self.make_failed(error))?;
+        let number = recycled.len() as u64;
+        self.add(recycled, 0, number);
+        Ok(())
+    }
+
+    fn recycle(
+        &self,
+        victims: &[Arc<Segment>],
+        first: &mut u64,
+        count: &mut usize,
+    ) -> Result<Vec<Segment>, MakeError> {
+        let mut recycled = Vec::new();
+        for victim in victims {
+            if victim.bytes() == self.options.segment_bytes && *count < self.options.max_segments() {
+                let segment = self.maker.recycle(victim, *first)?;
+                *first = segment.end();
+                *count += 1;
+                recycled.push(segment);
+            } else {
+                self.maker.remove(&victim.path)?;
+            }
+        }
+        self.maker.sync_dir()?;
+        Ok(recycled)
+    }
+
+    /// The ready segments that hold the blocks from `first` to before `behind`.
+    pub(crate) fn segments_of(&self, first: u64, behind: u64) -> Vec<Arc<Segment>> {
+        let segments = self.segments.lock();
+        segments
+            .iter()
+            .filter(|segment| segment.first < behind && first < segment.end())
+            .map(Arc::clone)
+            .collect()
+    }
+}

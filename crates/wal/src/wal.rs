@@ -1,0 +1,297 @@
+//! The open log: its parts, and who may touch which.
+//!
+//! Invariant: LSNs are given under the mutex in the order in which the bytes come to lie, and batches carry them in that
+//! order, one at a time; so everything before the durable LSN is durable, without a gap, by construction.
+//!
+//! ```text
+//!   reserve ──► append ──► wait_durable
+//!   waits       copies     leads a batch or waits for one
+//!
+//!   state      Mutex       the buffer, the end, reservations, who leads           held for a copy, never over I/O
+//!   making     Mutex       making, renaming, removing segment files               held over I/O, taken before the others
+//!   segments   Mutex       which segments are ready                               held for a look-up
+//!   durable    AtomicU64   rises when a batch is synced                           read by everybody
+//! ```
+//!
+//! Who leads a batch owns the other buffer, the tail slots and the files' bytes until it hands over.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pagestone_direct_io::Disk;
+use pagestone_page_format::{AlignedBuf, Lsn, PageResult, Poison, StoreUuid, WriteAhead};
+use pagestone_sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use pagestone_sync::{Condvar, Mutex};
+
+use crate::append::Progress;
+use crate::buffer::{Identity, LogBuffer};
+use crate::error::WalResult;
+use crate::options::{WalOptions, WalStart};
+use crate::recover::{self, Recovery};
+use crate::segment::{Segment, SegmentMaker};
+use crate::stats::WalStats;
+
+/// The write-ahead log, open for writing.
+///
+/// It is shared by reference; every method takes `&self` and may be called from many threads.
+///
+/// ```
+/// use std::sync::Arc;
+/// use pagestone_page_format::{Lsn, Poison, StoreUuid};
+/// use pagestone_testkit::SimDisk;
+/// use pagestone_wal::{GroupBuilder, Wal, WalOptions, WalStart};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let disk = Arc::new(SimDisk::new(1));
+/// let options = WalOptions { segment_bytes: 64 << 10, log_bytes: 1 << 20, ..WalOptions::default() };
+/// let uuid = StoreUuid::new([7; 16]);
+/// Wal::create(disk.clone(), "/log".into(), &options, uuid)?;
+///
+/// let start = WalStart {
+///     uuid, generation: 0, checkpoint: Lsn::ZERO, keep_from: Lsn::ZERO,
+///     newest_copy_lost: false, poison: Poison::new(),
+/// };
+/// let wal = Wal::open(disk.clone(), "/log".into(), &options, start.clone())?.start(1)?;
+/// let mut group = GroupBuilder::new();
+/// group.push_logical(0x4000, b"hello");
+/// let space = wal.reserve(group.encoded_len())?;
+/// let end = wal.append(space, &mut group).end;
+/// wal.wait_durable(end)?;
+/// drop(wal);
+///
+/// let mut recovery = Wal::open(disk, "/log".into(), &options, WalStart { generation: 1, ..start })?;
+/// let mut found = Vec::new();
+/// let report = recovery.replay(|group| {
+///     found.extend(group.records().map(|record| record.payload.to_vec()));
+///     Ok(())
+/// })?;
+/// assert_eq!((found, report.end), (vec![b"hello".to_vec()], end));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Wal {
+    pub(crate) identity: Identity,
+    pub(crate) options: WalOptions,
+    pub(crate) poison: Poison,
+    pub(crate) state: Mutex<State>,
+    /// Told whenever [`Wal::reserve`] may find more room than before.
+    pub(crate) room: Condvar,
+    /// Rises under the mutex. Release there pairs with the Acquire of those who look without it.
+    pub(crate) durable: AtomicU64,
+    /// A batch failed: nothing becomes durable any more.
+    pub(crate) dead: AtomicBool,
+    /// The batch whose leader has been told to go ahead; what the successor sleeps on.
+    pub(crate) turn: AtomicU64,
+    /// What the waiters of a batch sleep on, by its number; only the addresses are used.
+    pub(crate) followers: [AtomicU64; 4],
+    pub(crate) segments: Mutex<VecDeque<Arc<Segment>>>,
+    pub(crate) making: Mutex<()>,
+    pub(crate) maker: SegmentMaker,
+}
+
+/// What the mutex guards.
+pub(crate) struct State {
+    pub(crate) buffer: LogBuffer,
+    /// The other buffer, unless a batch is in flight in it.
+    pub(crate) spare: Option<AlignedBuf>,
+    /// End of the last appended group.
+    pub(crate) end: Lsn,
+    /// Bytes promised to reservations: buffer, segments and budget have room for them.
+    pub(crate) outstanding: usize,
+    pub(crate) progress: Progress,
+    /// Replay may start here; segments below are nobody's.
+    pub(crate) keep: Lsn,
+    /// Number of the block behind the last ready segment.
+    pub(crate) ready: u64,
+    /// The disk had no room for the next segment; asked again only when it must be.
+    pub(crate) no_space: bool,
+    /// Who waits in [`Wal::reserve`], in order.
+    pub(crate) queue: VecDeque<u64>,
+    pub(crate) next_ticket: u64,
+    pub(crate) commit: CommitState,
+    pub(crate) stats: WalStats,
+}
+
+/// Who leads, and what.
+pub(crate) struct CommitState {
+    /// Somebody leads, or has been told to.
+    pub(crate) leading: bool,
+    /// The leader has sealed its batch and not finished it.
+    pub(crate) in_flight: bool,
+    /// Somebody will lead the next batch and sleeps until its turn.
+    pub(crate) successor: bool,
+    /// Number of the newest sealed batch, and what it makes durable.
+    pub(crate) sealed: u64,
+    pub(crate) sealed_end: Lsn,
+    /// The tail slot that the next open block goes to: never the one of the newest durable version.
+    pub(crate) slot: u64,
+    pub(crate) callbacks: BTreeMap<(Lsn, u64), Callback>,
+    pub(crate) next_callback: u64,
+}
+
+pub(crate) type Callback = Box<dyn FnOnce(WalResult<()>) + Send>;
+
+/// What recovery leaves to begin with.
+pub(crate) struct Beginning {
+    pub(crate) identity: Identity,
+    pub(crate) options: WalOptions,
+    pub(crate) poison: Poison,
+    pub(crate) keep: Lsn,
+    /// Contiguous, and ending behind the identity's first block.
+    pub(crate) segments: VecDeque<Segment>,
+    pub(crate) maker: SegmentMaker,
+}
+
+impl Wal {
+    /// Makes the log's directory and its first segment, and syncs both. The stream begins at LSN 4096.
+    ///
+    /// What an interrupted call left is finished. A directory with any block of any log in it is
+    /// [`crate::WalError::AlreadyExists`].
+    pub fn create(disk: Arc<dyn Disk>, dir: PathBuf, options: &WalOptions, uuid: StoreUuid) -> WalResult<()> {
+        let _ = uuid; // stands in every block; an empty log has none
+        recover::create(disk, dir, options)
+    }
+
+    /// Reads what is there, changing nothing: sync the files, then read (L10). [`Recovery::start`] opens for writing.
+    ///
+    /// Errors: [`crate::WalError::Missing`] if there are no segments, `Io` if they cannot be read.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        options: &WalOptions,
+        start: WalStart,
+    ) -> WalResult<Recovery> {
+        Recovery::open(disk, dir, options, start)
+    }
+
+    pub(crate) fn begin(beginning: Beginning) -> Self {
+        let Beginning { identity, options, poison, keep, segments, maker } = beginning;
+        let ready = segments.back().map_or(identity.first, Segment::end);
+        let end = identity.prev_end;
+        let state = State {
+            buffer: LogBuffer::new(AlignedBuf::zeroed(options.buffer_bytes), identity.first),
+            spare: Some(AlignedBuf::zeroed(options.buffer_bytes)),
+            end,
+            outstanding: 0,
+            progress: Progress::default(),
+            keep,
+            ready,
+            no_space: false,
+            queue: VecDeque::new(),
+            next_ticket: 0,
+            commit: CommitState {
+                leading: false,
+                in_flight: false,
+                successor: false,
+                sealed: 0,
+                sealed_end: end,
+                slot: 0,
+                callbacks: BTreeMap::new(),
+                next_callback: 0,
+            },
+            stats: WalStats::default(),
+        };
+        Self {
+            identity,
+            options,
+            poison,
+            state: Mutex::new(state),
+            room: Condvar::new(),
+            durable: AtomicU64::new(end.get()),
+            dead: AtomicBool::new(false),
+            turn: AtomicU64::new(0),
+            followers: [const { 0 }; 4].map(AtomicU64::new),
+            segments: Mutex::new(segments.into_iter().map(Arc::new).collect()),
+            making: Mutex::new(()),
+            maker,
+        }
+    }
+
+    /// Everything before this LSN is durable. Rises, never falls.
+    pub fn durable_lsn(&self) -> Lsn {
+        Lsn::new(self.durable.load(Ordering::Acquire)) // pairs with the store in `finish_batch`
+    }
+
+    /// Whether everything before `lsn` is durable.
+    pub fn is_lsn_durable(&self, lsn: Lsn) -> bool {
+        self.durable_lsn() >= lsn
+    }
+
+    /// End of the last appended group.
+    pub fn end_lsn(&self) -> Lsn {
+        self.state.lock().end
+    }
+
+    /// The LSN to wait for so that everything appended before this call is durable: the end of the log.
+    pub fn commit(&self) -> Lsn {
+        self.end_lsn()
+    }
+
+    /// For checkpoints (L5, step 1): at one instant, the end of the log and the start of the oldest group that was
+    /// appended and whose pages are not yet stamped.
+    pub fn checkpoint_floor(&self) -> (Lsn, Option<Lsn>) {
+        let state = self.state.lock();
+        (state.end, state.progress.oldest())
+    }
+
+    /// Bytes that the log spans from the keep LSN to its end: what a checkpoint could free.
+    pub fn used(&self) -> u64 {
+        self.state.lock().used()
+    }
+
+    /// Bytes that the log may span.
+    pub fn budget(&self) -> u64 {
+        self.options.log_bytes
+    }
+
+    /// Bytes of the largest group that it takes.
+    pub fn max_group_bytes(&self) -> usize {
+        self.options.max_group_bytes()
+    }
+
+    /// The generation that it writes.
+    pub fn generation(&self) -> u64 {
+        self.identity.generation
+    }
+
+    /// What it has done since it was opened, and how full it is.
+    pub fn stats(&self) -> WalStats {
+        let segments = self.segments.lock().len() as u64;
+        let state = self.state.lock();
+        WalStats {
+            end_lsn: state.end,
+            durable_lsn: self.durable_lsn(),
+            keep_lsn: state.keep,
+            used: state.used(),
+            budget: self.options.log_bytes,
+            segments,
+            ..state.stats
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn used(&self) -> u64 {
+        self.end.get().saturating_sub(self.keep.get())
+    }
+}
+
+impl WriteAhead for Wal {
+    fn durable_lsn(&self) -> Lsn {
+        Wal::durable_lsn(self)
+    }
+
+    fn ensure_durable(&self, lsn: Lsn) -> PageResult<()> {
+        Ok(self.wait_durable(lsn)?)
+    }
+}
+
+impl std::fmt::Debug for Wal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wal")
+            .field("uuid", &self.identity.uuid)
+            .field("generation", &self.identity.generation)
+            .field("durable", &self.durable_lsn())
+            .finish_non_exhaustive()
+    }
+}

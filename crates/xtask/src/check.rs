@@ -1,0 +1,189 @@
+//! The steps of `cargo xtask check`, quick ones first.
+//!
+//! Invariant: a step that fails ends the check, shows everything that its last command said, and fails the command.
+
+use std::io::Write;
+use std::process::Command;
+use std::time::Instant;
+
+use crate::step::{Failed, Step, Tally};
+use crate::workspace::{Workspace, cargo};
+use crate::{downstream, unsafe_fence};
+
+type Body = fn(&Workspace, &mut Step) -> Result<(), Failed>;
+
+const STEPS: [(&str, Body); 12] = [
+    ("tools", tools),
+    ("fmt", fmt),
+    ("unsafe fence", unsafe_fence::step),
+    ("clippy", clippy),
+    ("doc", doc),
+    ("floors", floors),
+    ("tests", tests),
+    ("doctests", doctests),
+    ("loom models", loom_models),
+    ("layers alone", layers_alone),
+    ("no metrics, no telemetry", no_telemetry),
+    ("downstream crates", downstream::step),
+];
+
+/// Runs every step. The last line says how many tests and other steps passed and failed, as test runners do.
+pub(crate) fn run(workspace: &Workspace) -> bool {
+    let begun = Instant::now();
+    let mut total = Tally::default();
+    for (name, body) in STEPS {
+        print!("{name:<26}");
+        flush();
+        let begun = Instant::now();
+        let mut step = Step::default();
+        let result = body(workspace, &mut step);
+        let seconds = begun.elapsed().as_secs_f64();
+        let mut tally = step.tally;
+        match result {
+            Ok(()) => {
+                // A step that runs no tests is one itself.
+                if tally == Tally::default() {
+                    tally.passed = 1;
+                } else {
+                    step.notes.push(format!("{} tests", tally.passed));
+                }
+                println!("ok {seconds:>8.1} s   {}", step.notes.join(", "));
+                total.add(tally);
+            }
+            Err(Failed(said)) => {
+                println!("FAILED {seconds:>4.1} s\n\n{said}");
+                println!("the check failed at: {name}");
+                tally.failed = tally.failed.max(1);
+                total.add(tally);
+                break;
+            }
+        }
+    }
+    println!("{:.0} s in all", begun.elapsed().as_secs_f64());
+    println!("{} passed, {} failed", total.passed, total.failed);
+    total.failed == 0
+}
+
+fn flush() {
+    // Nothing is lost if the terminal is gone.
+    let _ = std::io::stdout().flush();
+}
+
+/// Says what is missing before anything is built.
+fn tools(_: &Workspace, step: &mut Step) -> Result<(), Failed> {
+    for (component, args) in [("rustfmt", ["fmt", "--version"]), ("clippy", ["clippy", "--version"])] {
+        let mut command = cargo();
+        command.args(args);
+        step.run(command).map_err(|Failed(said)| {
+            Failed(format!("{said}\n{component} is missing: rustup component add {component}\n"))
+        })?;
+    }
+    if !has_nextest(step) {
+        step.notes.push("cargo-nextest is not installed, cargo test does its work".into());
+    }
+    Ok(())
+}
+
+fn has_nextest(step: &mut Step) -> bool {
+    let mut command = cargo();
+    command.args(["nextest", "--version"]);
+    step.run(command).is_ok()
+}
+
+fn fmt(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
+    step.cargo(workspace, &["fmt", "--all", "--check"], &[]).map(drop)
+}
+
+fn clippy(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
+    step.cargo(workspace, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[]).map(drop)
+}
+
+fn doc(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
+    step.cargo(workspace, &["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")]).map(drop)
+}
+
+/// The direction of the arrows, before the tests that may take long.
+fn floors(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
+    step.cargo(workspace, &["test", "--package", env!("CARGO_PKG_NAME"), "--test", "floors"], &[])
+        .map(drop)?;
+    // The tests run these again and count them then.
+    step.tally = Tally::default();
+    Ok(())
+}
+
+fn tests(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
+    let args: &[&str] = if has_nextest(step) {
+        &["nextest", "run", "--workspace", "--no-fail-fast"]
+    } else {
+        &["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]
+    };
+    step.cargo(workspace, args, &[]).map(drop)?;
+    match step.tally {
+        Tally { passed: 0, .. } => Err(Failed("no test ran".into())),
+        Tally { failed: 0, .. } => Ok(()),
+        Tally { failed, .. } => Err(Failed(format!("{failed} tests failed and the runner did not say so"))),
+    }
+}
+
+fn doctests(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
+    step.cargo(workspace, &["test", "--workspace", "--doc", "--no-fail-fast"], &[]).map(drop)
+}
+
+/// Every test target that is called `loom_…`, on the production types, quick bounds.
+fn loom_models(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
+    let command =
+        loom_command(workspace, |_| true).ok_or_else(|| Failed("no test target is called loom_…".into()))?;
+    step.run(command).map(drop)
+}
+
+/// Runs the loom models whose target `wanted` names, if there are any; with a target directory of its own, because every
+/// crate is built another way.
+pub(crate) fn loom_command(workspace: &Workspace, wanted: fn(&str) -> bool) -> Option<Command> {
+    let mut command = cargo();
+    command
+        .current_dir(&workspace.root)
+        .env("RUSTFLAGS", "--cfg loom --cfg pagestone_faults")
+        .args(["test", "--release", "--no-fail-fast", "--target-dir"])
+        .arg(workspace.target.join("loom"));
+    let mut models = workspace.targets("test", "loom_").filter(|(_, target)| wanted(&target.name)).peekable();
+    models.peek()?;
+    for (package, target) in models {
+        command.args(["--package", &package.name, "--test", &target.name]);
+    }
+    Some(command)
+}
+
+/// Each crate by itself and without its default features, and the facade with each layer alone.
+fn layers_alone(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
+    let mut alone = 0;
+    for package in workspace.crates() {
+        let check = ["check", "--package", &package.name, "--no-default-features"];
+        step.cargo(workspace, &check, &[])?;
+        alone += 1;
+        if package.name == "pagestone" {
+            for feature in package.features.iter().filter(|feature| *feature != "default") {
+                step.cargo(workspace, &[&check[..], &["--features", feature]].concat(), &[])?;
+                alone += 1;
+            }
+        }
+    }
+    step.notes.push(format!("{alone} builds"));
+    Ok(())
+}
+
+fn no_telemetry(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
+    const TELEMETRY: &str = "fast-telemetry";
+    let tree = ["tree", "--edges", "normal", "--prefix", "none", "--package", "pagestone"];
+    let names = |said: &str| said.lines().any(|line| line.split_whitespace().next() == Some(TELEMETRY));
+    let without = [&tree[..], &["--no-default-features", "--features", "all"]].concat();
+    let said = step.cargo(workspace, &without, &[])?;
+    if names(&said) {
+        return Err(Failed(format!("{said}\n{TELEMETRY} is in the graph of a build without metrics\n")));
+    }
+    // If it were nowhere, the search above would prove nothing.
+    let said = step.cargo(workspace, &tree, &[])?;
+    if !names(&said) {
+        return Err(Failed(format!("{said}\n{TELEMETRY} is not in the graph of a default build\n")));
+    }
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! Crates outside the workspace, each of which uses one layer as a stranger would: by its path, alone, through its face.
+//!
+//! Each is a folder of `tests/downstream` with an empty `[workspace]` table. Its `main` uses the layer and panics if that
+//! does not do what it should. All are built into one target directory, with the versions of the workspace's own
+//! `Cargo.lock`, so that nothing new is downloaded.
+
+use std::path::PathBuf;
+
+use crate::step::{Failed, Step};
+use crate::workspace::{Workspace, cargo};
+
+/// Builds and runs each of them.
+pub(crate) fn step(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
+    let dir = workspace.root.join("tests/downstream");
+    let crates = crates(&dir).map_err(|error| Failed(format!("{}: {error}\n", dir.display())))?;
+    for package in &crates {
+        std::fs::copy(workspace.root.join("Cargo.lock"), package.join("Cargo.lock"))
+            .map_err(|error| Failed(format!("Cargo.lock of {}: {error}\n", package.display())))?;
+        let mut command = cargo();
+        command
+            .current_dir(package)
+            .args(["run", "--quiet", "--target-dir"])
+            .arg(workspace.target.join("downstream"));
+        step.run(command)?;
+    }
+    step.notes.push(format!("{} crates", crates.len()));
+    if crates.is_empty() { Err(Failed("no crate in tests/downstream\n".into())) } else { Ok(()) }
+}
+
+fn crates(dir: &PathBuf) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.join("Cargo.toml").is_file() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,86 @@
+//! The long forms: what `check` does quickly, for as long as it is told.
+//!
+//! A long form is one of three things, found by its name, and needs no switch in the code that it tests:
+//!
+//! * the property tests, again and again with many more cases, each round from other seeds;
+//! * the loom models, with one preemption more than their quick bounds;
+//! * an example called `soak_…` of any package, in release: it takes `--seconds N`, runs for about so long, prints figures
+//!   in its last line, and fails if a promise was broken. Loops over killed processes, crash images and real file systems
+//!   are of this kind.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::check::loom_command;
+use crate::step::{Failed, Step, Tally};
+use crate::workspace::{Workspace, cargo};
+
+/// Cases of each property in a round; a test's own default is 256.
+const CASES: &str = "20000";
+/// Preemptions in a loom model; each more multiplies the time.
+const PREEMPTIONS: &str = "5";
+
+/// Runs each long form for its share of the time. Prints one line of figures for each.
+pub(crate) fn run(workspace: &Workspace, minutes: u64) -> bool {
+    let examples: Vec<_> = workspace.targets("example", "soak_").collect();
+    let share = Duration::from_secs(minutes.saturating_mul(60)) / (examples.len() as u32 + 2);
+    println!("{} long forms, {} s each", examples.len() + 2, share.as_secs());
+    let mut total = Tally::default();
+    let mut count = |name: &str, result: Result<String, Failed>| match result {
+        Ok(figures) => {
+            println!("{name:<26} ok      {figures}");
+            total.passed += 1;
+        }
+        Err(Failed(said)) => {
+            println!("{name:<26} FAILED\n\n{said}");
+            total.failed += 1;
+        }
+    };
+    count("properties", properties(workspace, share));
+    count("loom models", loom_models(workspace, share));
+    for (package, target) in examples {
+        let mut command = cargo();
+        command
+            .current_dir(&workspace.root)
+            .args(["run", "--quiet", "--release", "--package", &package.name, "--example", &target.name])
+            .args(["--", "--seconds", &share.as_secs().to_string()]);
+        count(&target.name, Step::default().run(command).map(last_line));
+    }
+    println!("{} passed, {} failed", total.passed, total.failed);
+    total.failed == 0
+}
+
+/// All tests in release, round after round until the time is over; the last round is finished.
+fn properties(workspace: &Workspace, share: Duration) -> Result<String, Failed> {
+    let begun = Instant::now();
+    let mut step = Step::default();
+    let mut rounds = 0;
+    while rounds == 0 || begun.elapsed() < share {
+        let test = ["test", "--release", "--workspace", "--lib", "--bins", "--tests"];
+        step.cargo(workspace, &test, &[("PROPTEST_CASES", CASES)])?;
+        rounds += 1;
+    }
+    let seconds = begun.elapsed().as_secs();
+    Ok(format!("{rounds} rounds, {} tests, {CASES} cases each, {seconds} s", step.tally.passed))
+}
+
+/// Once through every model. Mutants are left to `check`: they prove that a model can fail, and only a bound that lets them
+/// finish shows that.
+fn loom_models(workspace: &Workspace, share: Duration) -> Result<String, Failed> {
+    let wanted = |name: &str| !name.ends_with("_mutants");
+    let Some(models) = loom_command(workspace, wanted) else { return Ok("there is none".into()) };
+    let begun = Instant::now();
+    let mut step = Step::default();
+    let mut command = Command::new(models.get_program());
+    command.args(models.get_args()).current_dir(&workspace.root);
+    command.envs(models.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("LOOM_MAX_PREEMPTIONS", PREEMPTIONS);
+    // Each of some hundred searches gives up after that.
+    command.env("LOOM_MAX_DURATION", (share.as_secs() / 100).max(1).to_string());
+    step.run(command)?;
+    Ok(format!("{} models, {PREEMPTIONS} preemptions, {} s", step.tally.passed, begun.elapsed().as_secs()))
+}
+
+fn last_line(said: String) -> String {
+    said.lines().next_back().unwrap_or_default().into()
+}

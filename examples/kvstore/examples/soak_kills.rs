@@ -1,0 +1,79 @@
+//! The long form of `killed_imports_lose_nothing`: kills imports of the release build at random instants, and holds what is
+//! left against what was acknowledged.
+//!
+//! Prints its figures in its last line, and fails if a promise was broken; then the store is kept.
+#![forbid(unsafe_code)]
+
+#[path = "../tests/support/kill_loop.rs"]
+mod kill_loop;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+
+use clap::Parser;
+
+use kill_loop::KillLoop;
+
+/// Kills imports and looks what is left.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Imports to kill; 200 if no time is given either
+    #[arg(long, value_name = "N")]
+    rounds: Option<u64>,
+    /// Seconds after which no other one is started
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+    /// Everything but the instants follows from it; the clock, if it is not given
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The command to kill; built and taken from beside this one, if it is not given
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// Where to make stores
+    #[arg(long)]
+    dir: Option<PathBuf>,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args = Args::parse();
+    let binary = args.binary.map_or_else(built, Ok)?;
+    let under = args.dir.unwrap_or_else(std::env::temp_dir);
+    // A broken promise panics: what it was found in is kept.
+    let dir = tempfile::Builder::new().prefix("soak-kills-").tempdir_in(under)?.keep();
+    let clock = || {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+    };
+    let seed = args.seed.unwrap_or_else(clock);
+    println!("seed {seed}, stores in {}", dir.display());
+    let figures = KillLoop {
+        binary,
+        dir: dir.clone(),
+        seed,
+        rounds: args.rounds.unwrap_or(if args.seconds.is_some() { u64::MAX } else { 200 }),
+        until: args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
+        longest: Duration::from_millis(1000),
+        lines: 10_000,
+    }
+    .run();
+    std::fs::remove_dir_all(&dir)?;
+    println!("{}", figures.to_line());
+    Ok(())
+}
+
+/// Builds the command as this program was built, and gives where it is: beside the directory of the examples.
+fn built() -> Result<PathBuf, Box<dyn std::error::Error>> {
+    let this = std::env::current_exe()?;
+    let target =
+        this.parent().and_then(|examples| examples.parent()).ok_or("this program stands in no directory")?;
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.args(["build", "--quiet", "--package", "kvstore", "--bin", "kvstore"]);
+    build.current_dir(env!("CARGO_MANIFEST_DIR"));
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    if !build.status()?.success() {
+        return Err("the command kvstore cannot be built".into());
+    }
+    Ok(target.join(format!("kvstore{}", std::env::consts::EXE_SUFFIX)))
+}

@@ -1,0 +1,115 @@
+//! Acknowledgements: each key is printed once it is durable, in the order of the lines.
+//!
+//! Invariant: a key is on stdout only after a wait for its LSN returned; what is printed is flushed before the next wait.
+//!
+//! The import pushes keys and goes on; one printer takes all that are pushed, waits once for the last of them, and prints
+//! them. So a burst costs one wait, and a key behind which nothing comes does not wait for the next.
+
+use std::io::{self, Write};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use kvstore::{KvStore, Lsn, StoreError};
+
+use super::format::Format;
+
+/// Bytes of unprinted keys at which the import waits for the printer.
+const MOST_PENDING: usize = 1 << 20;
+
+/// Keys between the import and the printer.
+#[derive(Debug)]
+pub(crate) struct Acks {
+    format: Format,
+    pending: Mutex<Pending>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    /// Lines to print, in order.
+    lines: Vec<u8>,
+    /// Durable once the last of them is.
+    lsn: Lsn,
+    /// No more will come.
+    ended: bool,
+    /// The printer has left, so that nothing that comes will be printed.
+    unread: bool,
+}
+
+/// Why the printer left early.
+#[derive(Debug)]
+pub(crate) enum NotPrinted {
+    Store(StoreError),
+    Output(io::Error),
+}
+
+/// The printer has left: the import should stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unread;
+
+impl Acks {
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format, pending: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// A key that was put, durable at `lsn`. Waits while the printer is far behind.
+    pub(crate) fn push(&self, key: &[u8], lsn: Lsn) -> Result<(), Unread> {
+        let mut pending = self.wait_while(|pending| pending.lines.len() >= MOST_PENDING && !pending.unread);
+        if pending.unread {
+            return Err(Unread);
+        }
+        let idle = pending.lines.is_empty();
+        self.format.key(key, &mut pending.lines);
+        pending.lsn = lsn;
+        drop(pending);
+        if idle {
+            self.changed.notify_all();
+        }
+        Ok(())
+    }
+
+    /// No more will come: the printer ends when it has printed what there is.
+    pub(crate) fn end(&self) {
+        self.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Prints until the end.
+    pub(crate) fn print_all(&self, store: &KvStore, out: &mut impl Write) -> Result<(), NotPrinted> {
+        let _leaves = PrinterLeaves(self);
+        let mut lines = Vec::new();
+        loop {
+            let mut pending = self.wait_while(|pending| pending.lines.is_empty() && !pending.ended);
+            if pending.lines.is_empty() {
+                return Ok(());
+            }
+            std::mem::swap(&mut lines, &mut pending.lines);
+            let lsn = pending.lsn;
+            drop(pending);
+            self.changed.notify_all(); // there is room again
+            store.tree().wait_durable(lsn).map_err(NotPrinted::Store)?;
+            out.write_all(&lines).and_then(|()| out.flush()).map_err(NotPrinted::Output)?;
+            lines.clear();
+        }
+    }
+
+    fn wait_while(&self, condition: impl Fn(&Pending) -> bool) -> MutexGuard<'_, Pending> {
+        self.changed
+            .wait_while(self.lock(), |pending| condition(pending))
+            // Nothing between a lock and its release can panic halfway.
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells the import, however the printer ends, so that it never waits for one that is gone.
+struct PrinterLeaves<'a>(&'a Acks);
+
+impl Drop for PrinterLeaves<'_> {
+    fn drop(&mut self) {
+        self.0.lock().unread = true;
+        self.0.changed.notify_all();
+    }
+}

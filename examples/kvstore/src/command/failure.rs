@@ -1,0 +1,78 @@
+//! How a command ends.
+
+use std::io;
+use std::path::PathBuf;
+
+use kvstore::StoreError;
+
+use super::encoding::Malformed;
+
+/// A command that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It did what it was asked.
+    Done,
+    /// The key is not there.
+    Missing,
+}
+
+/// Why a command failed. Carries positions and sizes, never keys or values.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Of the store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An argument makes no sense.
+    #[error("{name}: {reason}")]
+    Argument {
+        /// Which one.
+        name: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// A line of an import cannot be read. The lines before it are in the store.
+    #[error("line {line}: {reason}; what came before it was kept")]
+    Line {
+        /// Counted from one.
+        line: u64,
+        /// Why not.
+        reason: Malformed,
+    },
+    /// A line of an import cannot be put. The lines before it are in the store.
+    #[error("line {line}: {source}; what came before it was kept")]
+    Put {
+        /// Counted from one.
+        line: u64,
+        /// Why not.
+        source: StoreError,
+    },
+    /// The file of an import cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Stdout cannot be written.
+    #[error("writing to stdout: {0}")]
+    Output(#[source] io::Error),
+    /// Stdout cannot be written, and an import stopped for it.
+    #[error("writing the acknowledgements: {source}; stopped behind line {lines}")]
+    Acks {
+        /// Lines that were put.
+        lines: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A thread cannot be started.
+    #[error("starting a thread: {0}")]
+    Thread(#[source] io::Error),
+}
+
+impl Failure {
+    /// Whether the reader of stdout has left, as `head` does.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}

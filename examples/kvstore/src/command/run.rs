@@ -1,0 +1,134 @@
+//! The commands: open, do, close.
+
+use std::ffi::OsStr;
+use std::io::{self, BufWriter, Write};
+
+use kvstore::{Entries, KvStore};
+
+use super::args::{Args, Command, Listing};
+use super::failure::{Failure, Outcome};
+use super::format::Format;
+use super::import::Import;
+
+/// Does what was asked. Writes are durable when it returns `Ok`.
+pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
+    let (format, options) = (args.format()?, args.options()?);
+    // Before the store is opened: what cannot be read makes no store.
+    let asked = Asked::read(&args.command, format)?;
+    let store = KvStore::open_with(&args.data_dir, &options)?;
+    if let Some(damage) = &store.open_report().superblock_damage {
+        let _ = writeln!(io::stderr(), "kvstore: warning: {damage}; the other copy was used");
+    }
+    let outcome = asked.answer(&store, format);
+    // Whatever the outcome: what was written before it is kept. Its failure counts first.
+    let closed = store.close();
+    let outcome = outcome?;
+    closed?;
+    Ok(outcome)
+}
+
+/// A command with its arguments decoded and its file open.
+enum Asked<'a> {
+    Put { key: Vec<u8>, value: Vec<u8> },
+    Get { key: Vec<u8> },
+    Del { key: Vec<u8> },
+    Scan { prefix: Vec<u8>, listing: &'a Listing },
+    Range { from: Vec<u8>, to: Vec<u8>, listing: &'a Listing },
+    Count,
+    Import(Import),
+    Checkpoint,
+    Sync,
+    Stats { prometheus: bool },
+}
+
+impl<'a> Asked<'a> {
+    fn read(command: &'a Command, format: Format) -> Result<Self, Failure> {
+        let bytes = |name, argument: &OsStr| format.encoding.argument(name, argument);
+        Ok(match command {
+            Command::Put { key, value } => {
+                Self::Put { key: bytes("KEY", key)?, value: bytes("VALUE", value)? }
+            }
+            Command::Get { key } => Self::Get { key: bytes("KEY", key)? },
+            Command::Del { key } => Self::Del { key: bytes("KEY", key)? },
+            Command::Scan { prefix, listing } => {
+                let prefix = prefix.as_deref().unwrap_or_default();
+                Self::Scan { prefix: bytes("--prefix", prefix)?, listing }
+            }
+            Command::Range { from, to, listing } => {
+                Self::Range { from: bytes("FROM", from)?, to: bytes("TO", to)?, listing }
+            }
+            Command::Count => Self::Count,
+            Command::Import { file, ack, format: _ } => Self::Import(Import::open(file, *ack)?),
+            Command::Checkpoint => Self::Checkpoint,
+            Command::Sync => Self::Sync,
+            Command::Stats { prometheus } => Self::Stats { prometheus: *prometheus },
+        })
+    }
+
+    fn answer(self, store: &KvStore, format: Format) -> Result<Outcome, Failure> {
+        let mut out = Vec::new();
+        match self {
+            Self::Put { key, value } => {
+                let put = store.put(key, value)?;
+                if format.json {
+                    out.extend_from_slice(format!("{{\"replaced\":{}}}\n", put.replaced).as_bytes());
+                }
+            }
+            Self::Get { key } => match store.get(&key)? {
+                Some(value) => format.answer(&key, &value, &mut out),
+                None => return Ok(Outcome::Missing),
+            },
+            Self::Del { key } => {
+                if !store.del(key)? {
+                    return Ok(Outcome::Missing);
+                }
+            }
+            Self::Scan { prefix, listing } => list(store.scan_prefix(prefix), listing, format)?,
+            Self::Range { from, to, listing } => list(store.scan_range(from..to), listing, format)?,
+            Self::Count => format.figure("count", store.count()?, &mut out),
+            Self::Import(import) => import.run(store, format)?,
+            Self::Checkpoint => store.checkpoint()?,
+            Self::Sync => store.sync()?,
+            Self::Stats { prometheus: true } => {
+                out.extend_from_slice(store.stats()?.store.to_prometheus().as_bytes());
+            }
+            Self::Stats { prometheus: false } => {
+                let figures = store.stats()?.figures();
+                format.figures(figures.iter().map(|(name, _, value)| (*name, *value)), &mut out);
+            }
+        }
+        print(&out)?;
+        Ok(Outcome::Done)
+    }
+}
+
+fn list(entries: Entries, listing: &Listing, format: Format) -> Result<(), Failure> {
+    let limit = listing.limit.unwrap_or(usize::MAX);
+    if listing.reverse {
+        print_entries(entries.rev().take(limit), format)
+    } else {
+        print_entries(entries.take(limit), format)
+    }
+}
+
+type Entry = Result<(Vec<u8>, Vec<u8>), kvstore::StoreError>;
+
+fn print_entries(entries: impl Iterator<Item = Entry>, format: Format) -> Result<(), Failure> {
+    let mut stdout = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    let mut line = Vec::new();
+    for entry in entries {
+        let (key, value) = entry?;
+        line.clear();
+        format.entry(&key, &value, &mut line);
+        stdout.write_all(&line).map_err(Failure::Output)?;
+    }
+    stdout.flush().map_err(Failure::Output)
+}
+
+fn print(out: &[u8]) -> Result<(), Failure> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(out).and_then(|()| stdout.flush()).map_err(Failure::Output)
+}
