@@ -87,3 +87,13 @@ pub mod prelude {
     #[cfg(feature = "store")]
     pub use pagestone_store::{Durability, Options, Store, StoreError, StoreResult, Tree};
 }
+
+/// The examples of `docs/API.md` and of the README are doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/API.md")]
+pub struct ApiExamples;
+
+/// As above.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct ReadmeExamples;
