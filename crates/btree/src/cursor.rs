@@ -75,14 +75,7 @@ impl LeafCopy {
 impl BTree {
     /// A cursor before the first entry.
     pub fn cursor(&self) -> Cursor {
-        Cursor {
-            tree: self.clone(),
-            leaf: None,
-            slot: 0,
-            failed: false,
-            key: Vec::new(),
-            value: Vec::new(),
-        }
+        Cursor { tree: self.clone(), leaf: None, slot: 0, failed: false, key: Vec::new(), value: Vec::new() }
     }
 
     /// Entries of the tree, counted by a scan.

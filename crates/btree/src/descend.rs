@@ -204,6 +204,12 @@ impl BTree {
             return Err(wrong("a node of another tree", self.tree_id().into(), tree.into()));
         }
         let found = held.believe(view.level())?;
+        // The root has no bounds; one that claims some would send a scan round in circles.
+        if level.is_none()
+            && !(held.believe(view.upper_is_infinite())? && held.believe(view.covers(b""))? == Covers::Inside)
+        {
+            return Err(wrong("a root with fences", 0, 1));
+        }
         if level.is_some_and(|level| level != found) {
             return Err(wrong("level", level.unwrap_or(0).into(), found.into()));
         }

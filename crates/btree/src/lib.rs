@@ -33,5 +33,6 @@ pub use cursor::Cursor;
 pub use error::{TreeError, TreeResult};
 pub use node::{max_inline_value, max_key_len, redo_range};
 pub use range::Range;
+pub use split::split_log_bytes;
 pub use tree::{BTree, MIN_TREE_FRAMES, TREE_BASE_ID, TreeStats};
 pub use write::Put;

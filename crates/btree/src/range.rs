@@ -4,7 +4,7 @@ use std::ops::{Bound, RangeBounds};
 
 use crate::{BTree, Cursor, TreeResult};
 
-/// Entries of a tree within bounds, in key order; double-ended. Owns what it gives. After an error it gives nothing more.
+/// Entries of a tree within bounds, in key order; double-ended. Owns what it gives. After an error it keeps failing (E11).
 #[derive(Debug)]
 pub struct Range {
     front: Cursor,
@@ -112,7 +112,7 @@ impl Range {
             return None;
         }
         let step = self.step(forward);
-        self.done = !matches!(step, Ok(Some(_)));
+        self.done = matches!(step, Ok(None));
         step.transpose()
     }
 }

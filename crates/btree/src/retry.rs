@@ -1,18 +1,20 @@
 //! The one loop that owns every retry.
 //!
-//! Invariant: a step is taken again only here, with no latch held; a page that it faulted on stays pinned while it is, so
-//! that every fault is progress. An operation pins at most [`PINS`] pages this way.
+//! Invariant: a step is taken again only here, with no latch held. The pages that it faulted on stay pinned meanwhile, so that
+//! every fault is progress: eviction, which prefers clean pages, would else take the way down as fast as it is read. An operation
+//! pins at most [`PINS`] pages this way, and lets go of all of them before it waits for a frame.
 
 use pagestone_buffer_pool::{Pin, Restart};
 use pagestone_mini_txn::LoggedPool;
+use pagestone_page_format::PageError;
 use pagestone_sync::{hint, thread};
 
 use crate::TreeResult;
 use crate::descend::Hold;
 use crate::error::Interrupt;
 
-/// Faulted pages kept pinned at once.
-pub(crate) const PINS: usize = 2;
+/// Faulted pages kept pinned at once: more than a tree has levels, but for keys near their limit.
+const PINS: usize = 12;
 /// Conflicts after which an operation takes latches on the way down.
 const PATIENCE: u32 = 16;
 
@@ -50,12 +52,13 @@ pub(crate) fn optimistically<T>(
 ) -> TreeResult<T> {
     env.check_open()?;
     let pool = env.pool();
-    let mut pins: [Option<Pin<'_>>; PINS] = [const { None }; PINS];
-    let mut faults = 0;
+    let mut pinned: Vec<Pin<'_>> = Vec::new();
     let mut conflicts = 0;
     let mut suspect = None;
     loop {
-        let attempt = if conflicts < PATIENCE { Attempt::Optimistic } else { Attempt::Latched };
+        // Now and then an optimistic attempt again: it tells what is wrong with a path on which no latch can be had.
+        let patient = conflicts < PATIENCE || conflicts % PATIENCE == 0;
+        let attempt = if patient { Attempt::Optimistic } else { Attempt::Latched };
         match step(attempt) {
             Ok(answer) => return Ok(answer),
             Err(Interrupt::Fail(error)) => return Err(error),
@@ -64,12 +67,21 @@ pub(crate) fn optimistically<T>(
                 back_off(conflicts);
             }
             Err(Interrupt::Restart(Restart::Fault(id))) => {
-                // Let go of the oldest pin first: the frame it holds may be the one that is needed.
-                let slot = &mut pins[faults % PINS];
-                *slot = None;
-                faults += 1;
-                match pool.fault(id) {
-                    Ok(pin) => *slot = Some(pin),
+                if pinned.len() == PINS {
+                    pinned.remove(0);
+                }
+                let fault = match pool.try_fault(id) {
+                    Ok(None) => {
+                        pinned.clear(); // nobody waits for a frame while holding one
+                        pool.fault(id)
+                    }
+                    Ok(Some(pin)) => Ok(pin),
+                    Err(error) => Err(error),
+                };
+                match fault {
+                    Ok(pin) => pinned.push(pin),
+                    // About the pool and not about the page.
+                    Err(error @ PageError::BufferPoolExhausted { .. }) => return Err(error.into()),
                     // The page may have been freed and its bytes used again since the holder was read: read it again, and
                     // believe the error if it still names the page.
                     Err(error) if suspect == Some(id) => return Err(error.into()),

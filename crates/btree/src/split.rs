@@ -4,36 +4,48 @@
 //! crash sees a half of it. The numbered steps:
 //!
 //! ```text
-//!   1  begin with what the highest tree could need: log bytes, one page id a level and two for the root, frames
-//!   2  go down to the leaf; find the lowest node above it that has room for a separator whatever its length (or the root)
-//!   3  latch from there down, as it was looked at; whatever changed meanwhile: let go, begin again
+//!   1  go down to the leaf; count the nodes from the lowest one that has room for a separator whatever its length (or the root)
+//!   2  begin with what splitting so many can need: log bytes, one page id a node and one more for the root, frames
+//!   3  go down again and latch them, as they were looked at; if there are more by now: let go, begin again
 //!   4  split top down: each node's parent has room by then; go on in the half that covers the key
 //!   5  insert, commit
 //! ```
 
 use pagestone_buffer_pool::ExclusivePage;
 use pagestone_mini_txn::{MiniTxn, PageHandle, Reserve};
-use pagestone_page_format::{OutOfBounds, PageError, PageResult};
+use pagestone_page_format::{OutOfBounds, PageError, PageResult, PageSize};
 
-use crate::descend::{Node, Seek};
+use crate::descend::{Hold, Node, Seek};
 use crate::error::Interrupt;
-use crate::node::{CutNode, FormatNode, InsertSeparator, NodeView, SplitPoint, choose_split};
-use crate::retry::{Attempt, optimistically};
+use crate::node::{CutNode, FormatNode, InsertSeparator, NodeView, SplitPoint, choose_split, max_key_len};
+use crate::retry::optimistically;
 use crate::write::{Put, PutOp};
 use crate::{BTree, TreeResult};
+
+/// Log bytes that splitting `levels` nodes at once can take: the cells of each, those of both halves if it is the root's, and
+/// their keys with framing.
+pub fn split_log_bytes(size: PageSize, levels: usize) -> usize {
+    (levels + 1) * (size.get() * 3 / 2 + 4 * max_key_len(size) + 512)
+}
 
 impl BTree {
     pub(crate) fn put_with_split(&self, key: &[u8], value: &[u8]) -> TreeResult<Put> {
         loop {
-            let height = self.height()? as usize;
-            let mut txn = self.env().begin(Reserve {
-                log_bytes: (height + 1) * self.log_bytes_per_split(),
-                new_pages: height + 1,
-                pins: height,
+            let levels = optimistically(self.env(), |attempt| {
+                Ok(self.find_chain(attempt.reading(), key, value.len())?.len())
             })?;
-            let chain = optimistically(self.env(), |attempt| self.latch_chain(attempt, key, value.len()))?;
-            if chain.len() > height {
-                continue; // the tree grew meanwhile by more than was reserved for
+            let mut txn = self.env().begin(Reserve {
+                log_bytes: split_log_bytes(self.env().pool().page_size(), levels),
+                new_pages: levels + 1,
+                pins: levels,
+            })?;
+            let chain = optimistically(self.env(), |attempt| {
+                let chain = self.find_chain(attempt.writing(), key, value.len())?;
+                chain.into_iter().map(|node| node.into_exclusive().map_err(Interrupt::from)).collect()
+            });
+            let chain: Vec<ExclusivePage<'_>> = chain?;
+            if chain.len() > levels {
+                continue; // more has filled up meanwhile than was reserved for
             }
             let chain = chain.into_iter().map(|page| txn.latch(page)).collect();
             let replaced = self.split_and_put(&mut txn, chain, key, value)?;
@@ -41,18 +53,13 @@ impl BTree {
         }
     }
 
-    /// The cells of one node, those of both halves if it is the root, and its keys with their framing.
-    fn log_bytes_per_split(&self) -> usize {
-        self.env().pool().page_size().get() * 3 / 2 + 4 * self.max_key_len() + 512
-    }
-
-    /// Steps 2 and 3: the nodes to change, latched, top down; the last one is the leaf.
-    fn latch_chain<'t>(
+    /// The nodes to change, top down: the lowest one with room, or the root, and all below it; the last one is the leaf.
+    fn find_chain<'t>(
         &'t self,
-        attempt: Attempt,
+        hold: Hold,
         key: &[u8],
         value_len: usize,
-    ) -> Result<Vec<ExclusivePage<'t>>, Interrupt> {
+    ) -> Result<Vec<Node<'t>>, Interrupt> {
         let mut chain: Vec<Node<'t>> = Vec::new();
         let mut take = |node: Node<'t>| {
             // What is above a node with room stays as it is.
@@ -62,9 +69,9 @@ impl BTree {
             chain.push(node);
             Ok::<(), Interrupt>(())
         };
-        let leaf = self.descend(attempt.writing(), Seek::Key(key), |node, _child| take(node))?;
+        let leaf = self.descend(hold, Seek::Key(key), |node, _child| take(node))?;
         take(leaf)?;
-        chain.into_iter().map(|node| node.into_exclusive().map_err(Interrupt::from)).collect()
+        Ok(chain)
     }
 
     /// Steps 4 and 5. Nothing fails here but by a bug of ours.

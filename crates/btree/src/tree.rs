@@ -60,9 +60,7 @@ impl BTree {
     /// something else stands there.
     pub fn open(env: Arc<LoggedPool>, tree_id: u32, root_id: PageId) -> PageResult<Self> {
         let root = AtomicSwipWord::new(SwipWord::new(root_id)?);
-        Ok(Self {
-            shared: Arc::new(Shared { env, tree_id, root_id, root, splits: AtomicU64::new(0) }),
-        })
+        Ok(Self { shared: Arc::new(Shared { env, tree_id, root_id, root, splits: AtomicU64::new(0) }) })
     }
 
     /// Page id of the root.

@@ -123,9 +123,11 @@ impl<'a> PutOp<'a> {
         value: &'a [u8],
     ) -> Result<Option<Self>, OutOfBounds> {
         Ok(match view.find(key)? {
-            Some(slot) => {
-                view.can_update(slot, value.len())?.then_some(Self::Update(UpdateCell { key, value, flags: 0 }))
-            }
+            Some(slot) => view.can_update(slot, value.len())?.then_some(Self::Update(UpdateCell {
+                key,
+                value,
+                flags: 0,
+            })),
             None => {
                 view.can_hold(key, value.len())?.then_some(Self::Insert(InsertCell { key, value, flags: 0 }))
             }

@@ -1,7 +1,7 @@
 //! The gate for operations that pin several pages at once.
 //!
-//! Invariant: operations inside the gate together asked for at most half of the frames, so that they cannot all wait for
-//! a frame that another one of them holds. Readers pin a bounded few without passing it; the other half is for them.
+//! Invariant: operations inside the gate together asked for at most half of the frames, so that none waits for a frame that
+//! another one of them holds for good. Operations that do not pass it hold no pin while they wait for a frame.
 
 use pagestone_sync::{Condvar, Mutex};
 

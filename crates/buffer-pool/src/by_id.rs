@@ -9,6 +9,9 @@ use pagestone_page_format::{Lsn, PAGE_HEADER_SIZE, Page, PageError, PageId, Page
 
 use crate::{BufferPool, ExclusivePage, Pin};
 
+/// Copies tried before the shared latch is taken.
+const OPTIMISTIC_COPIES: usize = 16;
+
 /// A pinned page.
 ///
 /// ```
@@ -66,7 +69,7 @@ impl<'p> PageGuard<'p> {
     pub fn read(&self) -> PageResult<PageRef<'p>> {
         let pool = self.pin.pool;
         let mut page = pool.staging.take(&*pool.store, self.id());
-        loop {
+        for _ in 0..OPTIMISTIC_COPIES {
             let sample = self.pin.optimistic()?;
             sample.page().copy_out(page.bytes_mut());
             let lsn = self.pin.frame_header().lsn();
@@ -75,9 +78,16 @@ impl<'p> PageGuard<'p> {
                 return Ok(PageRef { pool, page: Some(page) });
             }
         }
+        let shared = self.pin.shared()?;
+        shared.page().copy_out(page.bytes_mut());
+        page.set_lsn(self.pin.frame_header().lsn());
+        Ok(PageRef { pool, page: Some(page) })
     }
 
     /// The page, to change: others wait until it is dropped, and then see all of the changes.
+    ///
+    /// Whoever holds several at once takes them in one order that all threads keep, as with any lock, and calls neither
+    /// [`BufferPool::flush`] nor [`BufferPool::flush_all`] meanwhile.
     pub fn write(&self) -> PageResult<PageMut<'p>> {
         let latched = self.pin.exclusive()?;
         let pool = self.pin.pool;

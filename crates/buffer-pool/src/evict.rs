@@ -20,9 +20,12 @@ use pagestone_sync::atomic::Ordering;
 use crate::BufferPool;
 use crate::frame::COOL;
 use crate::table::Entry;
+use crate::write_back::WhenLatched;
 
 /// Frames freed in one go at most, so that the next faults find one ready.
 const EVICT_BATCH: usize = 32;
+/// Frames looked at before dirty pages are written for want of clean ones.
+const CLEAN_SEARCH: usize = 1024;
 /// Pages written in one go at most.
 pub(crate) const WRITE_BATCH: usize = 64;
 /// How long a thread sleeps before it looks again for a frame; it is woken when a pin goes.
@@ -38,17 +41,10 @@ enum Verdict {
 impl BufferPool {
     /// A frame that holds no page and is on no list. May write pages and wait; the caller holds no latch.
     pub(crate) fn free_frame(&self) -> PageResult<FrameIndex> {
-        if let Some(index) = self.free.pop() {
-            return Ok(index);
-        }
         let mut give_up = None;
         loop {
-            let freed = self.sweep()?;
-            if let Some(index) = self.free.pop() {
+            if let Some(index) = self.free_frame_now()? {
                 return Ok(index);
-            }
-            if freed {
-                continue; // others were faster
             }
             let now = Instant::now();
             if now >= *give_up.get_or_insert(now + self.exhausted_wait) {
@@ -56,6 +52,18 @@ impl BufferPool {
             }
             self.counters.frame_waits.add(1);
             self.frame_freed.wait_until(LOOK_AGAIN, || !self.free.is_empty());
+        }
+    }
+
+    /// As [`BufferPool::free_frame`], but nothing where every frame is pinned or latched now. May write pages.
+    pub(crate) fn free_frame_now(&self) -> PageResult<Option<FrameIndex>> {
+        loop {
+            if let Some(index) = self.free.pop() {
+                return Ok(Some(index));
+            }
+            if !self.sweep()? {
+                return Ok(self.free.pop());
+            }
         }
     }
 
@@ -69,13 +77,13 @@ impl BufferPool {
         self.frame_freed.notify_if_waiting();
     }
 
-    /// Goes round with the hand until a batch of frames is free; clean victims first, then one batch of dirty ones.
-    /// Gives whether any frame was freed.
+    /// Goes round with the hand until a batch of frames is free. Clean victims first: dirty ones are written, in one batch, only
+    /// if [`CLEAN_SEARCH`] frames in a row had no clean one. Gives whether any frame was freed.
     fn sweep(&self) -> PageResult<bool> {
         let batch = EVICT_BATCH.min(self.frames.len() / 8).max(1);
         let (mut freed, mut dirty) = (0, Vec::new());
         // Twice round: once to cool, once to take.
-        for _ in 0..2 * self.frames.len() {
+        for looked in 0..2 * self.frames.len() {
             let index = self.hand.fetch_add(1, Ordering::Relaxed) % self.frames.len();
             let index = FrameIndex::new(index as u32);
             match self.try_evict(index) {
@@ -83,12 +91,12 @@ impl BufferPool {
                 Verdict::Dirty if dirty.len() < WRITE_BATCH => dirty.push(index),
                 Verdict::Dirty | Verdict::Kept => {}
             }
-            if freed == batch || (freed == 0 && dirty.len() >= WRITE_BATCH.min(self.frames.len() / 4)) {
+            if freed == batch || (freed == 0 && dirty.len() >= WRITE_BATCH && looked >= CLEAN_SEARCH) {
                 break;
             }
         }
         if freed == 0 && !dirty.is_empty() {
-            self.write_back(&dirty)?;
+            self.write_back(&dirty, WhenLatched::Skip)?;
             freed = dirty.iter().filter(|index| self.try_evict(**index) == Verdict::Freed).count();
         }
         Ok(freed > 0)
@@ -109,7 +117,7 @@ impl BufferPool {
             return Verdict::Dirty;
         }
         let Ok(latch) = sample.upgrade_to_exclusive() else { return Verdict::Kept };
-        if frame.is_pinned_under_latch() || frame.is_dirty() || frame.is_writing() {
+        if frame.is_held_under_latch() || frame.is_dirty() {
             latch.unlock_unchanged();
             return Verdict::Kept;
         }
@@ -139,7 +147,7 @@ impl BufferPool {
                 latch.unlock_unchanged();
                 continue;
             }
-            if frame.is_pinned_under_latch() || frame.is_writing() {
+            if frame.is_held_under_latch() {
                 latch.unlock_unchanged();
                 self.frame_freed.wait_until(LOOK_AGAIN, || !frame.is_pinned() && !frame.is_writing());
                 continue;

@@ -7,7 +7,9 @@
 
 use std::time::Duration;
 
-use pagestone_page_format::{Lsn, Page, PageError, PageId, PageKind, PageResult, PageWriter};
+use pagestone_page_format::{
+    FrameIndex, Lsn, Page, PageError, PageHeader, PageId, PageKind, PageResult, PageWriter,
+};
 use pagestone_swip::MAX_SWIP_PAGE;
 
 use crate::frame::COOL;
@@ -23,25 +25,41 @@ impl BufferPool {
     /// Errors: those of reading (a bad page is cached nowhere and tried again by the next call),
     /// `BufferPoolExhausted`, `InvalidPageId` for an id that no swip can hold, `LsnBeyondLog`, `Poisoned`.
     pub fn fault(&self, id: PageId) -> PageResult<Pin<'_>> {
-        self.bring(id, |page| {
-            self.counters.misses.add(1);
-            self.store.read_into(id, page).and_then(|()| self.check_lsn(page)).inspect_err(|_| {
-                self.counters.failed_reads.add(1);
-            })
-        })
+        let pin = self.bring(id, || self.free_frame().map(Some), |page| self.read(id, page))?;
+        Ok(pin.expect("a frame was waited for"))
+    }
+
+    /// As [`BufferPool::fault`], but gives nothing where it would have to wait for a frame: for callers who hold pins, which
+    /// others may be waiting for. It may do I/O.
+    pub fn try_fault(&self, id: PageId) -> PageResult<Option<Pin<'_>>> {
+        self.bring(id, || self.free_frame_now(), |page| self.read(id, page))
+    }
+
+    fn read(&self, id: PageId, page: &mut Page) -> PageResult<()> {
+        self.counters.misses.add(1);
+        let read = self.store.read_into(id, page).and_then(|()| self.check_lsn(page));
+        read.inspect_err(|_| self.counters.failed_reads.add(1))
     }
 
     /// Gives a pinned frame to a page whose old contents do not matter, without reading it: a new page, or one that redo
     /// formats. The page is zeroed but for its header, and clean; one that was resident keeps its contents.
     pub fn adopt(&self, id: PageId, kind: PageKind) -> PageResult<Pin<'_>> {
-        self.bring(id, |page| {
+        let blank = |page: &mut Page| {
             page.bytes_mut().fill(0);
-            pagestone_page_format::PageHeader::new(kind, id).encode(page.bytes_mut());
+            PageHeader::new(kind, id).encode(page.bytes_mut());
             Ok(())
-        })
+        };
+        let pin = self.bring(id, || self.free_frame().map(Some), blank)?;
+        Ok(pin.expect("a frame was waited for"))
     }
 
-    fn bring(&self, id: PageId, fill: impl Fn(&mut Page) -> PageResult<()>) -> PageResult<Pin<'_>> {
+    /// Nothing if `free_frame` gives none.
+    fn bring(
+        &self,
+        id: PageId,
+        free_frame: impl Fn() -> PageResult<Option<FrameIndex>>,
+        fill: impl Fn(&mut Page) -> PageResult<()>,
+    ) -> PageResult<Option<Pin<'_>>> {
         if id > MAX_SWIP_PAGE {
             return Err(PageError::InvalidPageId { page_id: id });
         }
@@ -49,17 +67,17 @@ impl BufferPool {
             match self.table.get(id) {
                 Entry::Resident(index) => {
                     if let Some(pin) = self.pin_resident(id, index)? {
-                        return Ok(pin);
+                        return Ok(Some(pin));
                     }
                 }
                 Entry::Loading => self.wait_for_load(id),
                 Entry::Absent => {
-                    let index = self.free_frame()?;
+                    let Some(index) = free_frame()? else { return Ok(None) };
                     if self.table.claim(id, index).is_err() {
                         self.give_back(index);
                         continue;
                     }
-                    return self.load(id, index, &fill);
+                    return self.load(id, index, &fill).map(Some);
                 }
             }
         }
@@ -68,11 +86,11 @@ impl BufferPool {
     fn load(
         &self,
         id: PageId,
-        index: pagestone_page_format::FrameIndex,
+        index: FrameIndex,
         fill: &impl Fn(&mut Page) -> PageResult<()>,
     ) -> PageResult<Pin<'_>> {
-        let mut page = self.staging.take(&*self.store, id);
         let unclaim = Unclaim { pool: self, id, index };
+        let mut page = self.staging.take(&*self.store, id);
         let filled = fill(&mut page);
         if let Err(error) = filled {
             self.staging.give(page);
@@ -95,11 +113,7 @@ impl BufferPool {
     }
 
     /// Pins the page if it is still in that frame (P4: pin, fence, then look).
-    fn pin_resident(
-        &self,
-        id: PageId,
-        index: pagestone_page_format::FrameIndex,
-    ) -> PageResult<Option<Pin<'_>>> {
+    fn pin_resident(&self, id: PageId, index: FrameIndex) -> PageResult<Option<Pin<'_>>> {
         let frame = &self.frames[index.index()];
         frame.pin();
         let pin = Pin { pool: self, index, id };
@@ -134,7 +148,7 @@ impl BufferPool {
 struct Unclaim<'p> {
     pool: &'p BufferPool,
     id: PageId,
-    index: pagestone_page_format::FrameIndex,
+    index: FrameIndex,
 }
 
 impl Drop for Unclaim<'_> {

@@ -6,9 +6,9 @@
 //!   latch             everyone; COOL is the pool's tag in it
 //!   page              read by everyone (relaxed, validated by the latch); changed only under the exclusive latch, by a
 //!                     loader (NONE -> id) or the evictor (id -> NONE), with the table changed in the same hold (P2)
-//!   lsn, rec_lsn      changed under the exclusive latch; rec_lsn also by the write-back that finished, under the shared one
+//!   lsn, rec_lsn      changed under the exclusive latch; rec_lsn also by the write-back that finished, while the page is dirty
 //!   changes           raised under the exclusive latch
-//!   written           set by the one write-back that has claimed `writing`, under the shared latch
+//!   written           set by the one write-back that has claimed `writing`, or with the page
 //!   pins              raised and lowered by anybody; see P4 in `pin`
 //!   writing           claimed by compare-and-swap: one write of a page is in flight at most
 //! ```
@@ -93,7 +93,8 @@ impl Frame {
     }
 
     pub(crate) fn is_dirty(&self) -> bool {
-        self.changes() != self.written.load(Ordering::Relaxed)
+        // Acquire: pairs with the Release in `settle_write`, so that who sees the page clean may rely on it being written.
+        self.changes() != self.written.load(Ordering::Acquire)
     }
 
     /// Whether some change up to the count `changes` is in memory alone.
@@ -122,7 +123,10 @@ impl Frame {
     /// Claims the right to write this page out; one write of a page is in flight at most.
     pub(crate) fn claim_write(&self) -> bool {
         // Acquire pairs with the Release in `release_write`: the next writer sees what the last one settled.
-        self.writing.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        let claimed =
+            self.writing.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        fence(Ordering::SeqCst); // partner: `is_held_under_latch` (P4)
+        claimed
     }
 
     pub(crate) fn release_write(&self) {
@@ -133,13 +137,16 @@ impl Frame {
         self.writing.load(Ordering::Acquire)
     }
 
-    /// Under the shared latch and the write claim: a copy taken at `changes` with `lsn` is in storage. Clean if nothing
-    /// came after; else redo may begin at the copy (L3), so that a hot page cannot hold the log.
+    /// Under the write claim: a copy taken at `changes` with `lsn` is in storage. Clean if nothing came after; else redo may
+    /// begin at the copy (L3), so that a hot page cannot hold the log.
+    ///
+    /// No latch is needed. Until `written` rises the page is dirty, so nobody else stores `rec_lsn`; a change that comes
+    /// between the two steps leaves the older, lower one, which is safe.
     pub(crate) fn settle_write(&self, changes: u64, lsn: Lsn) {
-        if self.changes.load(Ordering::Relaxed) != changes {
+        if self.changes.load(Ordering::Acquire) != changes {
             self.rec_lsn.store(lsn.get(), Ordering::Relaxed);
         }
-        self.written.store(changes, Ordering::Relaxed);
+        self.written.store(changes, Ordering::Release); // partner: `is_dirty`
     }
 
     /// Raises the pin count. After it, either the evictor sees the pin or the caller sees the evictor's latch (P4).
@@ -162,9 +169,10 @@ impl Frame {
         self.pins.load(Ordering::Relaxed) != 0
     }
 
-    /// Under the exclusive latch: whether somebody pinned it. Partner of the fence in `pin` (P4).
-    pub(crate) fn is_pinned_under_latch(&self) -> bool {
+    /// Under the exclusive latch: whether somebody pinned it or is writing it out. Partner of the fences in `pin` and
+    /// `claim_write` (P4).
+    pub(crate) fn is_held_under_latch(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.pins.load(Ordering::Acquire) != 0
+        self.pins.load(Ordering::Acquire) != 0 || self.is_writing()
     }
 }

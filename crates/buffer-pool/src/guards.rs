@@ -178,8 +178,7 @@ impl<'p> Pin<'p> {
 
     /// Waits for the page and takes it shared. An error means that an earlier holder panicked (E7).
     pub fn shared(&self) -> PageResult<SharedPage<'p>> {
-        let latch =
-            self.frame_header().latch.lock_shared().map_err(|_| self.pool.latch_poisoned(self.id))?;
+        let latch = self.frame_header().latch.lock_shared().map_err(|_| self.pool.latch_poisoned(self.id))?;
         Ok(SharedPage { pool: self.pool, index: self.index, id: self.id, latch })
     }
 

@@ -16,8 +16,9 @@
 //!   by_id.rs     fetch and new_page, for any engine                            admission.rs    who may pin several pages
 //! ```
 //!
-//! A latch is never held across I/O or a wait: what needs I/O is a [`Restart::Fault`], which the caller can only serve
-//! after it has dropped every guard. After vmcache (Leis et al., SIGMOD 2023) for the frame's life, LIPAH (CIDR 2025) for
+//! In the face by swip a latch is never held across I/O or a wait: what needs I/O is a [`Restart::Fault`], which the caller
+//! serves after it has dropped every guard. In the face by id a [`PageMut`] is a lock that its user holds; eviction never waits for
+//! one. After vmcache (Leis et al., SIGMOD 2023) for the frame's life, LIPAH (CIDR 2025) for
 //! the hint beside the page id.
 #![deny(unsafe_code)]
 

@@ -5,10 +5,14 @@
 
 use pagestone_page_format::{FrameIndex, PageId};
 use pagestone_swip::SwipWord;
+use pagestone_sync::thread;
 
 use crate::frame::COOL;
 use crate::table::Entry;
-use crate::{BufferPool, ExclusivePage, OptimisticPage, Restart, SharedPage};
+use crate::{BufferPool, ExclusivePage, OptimisticPage, Pin, Restart, SharedPage};
+
+/// Looks at a latched page before the caller lets go of everything and begins again.
+const LATCHED_LOOKS: usize = 64;
 
 impl BufferPool {
     /// Finds the page that a swip names.
@@ -28,26 +32,49 @@ impl BufferPool {
 
     /// As [`BufferPool::resolve`], then waits for the page shared. The caller may hold latches above it in latch order.
     pub fn resolve_shared(&self, swip: SwipWord) -> Result<SharedPage<'_>, Restart> {
-        let OptimisticPage { index, id, .. } = self.resolve(swip)?;
-        let frame = &self.frames[index.index()];
-        let latch = frame.latch.lock_shared().map_err(|_| Restart::Fault(id))?;
-        // Evicted while we waited?
-        if !frame.holds(id) {
-            return Err(Restart::Conflict);
-        }
-        Ok(SharedPage { pool: self, index, id, latch })
+        let pin = self.pin_for_latch(swip)?;
+        let latch = pin.frame_header().latch.lock_shared().map_err(|_| Restart::Fault(pin.id))?;
+        Ok(SharedPage { pool: self, index: pin.index, id: pin.id, latch })
     }
 
     /// As [`BufferPool::resolve`], then waits for the page exclusively. The caller may hold latches above it in latch order.
     pub fn resolve_exclusive(&self, swip: SwipWord) -> Result<ExclusivePage<'_>, Restart> {
-        let OptimisticPage { index, id, .. } = self.resolve(swip)?;
+        let pin = self.pin_for_latch(swip)?;
+        let latch = pin.frame_header().latch.lock_exclusive().map_err(|_| Restart::Fault(pin.id))?;
+        Ok(ExclusivePage { pool: self, index: pin.index, id: pin.id, latch })
+    }
+
+    /// Pins the page, so that whoever waits for the latch then waits for this page's holders and for nobody else's: an order
+    /// of latches is an order of pages, not of frames. Waits only a moment itself: while the frame is held it may be by the
+    /// evictor, or, in a file that lies about its pages, by the caller.
+    fn pin_for_latch(&self, swip: SwipWord) -> Result<Pin<'_>, Restart> {
+        let (index, id) = self.find(swip)?;
         let frame = &self.frames[index.index()];
-        let latch = frame.latch.lock_exclusive().map_err(|_| Restart::Fault(id))?;
-        if !frame.holds(id) {
-            latch.unlock_unchanged();
-            return Err(Restart::Conflict);
+        frame.pin();
+        let pin = Pin { pool: self, index, id };
+        for _ in 0..LATCHED_LOOKS {
+            if frame.latch.optimistic_or_restart().is_ok() {
+                return if frame.holds(id) { Ok(pin) } else { Err(Restart::Conflict) };
+            }
+            if frame.latch.is_poisoned() {
+                return Err(Restart::Fault(id));
+            }
+            thread::yield_now();
         }
-        Ok(ExclusivePage { pool: self, index, id, latch })
+        Err(Restart::Conflict)
+    }
+
+    fn find(&self, swip: SwipWord) -> Result<(FrameIndex, PageId), Restart> {
+        let id = swip.page_id();
+        if let Some(index) = swip.hint()
+            && self.frames.get(index.index()).is_some_and(|frame| frame.holds(id))
+        {
+            return Ok((index, id));
+        }
+        match self.table.get(id) {
+            Entry::Resident(index) => Ok((index, id)),
+            Entry::Absent | Entry::Loading => Err(Restart::Fault(id)),
+        }
     }
 
     #[inline]
@@ -61,8 +88,9 @@ impl BufferPool {
         if !frame.holds(id) {
             return Ok(None);
         }
-        if latch.tag(COOL) {
-            frame.latch.clear_tag(COOL); // the second touch warms
+        // The second touch warms; the step that is taken again with the faulted page pinned is still the first.
+        if latch.tag(COOL) && !frame.is_pinned() {
+            frame.latch.clear_tag(COOL);
         }
         Ok(Some(OptimisticPage { pool: self, index, id, latch }))
     }

@@ -10,8 +10,8 @@
 //!
 //! A page whose home bucket is full stands in one of the buckets behind it; `passed` counts, in each bucket on the way,
 //! the entries that went past it, so that a search stops at the first bucket that nobody passed. A reader validates the home
-//! bucket alone: what other pages do meanwhile cannot change its answer. Buckets are latched home first, then one other
-//! at a time; a cycle of waits would need every bucket full, and no more entries exist than frames, half the slots.
+//! bucket alone: what other pages do meanwhile cannot change its answer. Nobody holds two buckets' latches: a slot, wherever it
+//! stands, is taken by a compare-and-swap from empty, and changed by the holder of its page's home latch alone.
 
 use pagestone_hybrid_latch::HybridLatch;
 use pagestone_page_format::{FrameIndex, PageId};
@@ -102,18 +102,23 @@ impl PageTable {
             return Err(decode(entry));
         }
         let entry = encode(LOADING, page, frame);
-        if self.put(home, entry) {
-            return Ok(());
-        }
+        // Twice as many slots as frames: a round that finds none free was overtaken by others, and is taken again.
         let mut at = home;
-        loop {
-            self.buckets[at].passed.fetch_add(1, Ordering::Relaxed);
+        while !self.put(at, entry) {
             at = self.next(at);
-            assert_ne!(at, home, "P2: there are more slots than frames");
-            let _latch = self.buckets[at].latch.lock_exclusive().expect(NO_PANIC);
-            if self.put(at, entry) {
-                return Ok(());
-            }
+        }
+        self.pass(home, at, |passed| {
+            passed.fetch_add(1, Ordering::Relaxed);
+        });
+        Ok(())
+    }
+
+    /// Visits the buckets from `home` to before `bucket`: those that the entry went past.
+    fn pass(&self, home: usize, bucket: usize, visit: impl Fn(&AtomicU64)) {
+        let mut at = home;
+        while at != bucket {
+            visit(&self.buckets[at].passed);
+            at = self.next(at);
         }
     }
 
@@ -121,9 +126,9 @@ impl PageTable {
     pub(crate) fn publish(&self, page: PageId, frame: FrameIndex) {
         let home = self.home(page);
         let _latch = self.buckets[home].latch.lock_exclusive().expect(NO_PANIC);
-        let (bucket, slot, entry) = self.find(page).expect("P3: the claim of a loader stands until it publishes");
+        let (bucket, slot, entry) =
+            self.find(page).expect("P3: the claim of a loader stands until it publishes");
         assert_eq!(entry, encode(LOADING, page, frame), "P3: one loader per page");
-        let _other = self.latch_other(home, bucket);
         self.buckets[bucket].entries[slot].store(encode(RESIDENT, page, frame), Ordering::Relaxed);
     }
 
@@ -132,24 +137,17 @@ impl PageTable {
         let home = self.home(page);
         let _latch = self.buckets[home].latch.lock_exclusive().expect(NO_PANIC);
         let (bucket, slot, _) = self.find(page).expect("P2: the table names every resident or loading page");
-        {
-            let _other = self.latch_other(home, bucket);
-            self.buckets[bucket].entries[slot].store(0, Ordering::Relaxed);
-        }
-        let mut at = home;
-        while at != bucket {
-            self.buckets[at].passed.fetch_sub(1, Ordering::Relaxed);
-            at = self.next(at);
-        }
-    }
-
-    fn latch_other(&self, home: usize, bucket: usize) -> Option<pagestone_hybrid_latch::Exclusive<'_>> {
-        (bucket != home).then(|| self.buckets[bucket].latch.lock_exclusive().expect(NO_PANIC))
+        self.buckets[bucket].entries[slot].store(0, Ordering::Relaxed);
+        self.pass(home, bucket, |passed| {
+            passed.fetch_sub(1, Ordering::Relaxed);
+        });
     }
 
     fn put(&self, bucket: usize, entry: u64) -> bool {
-        let free = self.buckets[bucket].entries.iter().find(|slot| slot.load(Ordering::Relaxed) == 0);
-        free.inspect(|slot| slot.store(entry, Ordering::Relaxed)).is_some()
+        self.buckets[bucket].entries.iter().any(|slot| {
+            slot.load(Ordering::Relaxed) == 0
+                && slot.compare_exchange(0, entry, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        })
     }
 
     fn find(&self, page: PageId) -> Option<(usize, usize, u64)> {
@@ -211,6 +209,35 @@ mod tests {
         for id in crowd.iter().step_by(3) {
             table.remove(*id);
         }
+        assert!(table.buckets.iter().all(|bucket| bucket.passed.load(Ordering::Relaxed) == 0));
+        assert!(table.buckets.iter().flat_map(|b| &b.entries).all(|e| e.load(Ordering::Relaxed) == 0));
+    }
+
+    /// Entries that stand in each other's home buckets, added and removed from all sides at once.
+    #[test]
+    fn crowded_neighbours_do_not_wait_for_each_other() {
+        let frames = 12;
+        let table = PageTable::for_frames(frames);
+        std::thread::scope(|scope| {
+            for thread in 0..6u32 {
+                let table = &table;
+                scope.spawn(move || {
+                    // Two pages a thread, all of few homes.
+                    for round in 0..20_000u64 {
+                        for part in 0..2 {
+                            let id = PageId::new((round % 64) * 12 + u64::from(thread * 2 + part));
+                            let frame = FrameIndex::new(thread * 2 + part);
+                            table.claim(id, frame).expect("nobody else's page");
+                            table.publish(id, frame);
+                            assert_eq!(table.get(id), Entry::Resident(frame));
+                        }
+                        for part in 0..2 {
+                            table.remove(PageId::new((round % 64) * 12 + u64::from(thread * 2 + part)));
+                        }
+                    }
+                });
+            }
+        });
         assert!(table.buckets.iter().all(|bucket| bucket.passed.load(Ordering::Relaxed) == 0));
         assert!(table.buckets.iter().flat_map(|b| &b.entries).all(|e| e.load(Ordering::Relaxed) == 0));
     }

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //!   1  claim      one write of a page in flight; clean pages and pages claimed by others are skipped
-//!   2  copy       under validation, after some failures under the shared latch; mask hints
+//!   2  copy       under validation, after some failures under the shared latch; mask hints. A page that is latched is waited
+//!                 for by a flush and skipped by an eviction, whose caller may hold that very latch
 //!   3  log first  once for the whole batch
 //!   4  write      one call to storage
 //!   5  settle     clean if nothing came after the copy, else rec LSN = the copy's LSN (L3)
@@ -21,6 +22,15 @@ use crate::evict::WRITE_BATCH;
 
 /// Optimistic copies tried before the shared latch is taken.
 const OPTIMISTIC_COPIES: usize = 4;
+
+/// What to do with a page that somebody holds exclusively.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WhenLatched {
+    /// Wait: the caller holds no latch.
+    Wait,
+    /// Leave it dirty.
+    Skip,
+}
 
 /// A claimed page whose copy waits to be written; gives the claim back however the batch ends (P10).
 struct Claimed<'p> {
@@ -38,13 +48,13 @@ impl Drop for Claimed<'_> {
 }
 
 impl BufferPool {
-    /// Writes the dirty ones of these frames. The caller holds no latch. On an error every page of the batch is still
+    /// Writes the dirty ones of these frames. On an error every page of the batch is still
     /// dirty and resident.
-    pub(crate) fn write_back(&self, frames: &[FrameIndex]) -> PageResult<()> {
+    pub(crate) fn write_back(&self, frames: &[FrameIndex], when_latched: WhenLatched) -> PageResult<()> {
         let mut claimed = Vec::with_capacity(frames.len());
         let mut pages = Vec::with_capacity(frames.len());
         for index in frames {
-            if let Some((claim, page)) = self.claim_and_copy(*index)? {
+            if let Some((claim, page)) = self.claim_and_copy(*index, when_latched)? {
                 claimed.push(claim);
                 pages.push(page);
             }
@@ -52,6 +62,9 @@ impl BufferPool {
         if pages.is_empty() {
             return Ok(());
         }
+        // A transaction that failed half way poisons before it lets go of its latches: a copy of what no log describes was taken
+        // after that, and is not written.
+        self.poison.check()?;
         if let Some(log) = &self.log {
             let newest = claimed.iter().map(|claim| claim.lsn).max().unwrap_or(Lsn::ZERO);
             log.ensure_durable(newest)?;
@@ -60,11 +73,8 @@ impl BufferPool {
         self.counters.write_batches.add(1);
         self.counters.write_backs.add(pages.len() as u64);
         for claim in &claimed {
-            let frame = &self.frames[claim.index.index()];
-            // The page cannot leave the frame while the claim stands. A poisoned latch keeps it dirty for good.
-            if let Ok(_shared) = frame.latch.lock_shared() {
-                frame.settle_write(claim.changes, claim.lsn);
-            }
+            // The page cannot leave the frame while the claim stands.
+            self.frames[claim.index.index()].settle_write(claim.changes, claim.lsn);
         }
         drop(claimed);
         for page in pages {
@@ -73,7 +83,11 @@ impl BufferPool {
         Ok(())
     }
 
-    fn claim_and_copy(&self, index: FrameIndex) -> PageResult<Option<(Claimed<'_>, Page)>> {
+    fn claim_and_copy(
+        &self,
+        index: FrameIndex,
+        when_latched: WhenLatched,
+    ) -> PageResult<Option<(Claimed<'_>, Page)>> {
         let frame = &self.frames[index.index()];
         if !frame.is_dirty() || !frame.claim_write() {
             return Ok(None);
@@ -82,10 +96,15 @@ impl BufferPool {
         for attempt in 0..=OPTIMISTIC_COPIES {
             let Some(id) = frame.page() else { return Ok(None) };
             let poisoned = |_| self.latch_poisoned(id);
-            let (sample, shared) = if attempt < OPTIMISTIC_COPIES {
-                (Some(frame.latch.optimistic_spin().map_err(poisoned)?), None)
-            } else {
-                (None, Some(frame.latch.lock_shared().map_err(poisoned)?))
+            let (sample, shared) = match when_latched {
+                WhenLatched::Skip => match frame.latch.optimistic_or_restart() {
+                    Ok(sample) => (Some(sample), None),
+                    Err(_) => return Ok(None),
+                },
+                WhenLatched::Wait if attempt < OPTIMISTIC_COPIES => {
+                    (Some(frame.latch.optimistic_spin().map_err(poisoned)?), None)
+                }
+                WhenLatched::Wait => (None, Some(frame.latch.lock_shared().map_err(poisoned)?)),
             };
             claim.changes = frame.changes();
             claim.lsn = frame.lsn();
@@ -105,10 +124,12 @@ impl BufferPool {
             }
             self.staging.give(page);
         }
-        unreachable!("L4: a copy under the shared latch needs no validation")
+        // A page that changes as fast as it is copied; a flush copies it under the shared latch and does not come here.
+        Ok(None)
     }
 
-    /// Writes every page that was dirty when this was called. It may run beside writers.
+    /// Writes every page that was dirty when this was called. It may run beside writers; the caller holds no latch, no
+    /// [`crate::PageMut`] among them.
     pub fn flush_all(&self) -> PageResult<()> {
         let mut batch = Vec::with_capacity(WRITE_BATCH);
         let mut left = Vec::new();
@@ -120,16 +141,16 @@ impl BufferPool {
             batch.push(FrameIndex::new(index as u32));
             left.push((index, frame.page(), frame.changes()));
             if batch.len() == WRITE_BATCH {
-                self.write_back(&batch)?;
+                self.write_back(&batch, WhenLatched::Wait)?;
                 batch.clear();
             }
         }
-        self.write_back(&batch)?;
+        self.write_back(&batch, WhenLatched::Wait)?;
         // Another thread may be writing one of them, or it was changed again before our copy: both are waited for.
         for (index, id, changes) in left {
             let frame = &self.frames[index];
             while frame.page() == id && frame.is_unwritten_since(changes) {
-                self.write_back(&[FrameIndex::new(index as u32)])?;
+                self.write_back(&[FrameIndex::new(index as u32)], WhenLatched::Wait)?;
                 if frame.is_writing() {
                     self.frame_freed.wait_until(Duration::from_millis(1), || !frame.is_writing());
                 }
@@ -138,13 +159,13 @@ impl BufferPool {
         Ok(())
     }
 
-    /// Writes the page if it is resident and dirty.
+    /// Writes the page if it is resident and dirty. The caller holds no latch.
     pub fn flush(&self, id: PageId) -> PageResult<()> {
         let Some(index) = self.frame_of(id) else { return Ok(()) };
         let frame = &self.frames[index.index()];
         let changes = frame.changes();
         while frame.holds(id) && frame.is_unwritten_since(changes) {
-            self.write_back(&[index])?;
+            self.write_back(&[index], WhenLatched::Wait)?;
             if frame.is_writing() {
                 self.frame_freed.wait_until(Duration::from_millis(1), || !frame.is_writing());
             }

@@ -51,8 +51,7 @@ impl PageStore for Failing {
 fn failing_pool() -> (Arc<Failing>, BufferPool) {
     let inner = MemoryStore::new(DEFAULT_PAGE_SIZE);
     inner.grow(100).expect("room");
-    let store =
-        Arc::new(Failing { inner, reads: false.into(), writes: false.into(), syncs: false.into() });
+    let store = Arc::new(Failing { inner, reads: false.into(), writes: false.into(), syncs: false.into() });
     let mut options = PoolOptions::new(MIN_FRAMES);
     options.exhausted_wait = Duration::from_millis(20);
     let pool = BufferPool::with_options(Box::new(Arc::clone(&store)), options).expect("a pool");

@@ -112,3 +112,33 @@ fn eight_threads_on_64_frames() {
 fn eight_threads_on_20_frames() {
     hammer(20, 1000);
 }
+
+/// Several pages held at once, taken in increasing order by all: eviction waits for none of them.
+#[test]
+fn ordered_holders_of_several_pages_go_on() {
+    let store = MemoryStore::new(PageSize::new(MIN_PAGE_SIZE).expect("a page size"));
+    store.grow(PAGES).expect("room");
+    let pool = BufferPool::new(store, 16).expect("a pool");
+    for id in (0..PAGES).map(PageId::new) {
+        drop(pool.new_page(id).expect("frame"));
+    }
+    let rounds = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (pool, rounds) = (&pool, &rounds);
+            scope.spawn(move || {
+                let mut random = 77 + thread;
+                for _ in 0..1500 {
+                    let first = next(&mut random) % (PAGES - 100);
+                    let low = pool.fetch(PageId::new(first)).expect("a page");
+                    let mut low = low.write().expect("a latch");
+                    low.payload_mut()[0] += 1;
+                    let high = pool.fetch(PageId::new(first + 1 + next(&mut random) % 99)).expect("a page");
+                    high.write().expect("a latch").payload_mut()[1] += 1;
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(rounds.load(Ordering::Relaxed), 6000);
+}

@@ -20,6 +20,12 @@ pub enum Fault {
     RelaxedUnlock = 5,
     /// An upgrade takes the latch at whatever version.
     UpgradeIgnoresVersion = 6,
+    /// An unlock wakes nobody.
+    SilentUnlock = 7,
+    /// An unlock wakes everybody before it clears PARKED.
+    WakeBeforeClear = 8,
+    /// Who sleeps does not look whether PARKED still stands.
+    SleepUnmarked = 9,
 }
 
 /// Whether this bug is planted now.

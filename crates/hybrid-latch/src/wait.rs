@@ -8,6 +8,7 @@
 use pagestone_sync::atomic::Ordering;
 use pagestone_sync::{hint, parking};
 
+use crate::faults::{self, Fault};
 use crate::variant::SPINS;
 use crate::word::{NOT_PARKED, Refused, Transition, Word};
 use crate::{HybridLatch, Poisoned};
@@ -15,15 +16,15 @@ use crate::{HybridLatch, Poisoned};
 impl HybridLatch {
     /// Tries for about as long as a writer holds a page.
     pub(crate) fn spin_for(&self, attempt: impl Fn() -> Transition) -> Transition {
-        let mut last = attempt();
-        for _ in 0..SPINS {
-            if last != Err(Refused::Blocked) {
-                break;
+        let mut left = SPINS;
+        loop {
+            let outcome = attempt();
+            if outcome != Err(Refused::Blocked) || left == 0 {
+                return outcome;
             }
+            left -= 1;
             hint::spin_loop();
-            last = attempt();
         }
-        last
     }
 
     /// Repeats `attempt` until it is not blocked, asleep for most of the time. `rule` is what the attempt goes by.
@@ -57,13 +58,21 @@ impl HybridLatch {
         }
         parking::park(&self.word, || {
             let now = self.load(Ordering::Relaxed);
-            now.is_parked() && blocks(now)
+            (now.is_parked() || faults::planted(Fault::SleepUnmarked)) && blocks(now)
         });
     }
 
     /// Wakes everybody who sleeps: each looks at the word again.
     #[cold]
     pub(crate) fn wake(&self) {
+        if faults::planted(Fault::SilentUnlock) {
+            return;
+        }
+        if faults::planted(Fault::WakeBeforeClear) {
+            parking::unpark_all(&self.word);
+            self.word.fetch_and(NOT_PARKED, Ordering::Relaxed);
+            return;
+        }
         self.word.fetch_and(NOT_PARKED, Ordering::Relaxed);
         parking::unpark_all(&self.word);
     }

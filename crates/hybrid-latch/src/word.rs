@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The version stands on top so that its carry falls off the word. It wraps after 2^48 changes: a reader would have to
-//! sleep through exactly that many, years of them, to be fooled.
+//! sleep between two loads through exactly that many, four months of them at one every 40 ns, to be fooled.
 
 const EXCLUSIVE: u64 = 1 << 0;
 const PARKED: u64 = 1 << 1;

@@ -25,6 +25,7 @@ explored! {
     optimistic_against_two_writers
     optimistic_spin_waits
     exclusive_against_exclusive
+    three_writers_wait
     upgrade_race
     upgrade_against_exclusive
     upgrade_to_shared

@@ -6,6 +6,7 @@
 mod models;
 
 use std::panic::catch_unwind;
+use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use pagestone_hybrid_latch::faults::{Fault, plant};
@@ -71,4 +72,39 @@ fn an_unlock_that_publishes_nothing_is_found() {
 #[test]
 fn an_upgrade_at_any_version_is_found() {
     must_find(Fault::UpgradeIgnoresVersion, models::upgrade_race, &["an upgrade lost an update"]);
+}
+
+/// Runs one of the ignored tests below: a deadlock ends a process, since it unwinds through held guards.
+fn must_deadlock(child: &str) {
+    let output = Command::new(std::env::current_exe().expect("a test has a file"))
+        .args(["--exact", child, "--ignored", "--nocapture"])
+        .output()
+        .expect("a test can run itself");
+    assert!(!output.status.success(), "the model passes with the bug planted");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("deadlock; threads ="), "{child} failed otherwise: {said}");
+}
+
+macro_rules! deadlocks {
+    ($($test:ident, $child:ident: $fault:ident, $model:ident;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                must_deadlock(stringify!($child));
+            }
+
+            #[test]
+            #[ignore = "run by its parent, in a process of its own"]
+            fn $child() {
+                plant(Some(Fault::$fault));
+                models::$model();
+            }
+        )*
+    };
+}
+
+deadlocks! {
+    an_unlock_that_wakes_nobody_is_found, child_silent_unlock: SilentUnlock, exclusive_against_exclusive;
+    a_wake_up_before_the_mark_is_cleared_is_found, child_wake_before_clear: WakeBeforeClear, downgrade_keeps_writers_out;
+    a_sleep_without_a_mark_is_found, child_sleep_unmarked: SleepUnmarked, downgrade_keeps_writers_out;
 }

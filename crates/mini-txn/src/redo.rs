@@ -4,7 +4,8 @@
 //! decided once per group and page; then the page carries the group's end. So redo of a redo changes nothing.
 
 use pagestone_buffer_pool::{BufferPool, Pin};
-use pagestone_page_format::{Lsn, PageError, PageId, PageKind, PageResult, RedoTable};
+use pagestone_page_format::{PageError, PageId, PageKind, PageResult, RedoTable};
+use pagestone_swip::MAX_SWIP_PAGE;
 use pagestone_wal::{Group, Record, RecordKind};
 
 /// What redo did.
@@ -20,8 +21,6 @@ pub struct RedoCounts {
     pub skipped: u64,
     /// Pages whose image in the file was unusable and was formatted anew.
     pub reformatted: u64,
-    /// The greatest LSN that a page carried before redo touched it: past the log's end, page and log do not belong together.
-    pub newest_page: Lsn,
 }
 
 /// Redo into one pool.
@@ -48,7 +47,17 @@ impl<'p> Redo<'p> {
     pub fn group(&mut self, group: &Group<'_>) -> PageResult<()> {
         self.counts.groups += 1;
         let records: Vec<Record<'_>> = group.records().collect();
-        let mut order: Vec<usize> = (0..records.len()).filter(|index| records[*index].kind == RecordKind::Page).collect();
+        if let Some(record) =
+            records.iter().find(|record| !matches!(record.kind, RecordKind::Page | RecordKind::Logical))
+        {
+            // Images and patches are for engines that replay the log themselves; to skip one would be to lose it.
+            return Err(PageError::Mismatch {
+                expected: "an operation on a page, or an engine's own record".into(),
+                found: format!("{:?}", record.kind),
+            });
+        }
+        let mut order: Vec<usize> =
+            (0..records.len()).filter(|index| records[*index].kind == RecordKind::Page).collect();
         // Stable: the records of one page keep their order.
         order.sort_by_key(|index| records[*index].page);
         for of_page in order.chunk_by(|a, b| records[*a].page == records[*b].page) {
@@ -63,7 +72,6 @@ impl<'p> Redo<'p> {
         let pin = self.pin(id, records)?;
         let page = pin.exclusive()?;
         let lsn = page.lsn();
-        self.counts.newest_page = self.counts.newest_page.max(lsn);
         if lsn < group.end() {
             for record in records {
                 self.table.apply(record.op, record.payload, &page.writer())?;
@@ -79,6 +87,9 @@ impl<'p> Redo<'p> {
     }
 
     fn pin(&mut self, id: PageId, records: &[&Record<'_>]) -> PageResult<Pin<'p>> {
+        if id > MAX_SWIP_PAGE {
+            return Err(PageError::InvalidPageId { page_id: id });
+        }
         if id.get() >= self.pool.store().len()? {
             self.pool.store().grow(id.get() + 1)?;
         }

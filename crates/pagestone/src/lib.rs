@@ -67,7 +67,8 @@ pub use pagestone_hybrid_latch::HybridLatch;
 pub use pagestone_mini_txn::{LoggedPool, MiniTxn};
 #[cfg(feature = "page_format")]
 pub use pagestone_page_format::{
-    ChecksumKind, DEFAULT_PAGE_SIZE, Lsn, Page, PageError, PageId, PageOp, PageResult, PageSize, PageStore, WriteAhead,
+    ChecksumKind, DEFAULT_PAGE_SIZE, Lsn, Page, PageError, PageId, PageOp, PageResult, PageSize, PageStore,
+    WriteAhead,
 };
 #[cfg(feature = "store")]
 pub use pagestone_store::{

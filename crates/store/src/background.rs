@@ -3,17 +3,29 @@
 //! Invariant: a background thread that panics or meets an error on the write path poisons the handle (E8, R5); none ends in
 //! silence.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pagestone_page_format::PageError;
 use pagestone_threading::{StopSignal, Worker, spawn};
+use pagestone_wal::WalError;
 
 use crate::checkpoint::Core;
 use crate::{Durability, StoreError, StoreResult};
 
 /// How often the checkpointer looks at the log.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+fn is_full_disk(error: &StoreError) -> bool {
+    match error {
+        StoreError::Page(PageError::NoSpace { .. }) | StoreError::Wal(WalError::NoSpace { .. }) => true,
+        StoreError::Page(PageError::Io { source, .. }) | StoreError::Wal(WalError::Io { source, .. }) => {
+            matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+        }
+        _ => false,
+    }
+}
 
 /// The threads of one handle.
 #[derive(Debug)]
@@ -55,7 +67,7 @@ impl Workers {
                 match work(&core) {
                     Ok(()) => {}
                     // A full disk may have room again (I12); the writers are told by their own reservations.
-                    Err(StoreError::Page(PageError::NoSpace { .. })) => {}
+                    Err(error) if is_full_disk(&error) => {}
                     Err(error) => {
                         core.env.poison().poison(format_args!("the thread {name}: {error}"));
                         return;

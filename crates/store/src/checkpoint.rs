@@ -7,16 +7,18 @@ use std::sync::Arc;
 
 use pagestone_btree::BTree;
 use pagestone_mini_txn::LoggedPool;
-use pagestone_page_format::{Lsn, PageError};
+use pagestone_page_format::Lsn;
 use pagestone_sync::Mutex;
 use pagestone_sync::atomic::{AtomicU64, Ordering};
 
 use crate::superblock::{SuperblockCopies, USER_SLOTS};
 use crate::{Durability, Options, StoreError, StoreResult};
 
-/// A checkpoint is due when the log since the last one has grown by this share of its budget. The log reaches back to the
-/// one before (L6), so two such shares are kept.
-const DUE_SHARE: u64 = 4;
+/// A checkpoint is due when the log since the last one has grown by a quarter of its budget, or when what the log must
+/// keep is more than half of it: the log reaches back to the checkpoint before the last (L6), so after a long interval it takes
+/// a second checkpoint to free the first half.
+const DUE_SINCE: u64 = 4;
+const DUE_KEPT: u64 = 2;
 
 /// What the handle and the background threads share.
 #[derive(Debug)]
@@ -51,8 +53,13 @@ impl Core {
 
     /// Whether the log has grown so much that a checkpoint should be made.
     pub(crate) fn checkpoint_is_due(&self) -> bool {
-        let since = self.env.log().end_lsn().get() - self.superblock.lock().current().checkpoint.get();
-        since > self.log_bytes / DUE_SHARE
+        let superblock = self.superblock.lock();
+        let (newest, older) = (superblock.current().checkpoint, superblock.older_checkpoint());
+        drop(superblock);
+        let log = self.env.log();
+        let since = log.end_lsn().get().saturating_sub(newest.get());
+        since > self.log_bytes / DUE_SINCE
+            || (log.used() > self.log_bytes / DUE_KEPT && (older < newest || since > 0))
     }
 
     /// Writes out what was dirty when it was called and moves the start of recovery up, beside writers.
@@ -75,14 +82,15 @@ impl Core {
         // 5. Publish (L6): then the log below the older copy's checkpoint is not needed by either.
         let mut superblock = self.superblock.lock();
         let current = superblock.current();
-        let unchanged = current.checkpoint == checkpoint && current.data_pages == data_pages;
+        // With both copies at this checkpoint a third one would free nothing more.
+        let unchanged = current.checkpoint == checkpoint
+            && superblock.older_checkpoint() == checkpoint
+            && current.data_pages == data_pages;
         if !unchanged {
-            superblock
-                .publish(|next| {
-                    next.checkpoint = checkpoint.max(next.checkpoint);
-                    next.data_pages = data_pages;
-                })
-                .map_err(|error| self.poison_if_sync(error))?;
+            superblock.publish(self.env.poison(), |next| {
+                next.checkpoint = checkpoint.max(next.checkpoint);
+                next.data_pages = data_pages;
+            })?;
             self.checkpoints.fetch_add(1, Ordering::Relaxed);
         }
         let keep_from = superblock.older_checkpoint();
@@ -98,6 +106,7 @@ impl Core {
     }
 
     pub(crate) fn user_meta(&self, slot: usize) -> StoreResult<u64> {
+        self.env.check_open()?;
         self.superblock.lock().current().user_meta.get(slot).copied().ok_or_else(|| no_slot(slot))
     }
 
@@ -107,10 +116,7 @@ impl Core {
         }
         self.env.check_open()?;
         self.env.poison().check()?;
-        let mut superblock = self.superblock.lock();
-        Ok(superblock
-            .publish(|next| next.user_meta[slot] = value)
-            .map_err(|error| self.poison_if_sync(error))?)
+        Ok(self.superblock.lock().publish(self.env.poison(), |next| next.user_meta[slot] = value)?)
     }
 
     pub(crate) fn checkpoint_lsn(&self) -> Lsn {
@@ -119,11 +125,6 @@ impl Core {
 
     pub(crate) fn generation(&self) -> u64 {
         self.superblock.lock().current().generation
-    }
-
-    /// A superblock that was half written or not synced is of unknown state: the handle ends (L9).
-    fn poison_if_sync(&self, error: PageError) -> PageError {
-        self.env.poison().poison(error)
     }
 }
 

@@ -3,9 +3,9 @@
 //! Invariant: `data` is renamed into place after everything that it needs is durable, so a store killed at any instant of its
 //! creation is either absent, and made anew by the next opening, or complete and empty.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use pagestone_allocator::{FormatMap, SetBits};
@@ -14,6 +14,7 @@ use pagestone_direct_io::{Create, Disk, File, OpenHow, PageFile, PathKind, lock_
 use pagestone_page_format::{
     Lsn, Page, PageChecksum, PageId, PageKind, PageOp, PageResult, PageSize, PageStore, PageWriter, StoreUuid,
 };
+use pagestone_sync::atomic::AtomicU64;
 use pagestone_wal::Wal;
 
 use crate::superblock::{PAGES_AT, Superblock, SuperblockCopies};
@@ -34,15 +35,15 @@ pub(crate) fn create(
     options: &Options,
 ) -> StoreResult<Option<Arc<dyn File>>> {
     // 1. The directory, durable in its parent.
-    match disk.kind(dir).map_err(|error| StoreError::io("looking at the store's directory", error))? {
-        None => {
-            disk.create_dir(dir).map_err(|error| StoreError::io("creating the store's directory", error))?;
-            let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-            disk.sync_dir(parent.unwrap_or(Path::new(".")))
-                .map_err(|error| StoreError::io("syncing the parent directory", error))?;
-        }
-        Some(_) => refuse_strangers(disk, dir)?,
+    match disk.create_dir(dir) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => refuse_strangers(disk, dir)?,
+        Err(error) => return Err(StoreError::io("creating the store's directory", error)),
     }
+    // Also if it was there: whoever made it may have been killed before it was durable.
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    disk.sync_dir(parent.unwrap_or(Path::new(".")))
+        .map_err(|error| StoreError::io("syncing the parent directory", error))?;
     // 2. The unfinished data file, locked before anything in it is believed or changed.
     let how = OpenHow { create: Create::OpenOrNew, write: true, direct: options.direct_io };
     let path = dir.join(UNFINISHED);
@@ -51,8 +52,15 @@ pub(crate) fn create(
     let kind = |name: &str| {
         disk.kind(&dir.join(name)).map_err(|error| StoreError::io("looking at the data file", error))
     };
-    if kind("data")?.is_some() || kind(UNFINISHED)?.is_none() {
-        return Ok(None); // another process was faster
+    if kind("data")?.is_some() {
+        // Another process was faster, and this name is one that we made a moment ago.
+        if kind(UNFINISHED)?.is_some() {
+            disk.remove_file(&path).map_err(|error| StoreError::io("removing a spare data file", error))?;
+        }
+        return Ok(None);
+    }
+    if kind(UNFINISHED)?.is_none() {
+        return Ok(None);
     }
     // 3. The log, then the data file, each durable in itself.
     let uuid = new_uuid()?;
@@ -80,16 +88,15 @@ pub(crate) fn create(
     ];
     pages.write_many(&mut made)?;
     pages.sync()?;
-    // 4. Into place.
+    // 4. Into place; the opening that called syncs the directory before it goes on.
     disk.rename(&path, &dir.join("data")).map_err(|error| StoreError::io("renaming the data file", error))?;
-    disk.sync_dir(dir).map_err(|error| StoreError::io("syncing the store's directory", error))?;
     Ok(Some(file))
 }
 
 /// A directory that holds something else is not turned into a store.
 fn refuse_strangers(disk: &Arc<dyn Disk>, dir: &Path) -> StoreResult<()> {
     let names = disk.list(dir).map_err(|error| StoreError::io("listing the store's directory", error))?;
-    let stranger = names.iter().find(|name| *name != UNFINISHED && *name != "log");
+    let stranger = names.iter().find(|name| *name != UNFINISHED && *name != "data" && *name != "log");
     match stranger {
         Some(name) => Err(StoreError::NotAStore {
             path: dir.to_path_buf(),

@@ -9,12 +9,18 @@ use pagestone_wal::Wal;
 use std::sync::OnceLock;
 
 /// Answers for the log that recovery reads, then for the log that it opened.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LateLog {
+    /// Where the log that was read ends.
+    end: Lsn,
     log: OnceLock<Arc<Wal>>,
 }
 
 impl LateLog {
+    pub(crate) fn reading(end: Lsn) -> Self {
+        Self { end, log: OnceLock::new() }
+    }
+
     pub(crate) fn open(&self, log: Arc<Wal>) {
         self.log.set(log).expect("a store opens its log once");
     }
@@ -22,7 +28,7 @@ impl LateLog {
 
 impl WriteAhead for LateLog {
     fn durable_lsn(&self) -> Lsn {
-        self.log.get().map_or(Lsn::MAX, |log| log.durable_lsn())
+        self.log.get().map_or(self.end, |log| log.durable_lsn())
     }
 
     fn ensure_durable(&self, lsn: Lsn) -> PageResult<()> {

@@ -1,7 +1,8 @@
 //! A crash-safe store: open, recover, checkpoint, trees, close.
 //!
 //! Invariant: after any crash, what is opened again is the effect of a prefix, in LSN order, of what was written, and holds
-//! everything that was acknowledged (R1, R2).
+//! everything that was acknowledged (R1, R2). A page of the data file that a power cut tore is reported as corrupt and not yet
+//! restored.
 //!
 //! ```text
 //!   dir/data      [ superblock A ][ superblock B ][ page 0: space map ][ page 1: root ] ...

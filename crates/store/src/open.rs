@@ -9,7 +9,7 @@ use pagestone_btree::{BTree, TREE_BASE_ID};
 use pagestone_buffer_pool::{BufferPool, PoolOptions};
 use pagestone_direct_io::{Create, Disk, File, OpenHow, PageFile, PathKind, lock_within};
 use pagestone_mini_txn::{LoggedPool, Redo};
-use pagestone_page_format::{Lsn, PageChecksum, PageError, PageStore, Poison, RedoTable, WriteAhead};
+use pagestone_page_format::{PageChecksum, PageError, PageStore, Poison, RedoTable, WriteAhead};
 use pagestone_swip::MAX_SWIP_PAGE;
 use pagestone_sync::Mutex;
 use pagestone_wal::{Wal, WalOptions, WalStart};
@@ -50,7 +50,8 @@ pub(crate) fn wal_options(options: &Options) -> WalOptions {
     }
 }
 
-/// The steps of opening, in this order; an error in any of the first seven leaves every file as it was (R7).
+/// The steps of opening, in this order. An error in the first four leaves every file as it was (R7); one in redo leaves, at most,
+/// pages as the log describes them.
 pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> StoreResult<(Core, OpenReport)> {
     let began = Instant::now();
     options.check()?;
@@ -62,8 +63,12 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> Store
     let first = superblock.current().clone();
     let damage = superblock.damage().map(str::to_owned);
     let frames = options.frames(first.page_size)?;
-    let pages =
-        PageFile::new(Arc::clone(&file), PAGES_AT, first.page_size, PageChecksum::new(first.checksum, first.uuid));
+    let pages = PageFile::new(
+        Arc::clone(&file),
+        PAGES_AT,
+        first.page_size,
+        PageChecksum::new(first.checksum, first.uuid),
+    );
     // 3. A data file shorter than it was at the checkpoint lost pages that no log describes (M9).
     let len = pages.len()?;
     if len < first.data_pages {
@@ -89,8 +94,10 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> Store
             poison: poison.clone(),
         },
     )?;
-    // 5. Redo, into a pool that may evict as it goes.
-    let late_log = Arc::new(LateLog::default());
+    let verified = recovery.replay(|_| Ok(()))?;
+    // 5. Redo, into a pool that may evict as it goes. A page newer than the log's end is of another time or store (E2): the pool
+    //    refuses it as it is read.
+    let late_log = Arc::new(LateLog::reading(verified.end));
     let mut pool_options = PoolOptions::new(frames);
     pool_options.log = Some(Arc::clone(&late_log) as Arc<dyn WriteAhead>);
     pool_options.poison = poison.clone();
@@ -98,14 +105,15 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> Store
     let mut redo = Redo::new(&pool, redo_table());
     let replayed = recovery.replay(|group| redo.group(&group))?;
     let counts = redo.counts();
-    // 6. A page from the future of this log is of another time, or of another store (E2).
-    check_newest(counts.newest_page, replayed.end)?;
-    // 7. The next generation, durable before the first block that carries it. Two further if a newer copy may be lost.
-    let generation = first.generation.max(replayed.max_generation) + if damage.is_some() { 2 } else { 1 };
-    superblock.publish(|next| next.generation = generation)?;
+    // 6. The next generation, durable before the first block that carries it. Two further if a newer copy may be lost.
+    let further = if damage.is_some() { 2 } else { 1 };
+    let generation = first.generation.max(replayed.max_generation).checked_add(further).ok_or_else(|| {
+        PageError::InvalidSuperblock { reason: "the log's generation has no successor".into() }
+    })?;
+    superblock.publish(&poison, |next| next.generation = generation)?;
     let log = Arc::new(recovery.start(generation)?);
     late_log.open(Arc::clone(&log));
-    // 8. Ready.
+    // 7. Ready.
     let allocator = PageAllocator::under_log(first.page_size, MAX_SWIP_PAGE);
     let direct_io = file.is_direct();
     let env = Arc::new(LoggedPool::new(pool, log, allocator, poison));
@@ -132,22 +140,14 @@ fn redo_table() -> RedoTable {
     RedoTable::new(vec![pagestone_allocator::redo_range(), pagestone_btree::redo_range()])
 }
 
-fn check_newest(newest_page: Lsn, log_end: Lsn) -> StoreResult<()> {
-    if newest_page <= log_end {
-        return Ok(());
-    }
-    Err(PageError::Mismatch {
-        expected: format!("pages no newer than the end of the log, LSN {log_end}"),
-        found: format!("a page of LSN {newest_page}"),
-    }
-    .into())
+fn data_file(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> StoreResult<(Arc<dyn File>, bool)> {
+    let found = find_data_file(disk, dir, options)?;
+    // Whoever gave the file its name may have been killed before that was durable: nothing is acknowledged in it before.
+    disk.sync_dir(dir).map_err(|error| StoreError::io("syncing the store's directory", error))?;
+    Ok(found)
 }
 
-fn data_file(
-    disk: &Arc<dyn Disk>,
-    dir: &Path,
-    options: &Options,
-) -> StoreResult<(Arc<dyn File>, bool)> {
+fn find_data_file(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> StoreResult<(Arc<dyn File>, bool)> {
     let path: PathBuf = dir.join("data");
     let not_a_store = |found: &str| StoreError::NotAStore { path: path.clone(), found: found.into() };
     loop {

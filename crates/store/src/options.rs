@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use pagestone_btree::MIN_TREE_FRAMES;
+use pagestone_btree::{MIN_TREE_FRAMES, split_log_bytes};
 use pagestone_direct_io::DirectIo;
 use pagestone_page_format::{ChecksumKind, DEFAULT_PAGE_SIZE, PageSize};
+use pagestone_wal::{MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
 
+use crate::superblock::MAX_TREE_PAGE;
 use crate::{StoreError, StoreResult};
 
 /// When a write is acknowledged as durable (R1).
@@ -79,10 +81,9 @@ impl Default for Options {
     }
 }
 
-/// The smallest log segment, in bytes.
-const MIN_SEGMENT: u64 = 64 << 10;
-/// The largest page that trees take, in bytes.
-const MAX_TREE_PAGE: usize = 64 << 10;
+/// Levels of a tree that the log's largest group must be able to split at once. A split of more, which takes keys near their
+/// limit and millions of them, is refused by the log as too large.
+const LEVELS_SPLIT: usize = 4;
 
 impl Options {
     /// Refuses what cannot work, before anything is touched.
@@ -93,11 +94,13 @@ impl Options {
         if self.page_size.get() > MAX_TREE_PAGE {
             return invalid("page_size", self.page_size.to_string(), format!("at most {MAX_TREE_PAGE}"));
         }
-        if self.segment_bytes < MIN_SEGMENT || !self.segment_bytes.is_multiple_of(4096) {
+        if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.segment_bytes)
+            || !self.segment_bytes.is_multiple_of(4096)
+        {
             return invalid(
                 "segment_bytes",
                 self.segment_bytes.to_string(),
-                format!("a multiple of 4096, at least {MIN_SEGMENT}"),
+                format!("a multiple of 4096 from {MIN_SEGMENT_BYTES} to {MAX_SEGMENT_BYTES}"),
             );
         }
         self.frames(self.page_size)?;
@@ -106,6 +109,15 @@ impl Options {
                 "log_bytes",
                 self.log_bytes.to_string(),
                 format!("at least four segments, {}", 4 * self.segment_bytes),
+            );
+        }
+        let group = crate::open::wal_options(self).max_group_bytes();
+        let split = split_log_bytes(self.page_size, LEVELS_SPLIT);
+        if group < split {
+            return invalid(
+                "log_bytes",
+                self.log_bytes.to_string(),
+                format!("a log whose largest group is {split} bytes, at least; that of this one is {group}"),
             );
         }
         Ok(())

@@ -43,7 +43,8 @@ impl Store {
     /// Opens the store in the directory `dir`, recovers it if it was not closed, and makes it if there is none.
     ///
     /// Errors, with nothing changed on disk: `Locked` within 300 ms if another handle has it, `NotAStore`, `NotFound`,
-    /// `InvalidOption`, `InvalidSuperblock`, `Mismatch`, `WalCorrupt`, a page that is needed for redo and cannot be believed.
+    /// `InvalidOption`, `InvalidSuperblock`, `Mismatch`, `WalCorrupt`. A page that redo needs and that cannot be believed is an
+    /// error too; pages that redo had already brought up to date stay so.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> StoreResult<Self> {
         Self::open_on(Arc::new(RealDisk), dir.as_ref(), options)
     }
@@ -103,7 +104,8 @@ impl Store {
     }
 
     /// Makes everything durable, makes a checkpoint so that the next opening replays nothing, and ends the handle: every
-    /// later call, of clones and trees too, gives [`StoreError::Closed`]. Reports what failed.
+    /// later read and write, of clones and trees too, gives [`StoreError::Closed`]; a cursor may still give what it has copied.
+    /// Reports what failed.
     ///
     /// Dropping every clone without it loses no acknowledged write either; the next opening then replays the log.
     pub fn close(&self) -> StoreResult<()> {
@@ -118,10 +120,9 @@ impl Store {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.workers.lock().stop();
-        if self.core.env.check_open().is_ok() {
-            // Relaxed writes that nobody synced: try. What fails here was never acknowledged, and nobody is left to be told.
-            let _ = self.core.sync();
-        }
+        // Relaxed writes that nobody synced, also such as were under way when it was closed: try. What fails here was never
+        // acknowledged as durable, and nobody is left to be told.
+        let _ = self.core.sync();
     }
 }
 

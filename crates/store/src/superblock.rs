@@ -32,7 +32,8 @@ use std::sync::Arc;
 
 use pagestone_direct_io::{File, read_exact_at, write_all_at};
 use pagestone_page_format::{
-    AlignedBuf, ChecksumKind, FORMAT_VERSION, Lsn, PageError, PageId, PageResult, PageSize, StoreUuid, crc32c,
+    AlignedBuf, ChecksumKind, FORMAT_VERSION, Lsn, PageError, PageId, PageResult, PageSize, Poison,
+    StoreUuid, crc32c,
 };
 
 /// Bytes of one copy, and of the block it stands on.
@@ -41,6 +42,8 @@ pub(crate) const COPY_BYTES: usize = 4096;
 pub(crate) const PAGES_AT: u64 = 2 * COPY_BYTES as u64;
 const MAGIC: [u8; 8] = *b"PGSTONE\0";
 const CHECKSUM_AT: usize = COPY_BYTES - 8;
+/// The largest page that trees take, in bytes.
+pub(crate) const MAX_TREE_PAGE: usize = 64 << 10;
 /// Typed user metadata: 8 bytes each.
 pub(crate) const USER_SLOTS: usize = 8;
 
@@ -90,13 +93,17 @@ impl Superblock {
         if block[..8] != MAGIC {
             return Err(invalid("no pagestone store begins like this".into()));
         }
+        // The checksum first: a flipped version is damage, another version under its checksum is another version.
+        let (stored, computed) = (u64_at(CHECKSUM_AT), u64::from(crc32c(&block[..CHECKSUM_AT])));
+        if stored != computed {
+            return Err(invalid(format!("checksum {stored:#x} stored, {computed:#x} computed")));
+        }
         let version = u32_at(8);
         if version != u32::from(FORMAT_VERSION) {
             return Err(PageError::UnsupportedVersion { found: version, supported: FORMAT_VERSION.into() });
         }
-        let (stored, computed) = (u64_at(CHECKSUM_AT), u64::from(crc32c(&block[..CHECKSUM_AT])));
-        if stored != computed {
-            return Err(invalid(format!("checksum {stored:#x} stored, {computed:#x} computed")));
+        if u32_at(12) as usize > MAX_TREE_PAGE {
+            return Err(PageError::InvalidPageSize { size: u32_at(12) as usize });
         }
         let mut user_meta = [0; USER_SLOTS];
         for (slot, value) in user_meta.iter_mut().enumerate() {
@@ -146,9 +153,20 @@ impl SuperblockCopies {
         let first = read_copy(&*file, 0);
         let second = read_copy(&*file, 1);
         let (current, current_slot, other) = match (first, second) {
+            // Neither damage nor a torn update: to go on with the other copy would overwrite what we do not understand (R7).
+            (Err(error @ (PageError::UnsupportedVersion { .. } | PageError::Io { .. })), _)
+            | (_, Err(error @ (PageError::UnsupportedVersion { .. } | PageError::Io { .. }))) => {
+                return Err(error);
+            }
             (Ok(a), Ok(b)) => {
-                if a.uuid != b.uuid || a.page_size != b.page_size || a.checksum != b.checksum || a.root != b.root {
-                    return Err(PageError::InvalidSuperblock { reason: "the two copies are of two stores".into() });
+                if a.uuid != b.uuid
+                    || a.page_size != b.page_size
+                    || a.checksum != b.checksum
+                    || a.root != b.root
+                {
+                    return Err(PageError::InvalidSuperblock {
+                        reason: "the two copies are of two stores".into(),
+                    });
                 }
                 if a.sequence > b.sequence { (a, 0, Ok(b)) } else { (b, 1, Ok(a)) }
             }
@@ -178,14 +196,25 @@ impl SuperblockCopies {
     }
 
     /// Writes `change` of the current copy over the other one, with the next sequence number, and syncs (L6).
-    pub(crate) fn publish(&mut self, change: impl FnOnce(&mut Superblock)) -> PageResult<()> {
+    ///
+    /// A failed write leaves the current copy as it is, and can be tried again; a failed sync ends the handle (L9).
+    pub(crate) fn publish(
+        &mut self,
+        poison: &Poison,
+        change: impl FnOnce(&mut Superblock),
+    ) -> PageResult<()> {
         let mut next = self.current.clone();
         change(&mut next);
-        next.sequence += 1;
+        next.sequence = next
+            .sequence
+            .checked_add(1)
+            .ok_or_else(|| PageError::InvalidSuperblock { reason: "the sequence has no successor".into() })?;
         let slot = 1 - self.current_slot;
         write_all_at(&*self.file, &next.encode(), (slot * COPY_BYTES) as u64)
             .map_err(|error| PageError::io("writing the superblock", error))?;
-        self.file.sync().map_err(|error| PageError::io("syncing the superblock", error))?;
+        self.file
+            .sync()
+            .map_err(|error| poison.poison(format_args!("syncing the superblock failed: {error}")))?;
         self.older_checkpoint = self.current.checkpoint;
         self.current = next;
         self.current_slot = slot;

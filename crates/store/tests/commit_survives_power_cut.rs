@@ -57,7 +57,8 @@ fn splits_evictions_and_checkpoints_survive_every_cut() {
 
 #[test]
 fn garbage_in_a_sector_under_way_is_no_worse_than_a_tear() {
-    let options = CrashOptions { garbage: true, exhaustive_max: 16, pairs_max: 4, splits_max: 4, ..whole_pages() };
+    let options =
+        CrashOptions { garbage: true, exhaustive_max: 16, pairs_max: 4, splits_max: 4, ..whole_pages() };
     enumerate(&script(9, 40, 12), options);
 }
 
@@ -74,7 +75,11 @@ fn torn_data_pages_are_reported_and_never_believed() {
         let acknowledged = image.acknowledged().last().map_or(0, |last| *last as usize);
         match open(&image.disk()).and_then(|store| contents(&store)) {
             Ok(found) => {
-                assert!(states[acknowledged..].iter().take(2).any(|state| *state == found), "{}", image.explain());
+                assert!(
+                    states[acknowledged..].iter().take(2).any(|state| *state == found),
+                    "{}",
+                    image.explain()
+                );
                 whole += 1;
             }
             Err(error) => {
@@ -110,10 +115,11 @@ fn recovery_survives_every_cut_of_itself() {
         let expected = contents(&open(&crashed).expect("recovers")).expect("reads");
         assert!(states[acknowledged..].iter().take(2).any(|state| *state == expected), "{}", first.explain());
         for again in crashed.crash_states(&few) {
-            let found = contents(&open(&again.disk()).unwrap_or_else(|error| {
-                panic!("{error}: {} after {}", again.explain(), first.explain())
-            }))
-            .expect("reads");
+            let found =
+                contents(&open(&again.disk()).unwrap_or_else(|error| {
+                    panic!("{error}: {} after {}", again.explain(), first.explain())
+                }))
+                .expect("reads");
             assert!(found == expected, "{} after {}", again.explain(), first.explain());
             second += 1;
         }

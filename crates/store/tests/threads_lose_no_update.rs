@@ -94,7 +94,8 @@ fn hammer(millis: u64, frames: usize) {
                             let seen: Vec<Vec<u8>> = if random.below(2) == 0 {
                                 range.map(|entry| entry.expect("an entry").0).collect()
                             } else {
-                                let mut seen: Vec<_> = range.rev().map(|entry| entry.expect("an entry").0).collect();
+                                let mut seen: Vec<_> =
+                                    range.rev().map(|entry| entry.expect("an entry").0).collect();
                                 seen.reverse();
                                 seen
                             };

@@ -138,17 +138,32 @@ impl<T> Queue<T> {
     }
 }
 
-/// Waiting on an atomic word: a model waits by yielding, which explores every wake-up and loses none.
+/// Waiting on an atomic word. Who sleeps really sleeps: a lost wake-up is a deadlock, which the model reports.
 pub mod parking {
     use super::atomic::AtomicU64;
+    use super::{Condvar, Mutex};
 
-    /// Returns at once after letting another thread run; callers look at the word again.
+    /// One lot for all words: a sleeper may be woken for another word, as the platform's may wake for no reason.
+    struct Lot {
+        queue: Mutex<()>,
+        woken: Condvar,
+    }
+
+    loom::lazy_static! {
+        static ref LOT: Lot = Lot { queue: Mutex::new(()), woken: Condvar::new() };
+    }
+
+    /// Sleeps until [`unpark_all`] is called, unless `still_blocked` says no under the lot's lock.
     pub fn park(_word: &AtomicU64, still_blocked: impl Fn() -> bool) {
+        let queue = LOT.queue.lock();
         if still_blocked() {
-            loom::thread::yield_now();
+            drop(LOT.woken.wait(queue));
         }
     }
 
-    /// Nobody sleeps in a model.
-    pub fn unpark_all(_word: &AtomicU64) {}
+    /// Wakes everyone who sleeps.
+    pub fn unpark_all(_word: &AtomicU64) {
+        let _queue = LOT.queue.lock();
+        LOT.woken.notify_all();
+    }
 }

@@ -119,7 +119,7 @@ impl LogBuffer {
     /// contiguous write; else the last block goes to a tail slot, in a write of its own, and is filled further.
     pub(crate) fn should_close(&self) -> bool {
         let waste = self.filled.next_multiple_of(PAYLOAD) - self.filled;
-        self.filled > PAYLOAD && waste * 4 <= self.fresh()
+        self.filled > PAYLOAD && waste * 2 <= self.fresh()
     }
 
     /// Takes what is filled as a batch and goes on in `other`. There is something fresh.

@@ -32,6 +32,8 @@ mod buffer;
 mod commit;
 mod error;
 mod group;
+#[cfg(all(loom, test))]
+mod model;
 mod options;
 mod record;
 mod recover;

@@ -1,4 +1,5 @@
 //! Prevents: replaying what belongs to another store, to another time, or to nobody (E2, E3, E4).
+#![cfg(not(loom))]
 
 mod common;
 

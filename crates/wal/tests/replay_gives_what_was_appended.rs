@@ -1,4 +1,5 @@
 //! Prevents: a group lost, doubled, mixed or cut because of where it happened to lie.
+#![cfg(not(loom))]
 
 mod common;
 

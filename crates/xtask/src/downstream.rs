@@ -9,13 +9,16 @@ use std::path::PathBuf;
 use crate::step::{Failed, Step};
 use crate::workspace::{Workspace, cargo};
 
-/// Builds and runs each of them.
+/// Looks at the format of each of them, builds it and runs it.
 pub(crate) fn step(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
     let dir = workspace.root.join("tests/downstream");
     let crates = crates(&dir).map_err(|error| Failed(format!("{}: {error}\n", dir.display())))?;
     for package in &crates {
         std::fs::copy(workspace.root.join("Cargo.lock"), package.join("Cargo.lock"))
             .map_err(|error| Failed(format!("Cargo.lock of {}: {error}\n", package.display())))?;
+        let mut format = cargo();
+        format.current_dir(package).args(["fmt", "--check"]);
+        step.run(format)?;
         let mut command = cargo();
         command
             .current_dir(package)

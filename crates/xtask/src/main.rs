@@ -29,12 +29,19 @@ use clap::Parser;
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Command {
     /// Formats, lints, documents, tests and fences: everything that a change must pass
-    Check,
+    Check {
+        /// Only the steps whose names begin so
+        #[arg(long, value_name = "STEP")]
+        only: Option<String>,
+    },
     /// Runs the long forms of the tests and prints figures
     Soak {
         /// How long, in all
         #[arg(long, default_value_t = 10)]
         minutes: u64,
+        /// Nothing but so many kills of the example store's imports, however long they take
+        #[arg(long, value_name = "N", conflicts_with = "minutes")]
+        kill_rounds: Option<u64>,
     },
 }
 
@@ -48,8 +55,9 @@ fn main() -> ExitCode {
         }
     };
     let passed = match command {
-        Command::Check => check::run(&workspace),
-        Command::Soak { minutes } => soak::run(&workspace, minutes),
+        Command::Check { only } => check::run(&workspace, only.as_deref().unwrap_or_default()),
+        Command::Soak { kill_rounds: Some(rounds), .. } => soak::kills(&workspace, rounds),
+        Command::Soak { minutes, .. } => soak::run(&workspace, minutes),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -39,24 +39,23 @@ pub(crate) fn run(workspace: &Workspace, minutes: u64) -> bool {
     count("properties", properties(workspace, share));
     count("loom models", loom_models(workspace, share));
     for (package, target) in examples {
-        let mut command = cargo();
-        command
-            .current_dir(&workspace.root)
-            .args(["run", "--quiet", "--release", "--package", &package.name, "--example", &target.name])
-            .args(["--", "--seconds", &share.as_secs().to_string()]);
-        count(&target.name, Step::default().run(command).map(last_line));
+        count(
+            &target.name,
+            example(workspace, &package.name, &target.name, ["--seconds", &share.as_secs().to_string()]),
+        );
     }
     println!("{} passed, {} failed", total.passed, total.failed);
     total.failed == 0
 }
 
-/// All tests in release, round after round until the time is over; the last round is finished.
+/// All tests, round after round until the time is over; the last round is finished. Built as `check` builds them: debug
+/// assertions are worth more here than speed.
 fn properties(workspace: &Workspace, share: Duration) -> Result<String, Failed> {
     let begun = Instant::now();
     let mut step = Step::default();
     let mut rounds = 0;
     while rounds == 0 || begun.elapsed() < share {
-        let test = ["test", "--release", "--workspace", "--lib", "--bins", "--tests"];
+        let test = ["test", "--workspace", "--lib", "--bins", "--tests"];
         step.cargo(workspace, &test, &[("PROPTEST_CASES", CASES)])?;
         rounds += 1;
     }
@@ -79,6 +78,26 @@ fn loom_models(workspace: &Workspace, share: Duration) -> Result<String, Failed>
     command.env("LOOM_MAX_DURATION", (share.as_secs() / 100).max(1).to_string());
     step.run(command)?;
     Ok(format!("{} models, {PREEMPTIONS} preemptions, {} s", step.tally.passed, begun.elapsed().as_secs()))
+}
+
+/// The kill loop of the example store alone, so many times.
+pub(crate) fn kills(workspace: &Workspace, rounds: u64) -> bool {
+    let result = example(workspace, "kvstore", "soak_kills", ["--rounds", &rounds.to_string()]);
+    match &result {
+        Ok(figures) => println!("{figures}"),
+        Err(Failed(said)) => println!("FAILED\n\n{said}"),
+    }
+    result.is_ok()
+}
+
+/// Runs an example in release; gives its last line.
+fn example(workspace: &Workspace, package: &str, example: &str, args: [&str; 2]) -> Result<String, Failed> {
+    let mut command = cargo();
+    command
+        .current_dir(&workspace.root)
+        .args(["run", "--quiet", "--release", "--package", package, "--example", example, "--"])
+        .args(args);
+    Step::default().run(command).map(last_line)
 }
 
 fn last_line(said: String) -> String {

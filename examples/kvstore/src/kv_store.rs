@@ -144,8 +144,10 @@ impl KvStore {
     }
 
     /// Makes everything durable, makes a checkpoint and ends the handle: every later call gives `Closed`. Reports what
-    /// failed. A store that is dropped or killed instead loses nothing that was acknowledged, but [`KvStats`] of its last
-    /// opening.
+    /// failed. The directory stays locked until the store is dropped.
+    ///
+    /// A store that is dropped or killed without it loses nothing that was acknowledged; [`KvStats`] forget what was counted
+    /// since it was opened.
     pub fn close(&self) -> StoreResult<()> {
         let counters = self.keep_counters();
         self.store.close().and(counters)

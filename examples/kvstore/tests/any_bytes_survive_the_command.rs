@@ -5,7 +5,7 @@ mod support;
 
 use support::Place;
 
-use kvstore::KvStore;
+use kvstore::{Durability, KvStore, KvStoreOptions};
 use pagestone_testkit::Rng;
 
 /// Unique keys of arbitrary bytes, rich in those that are escaped; values likewise.
@@ -30,13 +30,15 @@ fn entries() -> Vec<(Vec<u8>, Vec<u8>)> {
 #[test]
 fn a_scan_can_be_imported_in_every_encoding() {
     let source = Place::new();
-    let store = KvStore::open(source.store()).expect("a store");
+    let options = KvStoreOptions { durability: Durability::RELAXED, ..KvStoreOptions::default() };
+    let store = KvStore::open_with(source.store(), &options).expect("a store");
     let mut entries = entries();
     Rng::new(78).shuffle(&mut entries);
     for (key, value) in &entries {
         store.put(key, value).expect("put");
     }
     store.close().expect("closed");
+    drop(store); // and with it the lock
     entries.sort_unstable();
 
     for encoding in [None, Some("--hex"), Some("--base64")] {

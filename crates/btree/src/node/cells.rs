@@ -12,14 +12,14 @@ use super::header::FIRST_CHILD;
 use super::view::NodeView;
 
 /// Cells in key order.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Default)]
 pub(crate) struct Cells {
     prefix: Vec<u8>,
     bytes: Vec<u8>,
     entries: Vec<Entry>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy)]
 struct Entry {
     key_len: usize,
     end: usize,
@@ -28,7 +28,7 @@ struct Entry {
 }
 
 /// One of them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct CellRef<'a> {
     /// The key, without the prefix.
     pub(crate) key: &'a [u8],

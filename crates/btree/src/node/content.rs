@@ -12,7 +12,7 @@ use super::header::{BASE, FIRST_CHILD, INNER_LINKS, LEAF_LINKS, NodeHeader, RIGH
 use super::view::{NodeView, kind_of};
 
 /// Everything that a node is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Content<'a> {
     pub(super) tree: u32,
     pub(super) level: u8,

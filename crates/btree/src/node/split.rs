@@ -16,7 +16,7 @@ use super::view::NodeView;
 const WINDOW: usize = 8;
 
 /// A split that was decided on.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone)]
 pub(crate) struct SplitPoint {
     /// Leaf: the first slot that moves right. Inner node: the slot whose separator moves up; the child right of it becomes
     /// the right half's leftmost child.

@@ -30,7 +30,7 @@
 //! and CPU caches*, ICDE 2001. Links are the page's swips: `fixed` of them, then one per slot if `per slot` is 1. The page
 //! header's swip array is kept pointing at them at every change, so that the pool masks hints without knowing more.
 //!
-//! A reader may look while a writer changes the page: it gets garbage or [`OutOfBounds`](crate::OutOfBounds), in bounded
+//! A reader may look while a writer changes the page: it gets garbage or [`OutOfBounds`], in bounded
 //! time, and its latch's validation tells (P1).
 //!
 //! ```text

@@ -11,6 +11,29 @@ use super::{SlottedError, SlottedPage};
 use crate::PageWriter;
 
 /// The slotted area of a page that the caller holds exclusively.
+///
+/// ```
+/// use pagestone_page_format::slotted::{SlottedError, SlottedWriter};
+/// use pagestone_page_format::{PageId, PageKind, PageWriter};
+/// use pagestone_sync::atomic::AtomicU64;
+///
+/// const BASE: usize = 32; // behind the page header; an owner with a header of its own begins further on
+/// let words: Vec<AtomicU64> = (0..512).map(|_| AtomicU64::new(0)).collect();
+/// let page = PageWriter::new(&words);
+/// page.format(PageKind(200), PageId::new(7));
+/// let area = SlottedWriter::new(page, BASE);
+/// area.init(0, 0, false)?;
+/// for key in ["pear", "apple", "quince"] {
+///     let place = area.read().lower_bound(key.as_bytes())?;
+///     area.insert(place.slot, key.as_bytes(), b"fruit", 0, None)?;
+/// }
+/// let found = area.read().lower_bound(b"pear")?;
+/// assert!(found.found && found.slot == 1);
+/// let mut value = Vec::new();
+/// area.read().append_value(area.read().get(1)?, &mut value)?;
+/// assert_eq!(value, b"fruit");
+/// # Ok::<(), SlottedError>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct SlottedWriter<'a> {
     page: PageWriter<'a>,

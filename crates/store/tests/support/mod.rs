@@ -60,13 +60,17 @@ pub fn script(seed: u64, steps: usize, checkpoint_every: u64) -> Vec<Step> {
     let mut random = Rng::new(seed);
     (0..steps)
         .map(|step| {
-            let key = format!("/usr/share/doc/package-{:04}/copyright", random.below(steps as u64)).into_bytes();
+            let key =
+                format!("/usr/share/doc/package-{:04}/copyright", random.below(steps as u64)).into_bytes();
             match random.below(checkpoint_every) {
                 0 => Step::Checkpoint,
                 1..3 => Step::Remove(key),
                 _ => {
                     let len = random.below(900) as usize;
-                    Step::Put(key, format!("{step}:").into_bytes().into_iter().chain(vec![step as u8; len]).collect())
+                    Step::Put(
+                        key,
+                        format!("{step}:").into_bytes().into_iter().chain(vec![step as u8; len]).collect(),
+                    )
                 }
             }
         })

@@ -86,7 +86,7 @@ impl<'a> LogReader<'a> {
             return Ok(None);
         };
         self.load_slots(index)?;
-        let at = self.load(index, number)?;
+        let at = self.load(index, number, self.segments[index].end())?;
         let home = self.believe(index, &self.chunk[at..at + BLOCK])?.ok();
         self.note(home.as_ref());
         let mut best: Option<(BlockHeader, Option<u64>)> = None;
@@ -128,7 +128,7 @@ impl<'a> LogReader<'a> {
             let begin = segment.first.max(from);
             let end = segment.end().min((from + WINDOW).max(segment.first + SAMPLE));
             for number in begin..end {
-                let at = self.load(index, number)?;
+                let at = self.load(index, number, end)?;
                 let found = self.believe(index, &self.chunk[at..at + BLOCK])?;
                 self.note(found.as_ref().ok());
                 if number >= next && is_left_behind(&found, next) {
@@ -139,11 +139,11 @@ impl<'a> LogReader<'a> {
         Ok(remains)
     }
 
-    /// Reads ahead if needed, and gives where in the chunk the home of a block is.
-    fn load(&mut self, index: usize, number: u64) -> WalResult<usize> {
+    /// Reads ahead if needed, but not past `until`, and gives where in the chunk the home of a block is.
+    fn load(&mut self, index: usize, number: u64, until: u64) -> WalResult<usize> {
         let segment = &self.segments[index];
         if !(self.chunk_first..self.chunk_first + self.chunk_len).contains(&number) {
-            let len = CHUNK.min(segment.end() - number);
+            let len = CHUNK.min(until - number);
             self.chunk_len = 0;
             segment.read(&mut self.chunk[..len as usize * BLOCK], segment.home(number))?;
             (self.chunk_first, self.chunk_len) = (number, len);

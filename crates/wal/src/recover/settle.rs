@@ -122,19 +122,16 @@ impl Recovery {
         let unfinished =
             names.iter().filter(|name| segment::is_unfinished(name)).map(|name| self.dir.join(name));
         let useless: Vec<_> = behind.iter().map(|segment| segment.path.clone()).chain(unfinished).collect();
-        if !useless.is_empty() {
-            useless.iter().try_for_each(|path| maker.remove(path))?;
-            maker.sync_dir()?; // before other segments get these names
-        }
+        useless.iter().try_for_each(|path| maker.remove(path))?;
 
-        let mut renamed = false;
+        let mut changed = !useless.is_empty();
         for segment in below {
             if segment.bytes() == maker.bytes && run.len() < self.options.max_segments() {
                 run.push_back(maker.recycle(segment, run.back().map_or(next, Segment::end))?);
             } else {
                 maker.remove(&segment.path)?;
             }
-            renamed = true;
+            changed = true;
         }
         if run.back().is_none_or(|last| last.end() <= next) {
             match maker.make(next) {
@@ -142,9 +139,9 @@ impl Recovery {
                 Err(MakeError::Refused(WalError::NoSpace { .. })) => {} // reads go on; `reserve` will say so
                 Err(error) => return Err(error.into()),
             }
-            renamed = true;
+            changed = true;
         }
-        if renamed {
+        if changed {
             maker.sync_dir()?;
         }
         let how = OpenHow::write(self.options.direct);

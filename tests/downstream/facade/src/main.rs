@@ -4,7 +4,8 @@ use pagestone::prelude::*;
 
 fn main() -> StoreResult<()> {
     let dir = std::env::temp_dir().join(format!("pagestone-downstream-facade-{}", std::process::id()));
-    let options = Options { pool_bytes: 1 << 20, log_bytes: 1 << 20, segment_bytes: 64 << 10, ..Options::default() };
+    let options =
+        Options { pool_bytes: 1 << 20, log_bytes: 1 << 20, segment_bytes: 64 << 10, ..Options::default() };
     let store = pagestone::Store::open(&dir, Options { durability: Durability::RELAXED, ..options })?;
     let tree: Tree = store.default_tree();
     let put: Put = tree.put(b"key", b"value")?;

@@ -4,7 +4,8 @@ use pagestone_store::{Options, Store};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = std::env::temp_dir().join(format!("pagestone-downstream-store-{}", std::process::id()));
-    let options = Options { pool_bytes: 1 << 20, log_bytes: 1 << 20, segment_bytes: 64 << 10, ..Options::default() };
+    let options =
+        Options { pool_bytes: 1 << 20, log_bytes: 1 << 20, segment_bytes: 64 << 10, ..Options::default() };
     let store = Store::open(&dir, options.clone())?;
     let tree = store.default_tree();
     for number in 0..2000u32 {

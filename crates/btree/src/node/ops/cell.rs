@@ -8,7 +8,7 @@ use super::{INSERT_CELL, REMOVE_CELL, UPDATE_CELL, change, count_insert, count_r
 use crate::node::content::rewrite;
 
 /// Puts an entry into a leaf that does not have its key and can hold it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct InsertCell<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
@@ -16,7 +16,7 @@ pub(crate) struct InsertCell<'a> {
 }
 
 /// Gives an entry of a leaf another value and other flags.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct UpdateCell<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
@@ -24,7 +24,7 @@ pub(crate) struct UpdateCell<'a> {
 }
 
 /// Takes an entry out of a leaf.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct RemoveCell<'a> {
     pub(crate) key: &'a [u8],
 }

@@ -9,14 +9,14 @@ use super::{INSERT_SEPARATOR, REMOVE_SEPARATOR, change, count_insert, count_remo
 use crate::node::content::rewrite;
 
 /// Puts a separator into an inner node that has room for it, and right of it the new child.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct InsertSeparator<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) child: PageId,
 }
 
 /// Takes a separator out, with the child right of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct RemoveSeparator<'a> {
     pub(crate) key: &'a [u8],
 }

@@ -12,7 +12,7 @@ use crate::node::split::SplitPoint;
 
 /// Takes out of a node what its new right sibling got: everything from the separator on, which becomes the upper fence. An
 /// inner node has that separator, and loses it too.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct CutNode<'a> {
     pub(crate) upper: &'a [u8],
     pub(crate) right_sibling: PageId,

