@@ -5,7 +5,7 @@
 //!                        └──────read failed──► Absent      the frame goes back, nothing is cached
 //! ```
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pagestone_page_format::{
     FrameIndex, Lsn, Page, PageError, PageHeader, PageId, PageKind, PageResult, PageWriter,
@@ -37,7 +37,9 @@ impl BufferPool {
 
     fn read(&self, id: PageId, page: &mut Page) -> PageResult<()> {
         self.counters.misses.add(1);
+        let began = Instant::now();
         let read = self.store.read_into(id, page).and_then(|()| self.check_lsn(page));
+        self.metrics.read_took(began);
         read.inspect_err(|_| self.counters.failed_reads.add(1))
     }
 

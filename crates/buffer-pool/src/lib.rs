@@ -29,6 +29,7 @@ mod evict;
 mod fault;
 mod frame;
 mod guards;
+mod metrics;
 mod options;
 mod pool;
 mod resolve;

@@ -12,6 +12,7 @@ use pagestone_sync::{Arc, Condvar, Mutex, Queue};
 use crate::admission::Gate;
 use crate::arena::Arena;
 use crate::frame::Frame;
+use crate::metrics::PoolMetrics;
 use crate::staging::Staging;
 use crate::stats::Counters;
 use crate::table::PageTable;
@@ -45,6 +46,7 @@ pub struct BufferPool {
     pub(crate) poison: Poison,
     pub(crate) exhausted_wait: Duration,
     pub(crate) counters: Counters,
+    pub(crate) metrics: PoolMetrics,
 }
 
 /// A place to wait for something that is true of atomics: checked under the lock, signalled under it after the change.
@@ -115,6 +117,7 @@ impl BufferPool {
             poison: options.poison,
             exhausted_wait: options.exhausted_wait,
             counters: Counters::default(),
+            metrics: PoolMetrics::new(),
             store,
         })
     }

@@ -1,11 +1,10 @@
 //! Figures of a store, for people and for Prometheus.
 
-use std::fmt::Write;
-
 use pagestone_btree::TreeStats;
 use pagestone_buffer_pool::PoolStats;
 use pagestone_page_format::Lsn;
 use pagestone_sync::atomic::Ordering;
+use pagestone_telemetry::{Metric, Value, prometheus_text};
 use pagestone_wal::WalStats;
 
 use crate::StoreResult;
@@ -75,16 +74,18 @@ impl StoreStats {
         ]
     }
 
-    /// The figures in Prometheus' text format.
+    /// The figures in Prometheus' text format. [`crate::Store::prometheus`] gives the histograms too.
     pub fn to_prometheus(&self) -> String {
-        let mut text = String::new();
-        for (name, help, value) in self.figures() {
-            let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
-            let _ = write!(
-                text,
-                "# HELP pagestone_{name} {help}\n# TYPE pagestone_{name} {kind}\npagestone_{name} {value}\n"
-            );
-        }
-        text
+        let figures = self.figures();
+        let names: Vec<String> = figures.iter().map(|(name, ..)| format!("pagestone_{name}")).collect();
+        prometheus_text(names.iter().zip(&figures).map(|(name, (_, help, value))| Metric {
+            name,
+            help,
+            value: if name.ends_with("_total") { Value::Counter(*value) } else { gauge(*value) },
+        }))
     }
+}
+
+fn gauge(value: u64) -> Value {
+    Value::Gauge(i64::try_from(value).unwrap_or(i64::MAX))
 }

@@ -8,6 +8,7 @@ use pagestone_btree::{Cursor, Put, Range};
 use pagestone_direct_io::{Disk, RealDisk};
 use pagestone_page_format::Lsn;
 use pagestone_sync::Mutex;
+use pagestone_telemetry::prometheus_text;
 
 use crate::background::Workers;
 use crate::checkpoint::Core;
@@ -91,6 +92,14 @@ impl Store {
     /// What the store has done and what it holds.
     pub fn stats(&self) -> StoreResult<StoreStats> {
         StoreStats::of(&self.inner.core)
+    }
+
+    /// Everything that is counted and measured, in Prometheus' text format. Without feature `metrics` the histograms are empty.
+    pub fn prometheus(&self) -> StoreResult<String> {
+        let env = &self.inner.core.env;
+        let mut text = self.stats()?.to_prometheus();
+        text.push_str(&prometheus_text(env.pool().metrics().into_iter().chain(env.log().metrics())));
+        Ok(text)
     }
 
     /// The engine's own 8 bytes in this slot of the superblock, 0 to 7; zero until set.

@@ -15,6 +15,7 @@
 //! 2606.18187). Every waiter is woken once: followers by the number of their batch, the successor alone.
 
 use std::io;
+use std::time::Instant;
 
 use pagestone_page_format::Lsn;
 use pagestone_sync::atomic::{AtomicU64, Ordering};
@@ -146,8 +147,10 @@ impl Wal {
         let (mut batch, slot) = self.seal(&mut state);
         let (number, end) = (state.commit.sealed, state.commit.sealed_end);
         self.tell_room(state);
+        let began = Instant::now();
         match self.write_batch(&mut batch, slot) {
             Ok(done) => {
+                self.metrics.batch_took(began, done.bytes);
                 std::mem::forget(lead); // handed over by `finish_batch`
                 self.finish_batch(batch, number, end, done)
             }

@@ -32,6 +32,7 @@ mod buffer;
 mod commit;
 mod error;
 mod group;
+mod metrics;
 #[cfg(all(loom, test))]
 mod model;
 mod options;

@@ -27,6 +27,7 @@ use pagestone_sync::{Condvar, Mutex};
 use crate::append::Progress;
 use crate::buffer::{Identity, LogBuffer};
 use crate::error::WalResult;
+use crate::metrics::WalMetrics;
 use crate::options::{WalOptions, WalStart};
 use crate::recover::{self, Recovery};
 use crate::segment::{Segment, SegmentMaker};
@@ -87,6 +88,7 @@ pub struct Wal {
     pub(crate) segments: Mutex<VecDeque<Arc<Segment>>>,
     pub(crate) making: Mutex<()>,
     pub(crate) maker: SegmentMaker,
+    pub(crate) metrics: WalMetrics,
 }
 
 /// What the mutex guards.
@@ -204,6 +206,7 @@ impl Wal {
             segments: Mutex::new(segments.into_iter().map(Arc::new).collect()),
             making: Mutex::new(()),
             maker,
+            metrics: WalMetrics::new(),
         }
     }
 
