@@ -27,14 +27,14 @@ const REGIONS_PER_RESERVE: u32 = 4;
 /// Gives out page ids, lowest first, and takes them back. All calls may come from many threads at once.
 ///
 /// It begins by knowing nothing and does no I/O of its own: regions are asked of a [`MapSource`] as they are needed. The
-/// cost of a call does not depend on the size of the file.
+/// cost of a call does not depend on the size of the file, until the file cannot grow: then every region is looked into,
+/// once.
 ///
 /// ```
-/// use pagestone_allocator::{FormatMap, MapSource, PageAllocator, RegionBits};
+/// use pagestone_allocator::{MapSource, PageAllocator, RegionBits};
 /// use pagestone_page_format::{DEFAULT_PAGE_SIZE, PageId, PageResult};
 ///
 /// // A new file, kept nowhere: region 0 is not formatted yet, and formatting it writes nothing down.
-/// #[derive(Debug)]
 /// struct Nowhere;
 /// impl MapSource for Nowhere {
 ///     fn load_region(&self, _region: u64) -> PageResult<Option<RegionBits>> { Ok(None) }

@@ -133,6 +133,11 @@ impl KvStore {
         })
     }
 
+    /// Everything that is counted and measured, in Prometheus' text format.
+    pub fn prometheus(&self) -> StoreResult<String> {
+        self.store.prometheus()
+    }
+
     /// What opening found and did.
     pub fn open_report(&self) -> &OpenReport {
         self.store.open_report()

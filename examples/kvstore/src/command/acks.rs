@@ -3,17 +3,24 @@
 //! Invariant: a key is on stdout only after a wait for its LSN returned; what is printed is flushed before the next wait.
 //!
 //! The import pushes keys and goes on; one printer takes all that are pushed, waits once for the last of them, and prints
-//! them. So a burst costs one wait, and a key behind which nothing comes does not wait for the next.
+//! them. So a burst costs one wait, and a key behind which nothing comes does not wait for the next. The syncs are those that
+//! the store makes anyway: the import shares the disk with them, and more would slow it down.
 
 use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use kvstore::{KvStore, Lsn, StoreError};
+use kvstore::{KvStore, Lsn, StoreError, StoreResult};
 
 use super::format::Format;
 
 /// Bytes of unprinted keys at which the import waits for the printer.
 const MOST_PENDING: usize = 1 << 20;
+/// How long the background flush is waited for: some of its intervals.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// Between two looks at what it did.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Keys between the import and the printer.
 #[derive(Debug)]
@@ -86,7 +93,7 @@ impl Acks {
             let lsn = pending.lsn;
             drop(pending);
             self.changed.notify_all(); // there is room again
-            store.tree().wait_durable(lsn).map_err(NotPrinted::Store)?;
+            wait_durable(store, lsn).map_err(NotPrinted::Store)?;
             out.write_all(&lines).and_then(|()| out.flush()).map_err(NotPrinted::Output)?;
             lines.clear();
         }
@@ -102,6 +109,15 @@ impl Acks {
     fn lock(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Waits for the sync that a strict write or the background flush makes; makes one if none comes.
+fn wait_durable(store: &KvStore, lsn: Lsn) -> StoreResult<()> {
+    let began = Instant::now();
+    while !store.tree().is_durable(lsn) && began.elapsed() < PATIENCE {
+        thread::sleep(LOOK_AGAIN);
+    }
+    store.tree().wait_durable(lsn)
 }
 
 /// Tells the import, however the printer ends, so that it never waits for one that is gone.

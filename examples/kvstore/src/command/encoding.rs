@@ -27,12 +27,6 @@ pub(crate) enum Malformed {
     /// There is a third column.
     #[error("a second tab, which is written \\t within a key or a value")]
     SecondTab,
-    /// A backslash that begins none of the three escapes.
-    #[error("a backslash at byte {at} of its column begins neither \\t nor \\n nor \\\\")]
-    Escape {
-        /// Counted from zero.
-        at: usize,
-    },
     /// No hexadecimal digits, or an odd number of them.
     #[error("not hexadecimal: {0}")]
     Hex(DecodeError),
@@ -66,7 +60,10 @@ impl Encoding {
     pub(crate) fn read_column(self, column: &[u8], bytes: &mut Vec<u8>) -> Result<(), Malformed> {
         bytes.clear();
         match self {
-            Self::Text => tsv::unescape(column, bytes),
+            Self::Text => {
+                tsv::unescape(column, bytes);
+                Ok(())
+            }
             Self::Hex => HEXLOWER_PERMISSIVE.decode(column).map(|read| *bytes = read).map_err(Malformed::Hex),
             Self::Base64 => BASE64.decode(column).map(|read| *bytes = read).map_err(Malformed::Base64),
         }

@@ -90,7 +90,7 @@ impl<'a> Asked<'a> {
             Self::Checkpoint => store.checkpoint()?,
             Self::Sync => store.sync()?,
             Self::Stats { prometheus: true } => {
-                out.extend_from_slice(store.stats()?.store.to_prometheus().as_bytes());
+                out.extend_from_slice(store.prometheus()?.as_bytes());
             }
             Self::Stats { prometheus: false } => {
                 let figures = store.stats()?.figures();
