@@ -53,14 +53,13 @@ impl Arena {
         let index = frame.index();
         assert!(index < self.frames, "frame {index} of {}", self.frames);
         let offset = self.start + index * self.words_per_page * 8;
-        // SAFETY: `reserve` mapped `frames * page size + HUGE_PAGE` bytes and `start < HUGE_PAGE`, so with the index
-        // asserted above `offset .. offset + page size` lies inside the mapping, which lives as long as `self`. The
-        // address is 8-aligned: the start is 2 MiB aligned and a page is a multiple of 8 bytes. Anonymous memory is
-        // zeroed, hence initialised, and every bit pattern is an `AtomicU64`. Nothing else borrows these bytes: the
-        // mapping is private to this file, which makes no other reference to its contents.
-        unsafe {
-            let first = self.mapping.as_ptr().add(offset).cast::<AtomicU64>();
-            std::slice::from_raw_parts(first, self.words_per_page)
-        }
+        // SAFETY: `reserve` mapped `frames * page size + HUGE_PAGE` bytes and `start < HUGE_PAGE`, so with the index asserted
+        // above `offset .. offset + page size` lies inside the mapping.
+        let first = unsafe { self.mapping.as_ptr().add(offset) }.cast::<AtomicU64>();
+        // SAFETY: the words lie inside the mapping, as above, which lives as long as `self`. The address is 8-aligned: the
+        // start is 2 MiB aligned and a page is a multiple of 8 bytes. Anonymous memory is zeroed, hence initialised, and every
+        // bit pattern is an `AtomicU64`. Nothing else borrows these bytes: the mapping is private to this file, which makes no
+        // other reference to its contents.
+        unsafe { std::slice::from_raw_parts(first, self.words_per_page) }
     }
 }

@@ -40,8 +40,12 @@ impl PageStore for MemoryStore {
 
     fn read_into(&self, id: PageId, page: &mut Page) -> PageResult<()> {
         let pages = self.pages.lock();
-        let Some(bytes) = pages.written.get(&id) else {
+        if id.get() >= pages.len {
             return Err(PageError::InvalidPageId { page_id: id });
+        }
+        let Some(bytes) = pages.written.get(&id) else {
+            // As in a file that has grown: zeros, which are no page.
+            return Err(PageError::BadMagic { page_id: id, found: 0, expected: crate::PAGE_MAGIC });
         };
         page.bytes_mut().copy_from_slice(bytes);
         self.checksum.verify(id, page.bytes()).map(|_| ())

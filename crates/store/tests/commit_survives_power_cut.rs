@@ -93,11 +93,11 @@ fn torn_data_pages_are_reported_and_never_believed() {
 
 /// A data page, told as what it is; not the superblock, not the log.
 fn is_torn_page(error: &StoreError) -> bool {
-    match error {
-        StoreError::Page(PageError::ChecksumMismatch { .. }) => true,
-        StoreError::Wal(WalError::Page(PageError::ChecksumMismatch { .. })) => true,
-        _ => false,
-    }
+    matches!(
+        error,
+        StoreError::Page(PageError::ChecksumMismatch { .. })
+            | StoreError::Wal(WalError::Page(PageError::ChecksumMismatch { .. }))
+    )
 }
 
 /// C11, R6: a recovery that is cut, and recovered again, gives what recovering gives.

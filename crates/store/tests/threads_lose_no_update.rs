@@ -31,6 +31,11 @@ fn check(found: &[u8], key: &[u8]) -> u64 {
     version
 }
 
+/// Whether the owner's last change was a put.
+fn is_there(version: u64) -> bool {
+    version != 0 && version.is_multiple_of(2)
+}
+
 fn hammer(millis: u64, frames: usize) {
     let disk = SimDisk::new(7);
     let options = Options {
@@ -66,16 +71,16 @@ fn hammer(millis: u64, frames: usize) {
                             let next = (last / 2 + 1) * 2;
                             let len = random.below(300) as usize;
                             let put = tree.put(&own_key, &value(&own_key, next, len)).expect("put");
-                            assert_eq!(put.replaced, last != 0 && last % 2 == 0, "{last}");
+                            assert_eq!(put.replaced, is_there(last), "{last}");
                             own.store(next, Ordering::Release);
                         }
                         8..10 => {
-                            assert_eq!(tree.remove(&own_key).expect("remove"), last != 0 && last % 2 == 0);
+                            assert_eq!(tree.remove(&own_key).expect("remove"), is_there(last));
                             own.store(last | 1, Ordering::Release);
                         }
                         10..13 => {
                             let found = tree.get(&own_key).expect("get");
-                            let expected = (last != 0 && last % 2 == 0).then_some(last);
+                            let expected = is_there(last).then_some(last);
                             assert_eq!(found.map(|found| check(&found, &own_key)), expected, "a lost update");
                         }
                         13..19 => {
@@ -114,7 +119,7 @@ fn hammer(millis: u64, frames: usize) {
             let last = versions[(thread * KEYS + number) as usize].load(Ordering::Relaxed);
             let key = key(thread, number);
             let found = store.default_tree().get(&key).expect("get");
-            assert_eq!(found.map(|found| check(&found, &key)), (last != 0 && last % 2 == 0).then_some(last));
+            assert_eq!(found.map(|found| check(&found, &key)), is_there(last).then_some(last));
         }
     }
     let stats = store.stats().expect("stats");

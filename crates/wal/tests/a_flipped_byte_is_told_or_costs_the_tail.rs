@@ -26,7 +26,12 @@ impl Log {
         let (mut groups, mut ends) = (Vec::new(), Vec::new());
         let mut recovery = open(&disk, &options, from.clone()).expect("open");
         groups.extend(common::replay(&mut recovery).expect("replay").0);
-        recovery.replay(|group| Ok(ends.push(group.end()))).expect("replay");
+        recovery
+            .replay(|group| {
+                ends.push(group.end());
+                Ok(())
+            })
+            .expect("replay");
         Self { disk, options, from, groups, ends }
     }
 
@@ -75,7 +80,7 @@ impl Log {
                 } else {
                     outcome.tail += 1
                 }
-                if at % 97 == 0 {
+                if at.is_multiple_of(97) {
                     self.go_on(&found, &place);
                 }
             }

@@ -64,7 +64,12 @@ fn an_import_stays_within_its_pool_and_32_mib() {
     let (place, lines) = (Place::new(), listing(LINES));
     for (pool, pool_mib) in [("1MiB", 1), ("8MiB", 8)] {
         let mut command = place.command(["import", "-", "--ack", "--pool", pool]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("started");
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started");
         let mut stdin = child.stdin.take().expect("piped");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         std::thread::scope(|scope| {
