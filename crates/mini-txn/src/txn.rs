@@ -123,7 +123,7 @@ impl<'e> MiniTxn<'e> {
     }
 
     /// Applies an operation to a latched page and puts it into the group. An error means that the operation did not fit the
-    /// page: a bug of ours, and the handle is poisoned if anything was changed before.
+    /// page: a bug of ours, and the handle is poisoned when the transaction is dropped.
     pub fn change(&mut self, handle: PageHandle, op: &dyn PageOp) -> PageResult<()> {
         // From here on memory may differ from the log until the commit; a panic inside `apply` poisons in `drop`.
         self.changed = true;

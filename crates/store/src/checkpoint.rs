@@ -1,7 +1,7 @@
 //! What a running store is made of, and its checkpoints.
 //!
 //! Invariant (L5): recovery from the published LSN finds in the log every change that the data file lacks. No writer waits for a
-//! checkpoint.
+//! checkpoint, unless the log's budget is used up.
 
 use std::sync::Arc;
 

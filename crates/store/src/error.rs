@@ -7,6 +7,10 @@
 //! | `Page(ChecksumMismatch)` and kin | the disk gave other bytes than were written | restore a backup |
 //! | `Wal(WalCorrupt)` | the log is broken before its tail | restore a backup; nothing was changed |
 //! | `Page(Poisoned)` | an earlier write or sync failed | close, mend the disk, open again |
+//! | `Wal(AlreadyExists)` | there is a log and no data file | restore the data file |
+//! | `Tree(KeyTooLong, ValueTooLong)` | it does not fit a page | a larger page size, or shorter data |
+//! | `InvalidOption` | an option makes no sense | see what was expected |
+//! | `NotFound` | no store, and none was to be made | `create: true`, or another path |
 //! | `NotAStore` | the path holds something else | give another path |
 //! | `Closed` | the handle was closed | open again |
 

@@ -31,9 +31,9 @@ pub struct OpenReport {
     pub applied: u64,
     /// Pages that already had it.
     pub skipped: u64,
-    /// Bytes of log behind the last whole group, which no acknowledged write can be in.
+    /// Whether there were remains of a batch behind the last whole group, which no acknowledged write can be in.
     pub torn_tail: bool,
-    /// A copy of the superblock that could not be used; the other one was, and the next checkpoint mends it.
+    /// A copy of the superblock that could not be used; the other one was, and this opening has written it anew.
     pub superblock_damage: Option<String>,
     /// Whether data goes past the system's page cache.
     pub direct_io: bool,
@@ -163,6 +163,7 @@ fn find_data_file(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> StoreR
             Some(PathKind::Other) => return Err(not_a_store("neither a file nor a directory")),
             None if !options.create => return Err(StoreError::NotFound { path: dir.to_path_buf() }),
             None => {
+                options.check_new()?;
                 if let Some(file) = create(disk, dir, options)? {
                     return Ok((file, true));
                 }

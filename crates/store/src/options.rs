@@ -15,9 +15,10 @@ use crate::{StoreError, StoreResult};
 pub enum Durability {
     /// Every write returns once it is durable.
     Strict,
-    /// Writes return at once; a background flush makes them durable within this interval, `sync` at once.
+    /// Writes return at once; a background flush begins at least once in this interval and makes them durable, `sync` at once.
+    /// With [`Background::Manual`] only `sync` and `tick` do.
     Relaxed {
-        /// The longest time that a write stays in memory alone.
+        /// The longest time before a flush begins.
         interval: Duration,
     },
 }
@@ -91,9 +92,6 @@ impl Options {
         let invalid = |option, found: String, expected: String| {
             Err(StoreError::InvalidOption { option, found, expected })
         };
-        if self.page_size.get() > MAX_TREE_PAGE {
-            return invalid("page_size", self.page_size.to_string(), format!("at most {MAX_TREE_PAGE}"));
-        }
         if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.segment_bytes)
             || !self.segment_bytes.is_multiple_of(4096)
         {
@@ -103,7 +101,6 @@ impl Options {
                 format!("a multiple of 4096 from {MIN_SEGMENT_BYTES} to {MAX_SEGMENT_BYTES}"),
             );
         }
-        self.frames(self.page_size)?;
         if self.log_bytes < 4 * self.segment_bytes {
             return invalid(
                 "log_bytes",
@@ -111,19 +108,22 @@ impl Options {
                 format!("at least four segments, {}", 4 * self.segment_bytes),
             );
         }
-        let group = crate::open::wal_options(self).max_group_bytes();
-        let split = split_log_bytes(self.page_size, LEVELS_SPLIT);
-        if group < split {
-            return invalid(
-                "log_bytes",
-                self.log_bytes.to_string(),
-                format!("a log whose largest group is {split} bytes, at least; that of this one is {group}"),
-            );
-        }
         Ok(())
     }
 
-    /// Frames of the pool for pages of this size.
+    /// Refuses what cannot make a store; an existing one keeps its own page size.
+    pub(crate) fn check_new(&self) -> StoreResult<()> {
+        if self.page_size.get() > MAX_TREE_PAGE {
+            return Err(StoreError::InvalidOption {
+                option: "page_size",
+                found: self.page_size.to_string(),
+                expected: format!("at most {MAX_TREE_PAGE}"),
+            });
+        }
+        self.frames(self.page_size).map(drop)
+    }
+
+    /// Frames of the pool for pages of this size, whose trees the log must be able to split.
     pub(crate) fn frames(&self, size: PageSize) -> StoreResult<usize> {
         let frames = self.pool_bytes / size.get();
         if frames < MIN_TREE_FRAMES {
@@ -131,6 +131,17 @@ impl Options {
                 option: "pool_bytes",
                 found: self.pool_bytes.to_string(),
                 expected: format!("at least {} for pages of {size} bytes", MIN_TREE_FRAMES * size.get()),
+            });
+        }
+        let group = crate::open::wal_options(self).max_group_bytes();
+        let split = split_log_bytes(size, LEVELS_SPLIT);
+        if group < split {
+            return Err(StoreError::InvalidOption {
+                option: "log_bytes",
+                found: self.log_bytes.to_string(),
+                expected: format!(
+                    "a log whose largest group is {split} bytes, at least; that of this one is {group}"
+                ),
             });
         }
         Ok(frames)

@@ -33,13 +33,15 @@ pub struct StoreStats {
 
 impl StoreStats {
     pub(crate) fn of(core: &Core) -> StoreResult<Self> {
+        // First: asking for the height may itself read the root.
+        let tree = core.tree.stats()?;
         let pool = core.env.pool();
         Ok(Self {
             page_size: pool.page_size().get() as u64,
             data_pages: pool.store().len()?,
             pool: pool.stats(),
             log: core.env.log().stats(),
-            tree: core.tree.stats()?,
+            tree,
             checkpoints: core.checkpoints.load(Ordering::Relaxed),
             checkpoint_lsn: core.checkpoint_lsn(),
             generation: core.generation(),

@@ -14,8 +14,8 @@ use crate::background::Workers;
 use crate::checkpoint::Core;
 use crate::{Background, Durability, OpenReport, Options, StoreError, StoreResult, StoreStats};
 
-/// An open store. Cheap to clone; all clones are one handle, and the store stays locked while any of them, or a tree of it,
-/// lives.
+/// An open store. Cheap to clone; all clones are one handle, and the store stays locked while any of them, or a tree or
+/// a cursor of it, lives.
 ///
 /// ```
 /// use pagestone_store::{Options, Store};
@@ -45,7 +45,8 @@ impl Store {
     ///
     /// Errors, with nothing changed on disk: `Locked` within 300 ms if another handle has it, `NotAStore`, `NotFound`,
     /// `InvalidOption`, `InvalidSuperblock`, `Mismatch`, `WalCorrupt`. A page that redo needs and that cannot be believed is an
-    /// error too; pages that redo had already brought up to date stay so.
+    /// error too; pages that redo had already brought up to date stay so. A log without a data file is `AlreadyExists`; an empty
+    /// `data.new` may stay beside it.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> StoreResult<Self> {
         Self::open_on(Arc::new(RealDisk), dir.as_ref(), options)
     }
@@ -115,6 +116,8 @@ impl Store {
     /// Makes everything durable, makes a checkpoint so that the next opening replays nothing, and ends the handle: every
     /// later read and write, of clones and trees too, gives [`StoreError::Closed`]; a cursor may still give what it has copied.
     /// Reports what failed.
+    ///
+    /// If the checkpoint fails, everything is durable all the same, and the next opening replays the log.
     ///
     /// Dropping every clone without it loses no acknowledged write either; the next opening then replays the log.
     pub fn close(&self) -> StoreResult<()> {

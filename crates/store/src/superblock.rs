@@ -148,7 +148,8 @@ impl SuperblockCopies {
 
     /// Reads both copies and takes the newest valid one.
     ///
-    /// Errors: `InvalidSuperblock`, `UnsupportedVersion` if neither is valid, with the first copy's reason.
+    /// Errors: `InvalidSuperblock` if neither is valid, with the first copy's reason; `UnsupportedVersion` and `Io` if either says
+    /// so.
     pub(crate) fn read(file: Arc<dyn File>) -> PageResult<Self> {
         let first = read_copy(&*file, 0);
         let second = read_copy(&*file, 1);

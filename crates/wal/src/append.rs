@@ -7,7 +7,7 @@
 //! moves the stream ahead, is done only when the segments leave room for it.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pagestone_page_format::{Lsn, OpKind, PageId};
 use pagestone_sync::MutexGuard;
@@ -90,6 +90,9 @@ impl Progress {
         }
     }
 }
+
+/// How long a writer that waits for room sleeps before it looks for a failure elsewhere.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What a reservation lacks.
 enum Short {
@@ -230,7 +233,8 @@ impl Wal {
                 let (used, budget) = (state.used(), self.options.log_bytes);
                 return Err(WalError::LogFull { needed: bytes as u64, used, budget });
             }
-            state = self.room.wait_for(state, left).0;
+            // In slices: whoever poisons the handle elsewhere does not know that somebody waits here (R5).
+            state = self.room.wait_for(state, left.min(LOOK_AGAIN)).0;
         }
     }
 

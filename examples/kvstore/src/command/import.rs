@@ -59,8 +59,9 @@ impl Import {
             self.put_lines(store, format.encoding, |_, _| Ok(()))
         };
         let synced = store.sync();
-        ended.result?;
+        // A bad line says that what came before it was kept: only if it was.
         synced?;
+        ended.result?;
         let (lines, seconds) = (ended.lines, began.elapsed().as_secs_f64());
         let stats = store.stats()?.store;
         let _ = writeln!(

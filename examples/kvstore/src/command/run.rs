@@ -20,11 +20,16 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
         let _ = writeln!(io::stderr(), "kvstore: warning: {damage}; the other copy was used");
     }
     let outcome = asked.answer(&store, format);
-    // Whatever the outcome: what was written before it is kept. Its failure counts first.
+    // Whatever the outcome: what was written before it is kept. Its failure counts first, but for a reader who went away:
+    // that is success only if everything is durable.
     let closed = store.close();
-    let outcome = outcome?;
-    closed?;
-    Ok(outcome)
+    match outcome {
+        Err(failure) if !failure.is_closed_pipe() => Err(failure),
+        outcome => {
+            closed?;
+            outcome
+        }
+    }
 }
 
 /// A command with its arguments decoded and its file open.
