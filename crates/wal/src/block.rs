@@ -6,7 +6,7 @@
 //! ```text
 //!            0         1         2         3         4         5         6         7
 //!       ┌─────────┬─────────┬─────────┬─────────┬─────────┬─────────┬─────────┬─────────┐
-//!    0  │       magic       │ version │  flags  │            segment blocks             │
+//!    0  │       CRC32C of all other bytes       │       magic       │ version │  flags  │
 //!       ├─────────┴─────────┴─────────┴─────────┴─────────┴─────────┴─────────┴─────────┤
 //!    8  │                                                                               │
 //!   16  │                                  store UUID                                   │
@@ -16,7 +16,7 @@
 //!   40  │            durable up to: known to be durable when this was sealed            │
 //!   48  │     previous end: end of the last whole group before this generation, or 0    │
 //!       ├───────────────────┬───────────────────┬───────────────────────────────────────┤
-//!   56  │       used        │    first group    │       CRC32C of all other bytes       │
+//!   56  │       used        │    first group    │            segment blocks             │
 //!       ├───────────────────┴───────────────────┴───────────────────────────────────────┤
 //!   64  │ payload: `used` bytes of groups, then zeros                                   │
 //!       └───────────────────────────────────────────────────────────────────────────────┘
@@ -26,7 +26,7 @@
 //! `4096 n + 64 + p`. The end of what fills a block to its last byte is the next block's LSN. The stream begins with
 //! block 1, so that [`Lsn::ZERO`] comes before everything.
 
-use pagestone_page_format::{Crc32c, FORMAT_VERSION, Lsn, StoreUuid};
+use pagestone_page_format::{FORMAT_VERSION, Lsn, StoreUuid, crc32c};
 
 /// Bytes of a block: the unit of writing, and what a device at best writes whole.
 pub(crate) const BLOCK: usize = 4096;
@@ -50,6 +50,9 @@ pub(crate) const CLOSED: u8 = 1;
 /// The first block of its generation: the bytes before it that belong to no whole group belong to none at all.
 pub(crate) const FIRST_OF_GENERATION: u8 = 2;
 
+const MAGIC_AT: usize = 4;
+const VERSION_AT: usize = 6;
+const FLAGS_AT: usize = 7;
 const UUID_AT: usize = 8;
 const GENERATION_AT: usize = 24;
 const LSN_AT: usize = 32;
@@ -57,8 +60,8 @@ const DURABLE_AT: usize = 40;
 const PREV_END_AT: usize = 48;
 const USED_AT: usize = 56;
 const FIRST_GROUP_AT: usize = 58;
-const CHECKSUM_AT: usize = 60;
-const _: () = assert!(UUID_AT + 16 == GENERATION_AT && CHECKSUM_AT + 4 == HEADER);
+const SEGMENT_BLOCKS_AT: usize = 60;
+const _: () = assert!(UUID_AT + 16 == GENERATION_AT && SEGMENT_BLOCKS_AT + 4 == HEADER);
 const _: () = assert!(BLOCK.is_power_of_two() && PAYLOAD < NO_GROUP as usize);
 
 /// The decoded header of a block.
@@ -122,19 +125,18 @@ impl BlockHeader {
 
     /// Writes the header and stamps the checksum over the whole block. `block` is [`BLOCK`] bytes long.
     pub(crate) fn seal(&self, block: &mut [u8]) {
-        block[..2].copy_from_slice(&MAGIC.to_le_bytes());
-        block[2] = FORMAT_VERSION;
-        block[3] = self.flags;
-        block[4..UUID_AT].copy_from_slice(&self.segment_blocks.to_le_bytes());
+        block[MAGIC_AT..VERSION_AT].copy_from_slice(&MAGIC.to_le_bytes());
+        block[VERSION_AT] = FORMAT_VERSION;
+        block[FLAGS_AT] = self.flags;
         block[UUID_AT..GENERATION_AT].copy_from_slice(self.uuid.bytes());
         block[GENERATION_AT..LSN_AT].copy_from_slice(&self.generation.to_le_bytes());
         block[LSN_AT..DURABLE_AT].copy_from_slice(&block_lsn(self.number).get().to_le_bytes());
         block[DURABLE_AT..PREV_END_AT].copy_from_slice(&self.durable_up_to.get().to_le_bytes());
         block[PREV_END_AT..USED_AT].copy_from_slice(&self.prev_end.get().to_le_bytes());
         block[USED_AT..FIRST_GROUP_AT].copy_from_slice(&self.used.to_le_bytes());
-        block[FIRST_GROUP_AT..CHECKSUM_AT].copy_from_slice(&self.first_group.to_le_bytes());
-        let checksum = checksum(block);
-        block[CHECKSUM_AT..HEADER].copy_from_slice(&checksum.to_le_bytes());
+        block[FIRST_GROUP_AT..SEGMENT_BLOCKS_AT].copy_from_slice(&self.first_group.to_le_bytes());
+        block[SEGMENT_BLOCKS_AT..HEADER].copy_from_slice(&self.segment_blocks.to_le_bytes());
+        stamp(block);
     }
 
     /// Reads and verifies a block, whatever the bytes. `block` is [`BLOCK`] bytes long.
@@ -142,7 +144,7 @@ impl BlockHeader {
         let Some((header, payload)) = block.split_first_chunk::<HEADER>() else {
             return Err(NotABlock::Torn);
         };
-        if block.len() != BLOCK || u16_at(header, 0) != MAGIC {
+        if block.len() != BLOCK || u16_at(header, MAGIC_AT) != MAGIC {
             let filled_with = |value| block.iter().all(|byte| *byte == value);
             return Err(if filled_with(0) || filled_with(WIPED) {
                 NotABlock::Blank
@@ -150,18 +152,18 @@ impl BlockHeader {
                 NotABlock::Torn
             });
         }
-        if u32_at(header, CHECKSUM_AT) != checksum(block) {
+        if u32_at(header, 0) != crc32c(&block[MAGIC_AT..]) {
             return Err(NotABlock::Torn);
         }
-        if header[2] != FORMAT_VERSION {
-            return Err(NotABlock::Version(header[2]));
+        if header[VERSION_AT] != FORMAT_VERSION {
+            return Err(NotABlock::Version(header[VERSION_AT]));
         }
         let lsn = u64_at(header, LSN_AT);
         let mut uuid = [0; 16];
         uuid.copy_from_slice(&header[UUID_AT..GENERATION_AT]);
         let decoded = Self {
-            flags: header[3],
-            segment_blocks: u32_at(header, 4),
+            flags: header[FLAGS_AT],
+            segment_blocks: u32_at(header, SEGMENT_BLOCKS_AT),
             uuid: StoreUuid::new(uuid),
             generation: u64_at(header, GENERATION_AT),
             number: lsn / BLOCK as u64,
@@ -210,13 +212,13 @@ pub(crate) const fn position(lsn: Lsn) -> (u64, usize) {
 /// Clears the header of a block that is about to be filled.
 pub(crate) fn begin(block: &mut [u8]) {
     block[..HEADER].fill(0);
-    block[FIRST_GROUP_AT..CHECKSUM_AT].copy_from_slice(&NO_GROUP.to_le_bytes());
+    block[FIRST_GROUP_AT..SEGMENT_BLOCKS_AT].copy_from_slice(&NO_GROUP.to_le_bytes());
 }
 
 /// Notes in an unsealed block that a group begins at `at`, if it is the first one to.
 pub(crate) fn note_group(block: &mut [u8], at: usize) {
     if first_group(block) == NO_GROUP {
-        block[FIRST_GROUP_AT..CHECKSUM_AT].copy_from_slice(&(at as u16).to_le_bytes());
+        block[FIRST_GROUP_AT..SEGMENT_BLOCKS_AT].copy_from_slice(&(at as u16).to_le_bytes());
     }
 }
 
@@ -225,11 +227,10 @@ pub(crate) fn first_group(block: &[u8]) -> u16 {
     u16::from_le_bytes([block[FIRST_GROUP_AT], block[FIRST_GROUP_AT + 1]])
 }
 
-fn checksum(block: &[u8]) -> u32 {
-    let mut crc = Crc32c::new();
-    crc.update(&block[..CHECKSUM_AT]);
-    crc.update(&block[HEADER..]);
-    crc.finalize()
+/// Writes the checksum of all other bytes in front of them.
+fn stamp(block: &mut [u8]) {
+    let checksum = crc32c(&block[MAGIC_AT..]);
+    block[..MAGIC_AT].copy_from_slice(&checksum.to_le_bytes());
 }
 
 fn u16_at(bytes: &[u8; HEADER], at: usize) -> u16 {
@@ -271,7 +272,8 @@ mod tests {
     fn header_survives_encoding_with_every_field_different() {
         let (header, block) = sample();
         assert_eq!(BlockHeader::decode(&block), Ok(header));
-        assert_eq!(&block[..8], &[b'P', b'L', 1, 3, 4, 3, 2, 1]);
+        assert_eq!(&block[4..8], &[b'P', b'L', 1, 3]);
+        assert_eq!(&block[60..64], &[4, 3, 2, 1]);
         assert_eq!(&block[LSN_AT..DURABLE_AT], &(0x0a_2122u64 * 4096).to_le_bytes());
     }
 
@@ -295,9 +297,8 @@ mod tests {
         assert_eq!(BlockHeader::decode(&[]), Err(NotABlock::Torn));
         assert_eq!(BlockHeader::decode(&sample().1[..BLOCK - 1]), Err(NotABlock::Torn));
         let mut other = sample().1;
-        other[2] = 9;
-        let crc = checksum(&other);
-        other[CHECKSUM_AT..HEADER].copy_from_slice(&crc.to_le_bytes());
+        other[VERSION_AT] = 9;
+        stamp(&mut other);
         assert_eq!(BlockHeader::decode(&other), Err(NotABlock::Version(9)));
     }
 
@@ -314,10 +315,10 @@ mod tests {
     proptest! {
         #[test]
         fn hostile_headers_under_a_right_checksum_never_panic(mut bytes in prop::collection::vec(any::<u8>(), BLOCK), plausible in any::<bool>()) {
-            bytes[..2].copy_from_slice(&MAGIC.to_le_bytes());
-            bytes[2] = FORMAT_VERSION;
+            bytes[MAGIC_AT..VERSION_AT].copy_from_slice(&MAGIC.to_le_bytes());
+            bytes[VERSION_AT] = FORMAT_VERSION;
             if plausible {
-                bytes[3] &= 3;
+                bytes[FLAGS_AT] &= 3;
                 bytes[LSN_AT + 6..LSN_AT + 8].fill(0);
                 bytes[LSN_AT] = 0;
                 bytes[LSN_AT + 1] &= 0xf0;
@@ -325,8 +326,7 @@ mod tests {
                 let used = usize::from(u16::from_le_bytes([bytes[USED_AT], bytes[USED_AT + 1]])).min(PAYLOAD);
                 bytes[HEADER + used..].fill(0);
             }
-            let crc = checksum(&bytes);
-            bytes[CHECKSUM_AT..HEADER].copy_from_slice(&crc.to_le_bytes());
+            stamp(&mut bytes);
             if let Ok(header) = BlockHeader::decode(&bytes) {
                 prop_assert!(usize::from(header.used) <= PAYLOAD);
                 let mut again = bytes.clone();

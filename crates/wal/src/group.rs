@@ -5,14 +5,14 @@
 //!
 //! ```text
 //!            0         1         2         3         4         5         6         7
-//!       ┌─────────────────────────────┬─────────┬───────────────────────────────────────┐
-//!    0  │   bytes of records (24 bit) │ records │ CRC32C of the first word and records  │
-//!       ├─────────────────────────────┴─────────┴───────────────────────────────────────┤
+//!       ┌───────────────────────────────────────┬─────────────────────────────┬─────────┐
+//!    0  │     CRC32C of all that follows        │  bytes of records (24 bit)  │ records │
+//!       ├───────────────────────────────────────┴─────────────────────────────┴─────────┤
 //!    8  │ records, one behind the other (`records` counts up to 255, which means more)  │
 //!       └───────────────────────────────────────────────────────────────────────────────┘
 //! ```
 
-use pagestone_page_format::{Crc32c, Lsn, OpKind, PageId, PageOp};
+use pagestone_page_format::{Lsn, OpKind, PageId, PageOp, crc32c};
 
 use crate::block::{BLOCK, PAYLOAD};
 use crate::record::{self, Record, RecordKind};
@@ -107,9 +107,9 @@ impl GroupBuilder {
     /// Fills the header in and gives the bytes for the log. The group has been found to be no larger than [`MAX_GROUP`].
     pub(crate) fn finish(&mut self) -> &[u8] {
         let word = header_word(self.bytes.len() - GROUP_HEADER, self.records);
-        let checksum = checksum(word, &self.bytes[GROUP_HEADER..]);
-        self.bytes[..4].copy_from_slice(&word.to_le_bytes());
-        self.bytes[4..GROUP_HEADER].copy_from_slice(&checksum.to_le_bytes());
+        self.bytes[4..GROUP_HEADER].copy_from_slice(&word.to_le_bytes());
+        let checksum = crc32c(&self.bytes[4..]);
+        self.bytes[..4].copy_from_slice(&checksum.to_le_bytes());
         &self.bytes
     }
 }
@@ -163,8 +163,8 @@ impl<'a> Group<'a> {
     /// Verifies a group that lies between two LSNs. `bytes` are those that [`group_len`] asked for.
     pub(crate) fn decode(bytes: &'a [u8], start: Lsn, end: Lsn) -> Option<Self> {
         let (header, payload) = bytes.split_first_chunk::<GROUP_HEADER>()?;
-        let (word, stored) = split_header(header);
-        if stored != checksum(word, payload) || payload.len() != (word & 0x00ff_ffff) as usize {
+        let (stored, word) = split_header(header);
+        if stored != crc32c(&bytes[4..]) || payload.len() != (word & 0x00ff_ffff) as usize {
             return None;
         }
         let mut rest = payload;
@@ -195,7 +195,7 @@ impl std::iter::FusedIterator for Records<'_> {}
 
 /// Bytes of the group whose header these are, itself included; `None` if no group can be that long.
 pub(crate) fn group_len(header: &[u8; GROUP_HEADER]) -> Option<usize> {
-    let len = GROUP_HEADER + (split_header(header).0 & 0x00ff_ffff) as usize;
+    let len = GROUP_HEADER + (split_header(header).1 & 0x00ff_ffff) as usize;
     (len <= MAX_GROUP).then_some(len)
 }
 
@@ -207,13 +207,6 @@ fn header_word(payload: usize, records: usize) -> u32 {
 fn split_header(header: &[u8; GROUP_HEADER]) -> (u32, u32) {
     let [a, b, c, d, e, f, g, h] = *header;
     (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
-}
-
-fn checksum(word: u32, payload: &[u8]) -> u32 {
-    let mut crc = Crc32c::new();
-    crc.update(&word.to_le_bytes());
-    crc.update(payload);
-    crc.finalize()
 }
 
 #[cfg(test)]
@@ -294,9 +287,9 @@ mod tests {
         fn random_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..96), right in any::<bool>()) {
             if right && bytes.len() >= GROUP_HEADER {
                 let word = header_word(bytes.len() - GROUP_HEADER, usize::from(bytes[3] % 4));
-                let crc = checksum(word, &bytes[GROUP_HEADER..]);
-                bytes[..4].copy_from_slice(&word.to_le_bytes());
-                bytes[4..GROUP_HEADER].copy_from_slice(&crc.to_le_bytes());
+                bytes[4..GROUP_HEADER].copy_from_slice(&word.to_le_bytes());
+                let crc = crc32c(&bytes[4..]);
+                bytes[..4].copy_from_slice(&crc.to_le_bytes());
             }
             if let Some(group) = decode(&bytes) {
                 prop_assert_eq!(group.records().count(), group.len());

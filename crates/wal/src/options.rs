@@ -39,6 +39,9 @@ pub struct WalOptions {
     pub buffer_bytes: usize,
     /// Whether to go past the system's cache.
     pub direct: DirectIo,
+    /// Whether replay reads the next chunk in a thread of its own. Off by default: then no thread is started, and the order
+    /// of all reads follows from the calls.
+    pub read_ahead: bool,
     /// How long [`crate::Wal::reserve`] waits for room that only others can make before it gives
     /// [`WalError::LogFull`]. Default 10 s.
     pub full_wait: Duration,
@@ -51,6 +54,7 @@ impl Default for WalOptions {
             log_bytes: 1 << 30,
             buffer_bytes: 4 << 20,
             direct: DirectIo::Prefer,
+            read_ahead: false,
             full_wait: Duration::from_secs(10),
         }
     }

@@ -26,6 +26,8 @@ use crate::error::{WalError, WalResult};
 
 /// Tail slots of a segment.
 pub(crate) const SLOTS: u64 = 2;
+/// What fails when a segment cannot be read.
+pub(crate) const READ: &str = "read of the log";
 const ZEROS: usize = 1 << 20;
 
 /// An open segment.
@@ -77,9 +79,9 @@ impl Segment {
 
     /// Reads whole blocks at a byte offset; a file that ends before is an error and not the end of the log.
     pub(crate) fn read(&self, buf: &mut [u8], offset: u64) -> WalResult<()> {
-        let got = read_exact_at(&*self.file, buf, offset).map_err(WalError::io("read of the log"))?;
+        let got = read_exact_at(&*self.file, buf, offset).map_err(WalError::io(READ))?;
         if got < buf.len() {
-            return Err(WalError::io("read of the log")(ErrorKind::UnexpectedEof.into()));
+            return Err(WalError::io(READ)(ErrorKind::UnexpectedEof.into()));
         }
         Ok(())
     }

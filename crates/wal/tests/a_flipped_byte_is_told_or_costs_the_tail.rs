@@ -40,10 +40,10 @@ impl Log {
         let mut claim = 0;
         for path in segments(&self.disk) {
             for block in
-                self.disk.contents(path).expect("a file").chunks(4096).filter(|block| &block[..2] == b"PL")
+                self.disk.contents(path).expect("a file").chunks(4096).filter(|block| &block[4..6] == b"PL")
             {
                 let word = |at: usize| u64::from_le_bytes(block[at..at + 8].try_into().unwrap());
-                claim = claim.max(word(40)).max(if block[3] & 2 != 0 { word(32) } else { 0 });
+                claim = claim.max(word(40)).max(if block[7] & 2 != 0 { word(32) } else { 0 });
             }
         }
         Lsn::new(claim)

@@ -5,7 +5,7 @@ mod common;
 
 use common::{append, commit, create, fresh, group, open, options, recover, replay, start};
 use pagestone_page_format::{Lsn, PageId};
-use pagestone_testkit::{Rng, SimDisk};
+use pagestone_testkit::{DiskOp, FaultPlan, Rng, SimDisk};
 use pagestone_wal::{GroupBuilder, RecordKind, WalError, WalOptions};
 
 #[test]
@@ -156,4 +156,37 @@ fn segments_of_another_size_live_side_by_side() {
         wal.flush().expect("flush");
     }
     assert_eq!(recover(&disk, &small, start(7)).expect("recover").0, wanted);
+}
+
+#[test]
+fn reading_ahead_changes_nothing() {
+    let options =
+        WalOptions { segment_bytes: 3 << 20, log_bytes: 64 << 20, buffer_bytes: 1 << 20, ..options() };
+    let ahead = WalOptions { read_ahead: true, ..options.clone() };
+    let (disk, wal) = fresh(&options);
+    let mut ends = Vec::new();
+    for number in 0..1000 {
+        ends.push(append(&wal, (1, number), 8 + (number as usize * 7919) % 20_000).1);
+    }
+    wal.flush().expect("flush");
+    drop(wal);
+    for checkpoint in [Lsn::ZERO, ends[0], ends[400], ends[700], ends[999]] {
+        let from_there = pagestone_wal::WalStart { checkpoint, ..start(1) };
+        let alone = recover(&disk, &options, from_there.clone()).expect("recover");
+        assert_eq!(recover(&disk, &ahead, from_there).expect("recover"), alone, "from {checkpoint}");
+    }
+    let reads = disk.calls(DiskOp::Read);
+    recover(&disk, &ahead, start(1)).expect("recover");
+    for read in 0..disk.calls(DiskOp::Read) - reads {
+        let fault = disk.fail(FaultPlan::errno(5).on(DiskOp::Read).skip(read));
+        match recover(&disk, &ahead, start(1)) {
+            Err(WalError::Io { .. }) => {}
+            Ok((found, _)) => {
+                assert_eq!(found.len(), 1000, "only a read that nobody asked for may fail unnoticed")
+            }
+            Err(error) => panic!("{error}"),
+        }
+        disk.heal();
+        assert!(disk.injected(fault) <= 1);
+    }
 }

@@ -17,6 +17,7 @@
 //! durable proves that durable bytes are gone: [`WalError::WalCorrupt`]. Without such a witness the hole is a torn tail.
 //! A crash cannot make a witness: claims are true when they are written, and what is durable is never written again.
 
+mod ahead;
 mod create;
 mod replay;
 mod scan;
@@ -78,7 +79,7 @@ pub(crate) struct Found {
     pub(crate) next: u64,
     /// Blocks that were read from a tail slot: segment, slot, number.
     pub(crate) unsettled: Vec<(usize, u64, u64)>,
-    /// What stands behind the end.
+    /// What stands behind the end, or was torn before it came home.
     pub(crate) remains: Vec<Remains>,
 }
 
@@ -127,23 +128,25 @@ impl Recovery {
         if !self.segments.iter().any(|segment| segment.holds(first) || segment.end() == first) {
             return Err(WalError::Missing { lsn: checkpoint });
         }
-        let mut reader = LogReader::new(&self.segments, &self.start);
+        let mut reader = LogReader::new(&self.segments, &self.start, self.options.read_ahead);
         let mut assembler = Assembler::new(checkpoint);
-        let mut unsettled = Vec::new();
+        let (mut unsettled, mut torn) = (Vec::new(), Vec::new());
         let mut last: Option<BlockHeader> = None;
         let mut next = first;
-        while let Some(block) = reader.block(next, last.map_or(0, |last| last.generation))? {
+        while let Some(block) = reader.block(next)? {
             if !goes_on(last.as_ref(), &block.header, &mut assembler)? {
                 break;
             }
             assembler.take(&block.header, block.payload, &mut apply)?;
             unsettled.extend(block.slot.map(|(segment, slot)| (segment, slot, next)));
+            torn.extend(block.torn_home);
             last = Some(block.header);
             next += 1;
         }
 
         let read = last.map_or(block_lsn(first), |last| last.end());
-        let remains = reader.beyond(read, next)?;
+        let mut remains = reader.beyond(read, next)?;
+        remains.append(&mut torn);
         let seen = reader.seen();
         if seen.claim > read {
             return Err(WalError::corrupt(read, "more than what can be read was durable"));
@@ -173,7 +176,7 @@ fn goes_on(last: Option<&BlockHeader>, header: &BlockHeader, assembler: &mut Ass
         // Something follows a block that had room: its newest version is lost.
         return Ok(last.is_final());
     }
-    if !begins {
+    if !begins || header.generation < last.generation {
         return Ok(false);
     }
     let end = assembler.report().end;

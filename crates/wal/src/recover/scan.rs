@@ -3,13 +3,16 @@
 //! Invariant: a block is believed only if it is whole, of this store, of a generation that the superblock knows and of a
 //! file as long as when it was written; a read error is an error and never the end of the log.
 
+use std::io::ErrorKind;
+
 use pagestone_page_format::{AlignedBuf, Lsn};
 
 use crate::block::{BLOCK, BlockHeader, HEADER, NotABlock, block_lsn, position};
 use crate::error::{WalError, WalResult};
 use crate::group::MAX_BUFFER;
 use crate::options::WalStart;
-use crate::segment::{SLOTS, Segment};
+use crate::recover::ahead::ReadAhead;
+use crate::segment::{READ, SLOTS, Segment};
 
 /// Blocks read at once.
 const CHUNK: u64 = (1 << 20) / BLOCK as u64;
@@ -27,6 +30,7 @@ pub(crate) struct LogReader<'a> {
     chunk: AlignedBuf,
     chunk_first: u64,
     chunk_len: u64,
+    ahead: Option<ReadAhead>,
     /// The tail slots of one segment, and what is in them.
     slots: AlignedBuf,
     slots_of: Option<usize>,
@@ -50,6 +54,8 @@ pub(crate) struct Found<'a> {
     pub(crate) payload: &'a [u8],
     /// Segment and tail slot, if it is not at home.
     pub(crate) slot: Option<(usize, u64)>,
+    /// What a torn write left at its home.
+    pub(crate) torn_home: Option<Remains>,
 }
 
 /// Where in a segment, in bytes, something stands behind the end of the log: a block of a batch that never became durable,
@@ -61,13 +67,14 @@ pub(crate) struct Remains {
 }
 
 impl<'a> LogReader<'a> {
-    pub(crate) fn new(segments: &'a [Segment], start: &'a WalStart) -> Self {
+    pub(crate) fn new(segments: &'a [Segment], start: &'a WalStart, read_ahead: bool) -> Self {
         Self {
             segments,
             start,
             chunk: AlignedBuf::zeroed(CHUNK as usize * BLOCK),
             chunk_first: 0,
             chunk_len: 0,
+            ahead: if read_ahead { ReadAhead::start(CHUNK as usize * BLOCK) } else { None },
             slots: AlignedBuf::zeroed(SLOTS as usize * BLOCK),
             slots_of: None,
             in_slots: [Err(NotABlock::Blank); SLOTS as usize],
@@ -79,21 +86,23 @@ impl<'a> LogReader<'a> {
         self.seen
     }
 
-    /// The newest valid version of block `number` whose generation is at least `least`: of the highest generation, then
-    /// with the most in it, then the one at home. `None` if there is none.
-    pub(crate) fn block(&mut self, number: u64, least: u64) -> WalResult<Option<Found<'_>>> {
+    /// The newest valid version of block `number`: of the highest generation, then with the most in it, then the one at
+    /// home. `None` if there is none.
+    pub(crate) fn block(&mut self, number: u64) -> WalResult<Option<Found<'_>>> {
         let Some(index) = self.segments.iter().position(|segment| segment.holds(number)) else {
             return Ok(None);
         };
         self.load_slots(index)?;
         let at = self.load(index, number, self.segments[index].end())?;
-        let home = self.believe(index, &self.chunk[at..at + BLOCK])?.ok();
-        self.note(home.as_ref());
+        let home = self.believe(index, &self.chunk[at..at + BLOCK])?;
+        self.note(home.as_ref().ok());
+        let torn_home = is_left_behind(&home, u64::MAX)
+            .then(|| Remains { segment: index, offset: self.segments[index].home(number) });
         let mut best: Option<(BlockHeader, Option<u64>)> = None;
-        let candidates = [(home, None), (self.in_slots[0].ok(), Some(0)), (self.in_slots[1].ok(), Some(1))];
+        let candidates =
+            [(home.ok(), None), (self.in_slots[0].ok(), Some(0)), (self.in_slots[1].ok(), Some(1))];
         for (header, slot) in candidates {
-            let Some(header) = header.filter(|header| header.number == number && header.generation >= least)
-            else {
+            let Some(header) = header.filter(|header| header.number == number) else {
                 continue;
             };
             if best.is_none_or(|(best, _)| (header.generation, header.used) > (best.generation, best.used)) {
@@ -106,7 +115,7 @@ impl<'a> LogReader<'a> {
                 Some(slot) => &self.slots[slot as usize * BLOCK..][..BLOCK],
             };
             let payload = &block[HEADER..HEADER + usize::from(header.used)];
-            Found { header, payload, slot: slot.map(|slot| (index, slot)) }
+            Found { header, payload, slot: slot.map(|slot| (index, slot)), torn_home }
         }))
     }
 
@@ -139,16 +148,35 @@ impl<'a> LogReader<'a> {
         Ok(remains)
     }
 
-    /// Reads ahead if needed, but not past `until`, and gives where in the chunk the home of a block is.
+    /// Reads a chunk if needed, but not past `until`, and gives where in the chunk the home of a block is.
     fn load(&mut self, index: usize, number: u64, until: u64) -> WalResult<usize> {
-        let segment = &self.segments[index];
         if !(self.chunk_first..self.chunk_first + self.chunk_len).contains(&number) {
-            let len = CHUNK.min(until - number);
+            let segment = &self.segments[index];
             self.chunk_len = 0;
-            segment.read(&mut self.chunk[..len as usize * BLOCK], segment.home(number))?;
+            let ahead = self.ahead.as_mut().and_then(|ahead| ahead.take(number, &mut self.chunk));
+            let len = match ahead.transpose().map_err(WalError::io(READ))? {
+                Some((len, got)) if got == len as usize * BLOCK => len,
+                Some(_) => return Err(WalError::io(READ)(ErrorKind::UnexpectedEof.into())),
+                None => {
+                    let len = CHUNK.min(until - number);
+                    segment.read(&mut self.chunk[..len as usize * BLOCK], segment.home(number))?;
+                    len
+                }
+            };
             (self.chunk_first, self.chunk_len) = (number, len);
+            if until == segment.end() {
+                self.ask_ahead(number + len);
+            }
         }
         Ok((number - self.chunk_first) as usize * BLOCK)
+    }
+
+    /// Begins to read the chunk that begins with a block, if there is such a block.
+    fn ask_ahead(&mut self, first: u64) {
+        let Some(ahead) = &mut self.ahead else { return };
+        let Some(segment) = self.segments.iter().find(|segment| segment.holds(first)) else { return };
+        let len = CHUNK.min(segment.end() - first);
+        ahead.ask(&segment.file, segment.home(first), len as usize * BLOCK, (first, len));
     }
 
     fn load_slots(&mut self, index: usize) -> WalResult<()> {

@@ -1,4 +1,4 @@
-//! Going on behind what was read: the tail is settled, its remains are wiped, and a new generation begins.
+//! Going on behind what was read: the tail's remains are wiped, the tail is settled, and a new generation begins.
 //!
 //! Invariant: after this, every block of the log is at home and nothing of a block lies behind its end; so at most one
 //! generation ever has a version of a block on disk, and no later damage or torn write brings an abandoned one to light.
@@ -20,11 +20,12 @@ use crate::wal::{Beginning, Wal};
 impl Recovery {
     /// Opens the log for writing under a new generation, which the superblock says durably already.
     ///
-    /// 1. Settle: blocks whose newest version is in a tail slot are written to their homes. The slots stay as they are
-    ///    until that is synced.
-    /// 2. Wipe what stands behind the end, whole or torn: it is of a batch that was never acknowledged.
-    /// 3. Sync both, then tidy names: remove what is half made or stands behind a gap, recycle what lies below the older
-    ///    checkpoint, make the first segment ready.
+    /// 1. Wipe what stands behind the end, whole or torn, and what was torn on its way home, and sync: it is of a batch
+    ///    that was never acknowledged, and a later write that is torn as well must not make it whole.
+    /// 2. Settle: blocks whose newest version is in a tail slot are written to their homes, and synced. The slots stay as
+    ///    they are until then.
+    /// 3. Tidy names: remove what is half made or stands behind a gap, recycle what lies below the older checkpoint, make
+    ///    the first segment ready.
     /// 4. Begin at the next block; its `prev_end` tells where the log before it ended.
     ///
     /// Replays first, to nobody, if nobody did. Errors: those of [`Recovery::replay`]; `Mismatch` if the generation is not
@@ -70,15 +71,24 @@ impl Recovery {
 
     /// Steps 1 and 2.
     fn settle(&mut self, found: &Found) -> WalResult<()> {
-        let unsettled = found.unsettled.iter().map(|(segment, ..)| *segment);
-        let changed: BTreeSet<usize> =
-            unsettled.chain(found.remains.iter().map(|remains| remains.segment)).collect();
-        for index in &changed {
+        let unsettled: BTreeSet<usize> = found.unsettled.iter().map(|(segment, ..)| *segment).collect();
+        let wiped: BTreeSet<usize> = found.remains.iter().map(|remains| remains.segment).collect();
+        for index in unsettled.union(&wiped) {
             let Segment { path, first, .. } = self.segments[*index].clone();
             self.segments[*index] =
                 Segment::open(&*self.disk, path, first, &OpenHow::write(self.options.direct))?;
         }
+        let sync = |segments: &BTreeSet<usize>| {
+            let mut files = segments.iter().map(|index| &self.segments[*index].file);
+            files.try_for_each(|file| file.sync()).map_err(WalError::io("sync of the log's tail"))
+        };
+
         let mut block = AlignedBuf::zeroed(BLOCK);
+        block.fill(WIPED);
+        for &Remains { segment, offset } in &found.remains {
+            self.segments[segment].write(&block, offset).map_err(WalError::io("wiping of the log's tail"))?;
+        }
+        sync(&wiped)?;
         for &(index, slot, number) in &found.unsettled {
             let segment = &self.segments[index];
             segment.read(&mut block, slot * BLOCK as u64)?;
@@ -89,12 +99,7 @@ impl Recovery {
                 .write(&block, segment.home(number))
                 .map_err(WalError::io("settling of the log's tail"))?;
         }
-        block.fill(WIPED);
-        for &Remains { segment, offset } in &found.remains {
-            self.segments[segment].write(&block, offset).map_err(WalError::io("wiping of the log's tail"))?;
-        }
-        let mut changed = changed.iter().map(|index| &self.segments[*index]);
-        changed.try_for_each(|segment| segment.file.sync()).map_err(WalError::io("sync of the log's tail"))
+        sync(&unsettled)
     }
 
     /// Step 3. Gives the segments from the keep LSN to behind the block that comes next, open for writing.

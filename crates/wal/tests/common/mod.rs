@@ -20,6 +20,7 @@ pub(crate) fn options() -> WalOptions {
         log_bytes: 1 << 20,
         buffer_bytes: 64 << 10,
         direct: DirectIo::Prefer,
+        read_ahead: false,
         full_wait: Duration::from_millis(20),
     }
 }
