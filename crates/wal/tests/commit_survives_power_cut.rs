@@ -185,6 +185,45 @@ fn groups_and_batches_over_the_end_of_a_segment() {
 }
 
 #[test]
+fn a_cut_in_a_recovery_changes_nothing_that_it_found() {
+    let options = options();
+    let (disk, wal) = fresh(&options);
+    let mut written = Written { groups: Vec::new(), disk };
+    for _ in 0..5 {
+        written.append(&wal, 700);
+        written.acknowledge(&wal);
+    }
+    written.disk.settle();
+    // Over the end of the block: its home and a tail slot are on their way together.
+    written.append(&wal, 900);
+    wal.flush().expect("flush");
+    drop(wal);
+    let outer = CrashOptions { exhaustive_max: 1, random: 60, pairs_max: 128, ..CrashOptions::default() };
+    let mut images = 0;
+    for image in written.disk.crash_states(&outer) {
+        let disk = image.disk();
+        let mut recovery = open(&disk, &options, superblock()).expect("open");
+        let (found, report) = replay(&mut recovery).expect("replay");
+        drop(recovery.start(SUPERBLOCK + 1).expect("start"));
+        let inner = CrashOptions { exhaustive_max: 16, random: 12, pairs_max: 64, ..CrashOptions::default() };
+        for cut in disk.crash_states(&inner) {
+            let (again, report_again) =
+                recover(&cut.disk(), &options, start(SUPERBLOCK + 1)).expect("recover");
+            assert_eq!(
+                (again, report_again.end),
+                (found.clone(), report.end),
+                "{}{}",
+                image.explain(),
+                cut.explain()
+            );
+            images += 1;
+        }
+    }
+    println!("{images} images");
+    assert!(images > 500, "{images}");
+}
+
+#[test]
 fn several_generations_over_each_others_remains() {
     for seed in 0..3 {
         let options = options();
