@@ -194,18 +194,26 @@ fn a_cut_in_a_recovery_changes_nothing_that_it_found() {
         written.acknowledge(&wal);
     }
     written.disk.settle();
-    // Over the end of the block: its home and a tail slot are on their way together.
+    // One more in the block, and one over its end: its home and a tail slot are on their way together.
+    written.append(&wal, 200);
     written.append(&wal, 900);
     wal.flush().expect("flush");
     drop(wal);
-    let outer = CrashOptions { exhaustive_max: 1, random: 60, pairs_max: 128, ..CrashOptions::default() };
+    // Every subset of the sectors of its home, and then every subset of those that recovery writes there.
+    let outer = CrashOptions {
+        exhaustive_max: 256,
+        random: 8,
+        pairs_max: 8,
+        splits_max: 4,
+        ..CrashOptions::default()
+    };
     let mut images = 0;
-    for image in written.disk.crash_states(&outer) {
+    for image in written.disk.crash_states(&outer).step_by(9) {
         let disk = image.disk();
         let mut recovery = open(&disk, &options, superblock()).expect("open");
         let (found, report) = replay(&mut recovery).expect("replay");
         drop(recovery.start(SUPERBLOCK + 1).expect("start"));
-        let inner = CrashOptions { exhaustive_max: 16, random: 12, pairs_max: 64, ..CrashOptions::default() };
+        let inner = CrashOptions { exhaustive_max: 256, random: 8, pairs_max: 8, ..CrashOptions::default() };
         for cut in disk.crash_states(&inner) {
             let (again, report_again) =
                 recover(&cut.disk(), &options, start(SUPERBLOCK + 1)).expect("recover");
