@@ -38,6 +38,7 @@ impl BTree {
                 log_bytes: split_log_bytes(self.env().pool().page_size(), levels),
                 new_pages: levels + 1,
                 pins: levels,
+                ..Reserve::default()
             })?;
             let chain = optimistically(self.env(), |attempt| {
                 let chain = self.find_chain(attempt.writing(), key, value.len())?;

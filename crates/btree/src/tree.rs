@@ -43,7 +43,7 @@ pub struct TreeStats {
 impl BTree {
     /// Makes an empty tree with the number `tree_id`; gives it and its root, which it keeps for life (L11).
     pub fn create(env: Arc<LoggedPool>, tree_id: u32) -> TreeResult<Self> {
-        let mut txn = env.begin(Reserve { log_bytes: 256, new_pages: 1, pins: 0 })?;
+        let mut txn = env.begin(Reserve { log_bytes: 256, new_pages: 1, ..Reserve::default() })?;
         let root = txn.allocate()?;
         let root_id = txn.id(root);
         txn.change(root, &FormatNode::empty_leaf(tree_id))?;

@@ -35,7 +35,7 @@ impl BTree {
     pub fn put(&self, key: &[u8], value: &[u8]) -> TreeResult<Put> {
         self.check_lengths(key, value)?;
         let log_bytes = key.len() + value.len() + CELL_FRAMING;
-        let mut txn = self.env().begin(Reserve { log_bytes, new_pages: 0, pins: 1 })?;
+        let mut txn = self.env().begin(Reserve { log_bytes, pins: 1, ..Reserve::default() })?;
         let in_leaf = optimistically(self.env(), |attempt| {
             self.change_leaf(&mut txn, attempt, key, |view| {
                 Ok(match PutOp::choose(view, key, value)? {
@@ -59,7 +59,7 @@ impl BTree {
             return Ok(None);
         }
         let log_bytes = key.len() + CELL_FRAMING;
-        let mut txn = self.env().begin(Reserve { log_bytes, new_pages: 0, pins: 1 })?;
+        let mut txn = self.env().begin(Reserve { log_bytes, pins: 1, ..Reserve::default() })?;
         let found = optimistically(self.env(), |attempt| {
             self.change_leaf(&mut txn, attempt, key, |view| {
                 let found = view.find(key)?.is_some();

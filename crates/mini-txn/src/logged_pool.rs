@@ -60,7 +60,7 @@ impl LoggedPool {
     ///
     /// Errors, with nothing changed: `Poisoned`, `NoSpace` if the file cannot grow, `BufferPoolExhausted`, and those of
     /// reading space-map pages and of the log.
-    pub fn begin(&self, reserve: Reserve) -> PageResult<MiniTxn<'_>> {
+    pub fn begin(&self, reserve: Reserve<'_>) -> PageResult<MiniTxn<'_>> {
         self.check_open()?;
         self.poison.check()?;
         MiniTxn::begin(self, reserve)

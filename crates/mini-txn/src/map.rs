@@ -17,7 +17,7 @@ impl MapSource for LoggedPool {
     fn format_region(&self, region: u64) -> PageResult<()> {
         let id = map_page(self, region);
         let first = PageId::new(0);
-        let mut txn = self.begin(Reserve { log_bytes: 256, new_pages: 0, pins: 2 })?;
+        let mut txn = self.begin(Reserve { log_bytes: 256, pins: 2, ..Reserve::default() })?;
         let new = self.pool().adopt(id, PageKind::SPACE_MAP)?;
         if region > 0 {
             let head = self.pool().fault(first)?;
@@ -43,10 +43,8 @@ fn map_page(env: &LoggedPool, region: u64) -> PageId {
     map_page_of(PageId::new(region * region_bits(size)), size)
 }
 
-/// Pins map pages, in increasing id.
-pub(crate) fn pin_all<'e>(env: &'e LoggedPool, ids: &mut Vec<PageId>) -> PageResult<Vec<Pin<'e>>> {
-    ids.sort_unstable();
-    ids.dedup();
+/// Pins map pages, given in increasing id.
+pub(crate) fn pin_all<'e>(env: &'e LoggedPool, ids: &[PageId]) -> PageResult<Vec<Pin<'e>>> {
     ids.iter().map(|id| env.pool().fault(*id)).collect()
 }
 

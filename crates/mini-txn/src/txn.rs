@@ -1,6 +1,6 @@
 //! One mini-transaction, from `begin` to `commit`.
 
-use pagestone_allocator::Reservation;
+use pagestone_allocator::{ClearBits, Release, Reservation, SetBits, map_page_of};
 use pagestone_buffer_pool::{Admission, ExclusivePage, Pin};
 use pagestone_page_format::{Lsn, PageError, PageId, PageKind, PageOp, PageResult, SpeculativePage};
 use pagestone_wal::{GroupBuilder, LogSpace};
@@ -8,20 +8,22 @@ use pagestone_wal::{GroupBuilder, LogSpace};
 use crate::LoggedPool;
 use crate::map::{pin_all, pin_of};
 
-/// Log bytes that the space-map changes of one new page can need at most.
+/// Log bytes that the space-map changes of one new page, or of one run that is freed, can need at most.
 const MAP_CHANGE_BYTES: usize = 64;
 /// Operations that pin no more pages than this do not pass the admission gate.
 const PINS_WITHOUT_GATE: usize = 2;
 
 /// What a mini-transaction can need at most; everything that is waited for, is waited for on these figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Reserve {
-    /// Encoded size of all its operations, framing included, in bytes.
+pub struct Reserve<'a> {
+    /// Encoded size of all its operations, framing included, in bytes; not of those on map pages.
     pub log_bytes: usize,
     /// Pages that it may allocate.
     pub new_pages: usize,
-    /// Pages that it may hold at once beside the new ones and their map pages.
+    /// Pages that it may hold at once beside the new ones and the map pages.
     pub pins: usize,
+    /// Ids that it may free: runs, each the first id and how many, none over the end of its region.
+    pub frees: &'a [(PageId, u32)],
 }
 
 /// A latched page of a mini-transaction.
@@ -44,6 +46,7 @@ pub struct MiniTxn<'e> {
     latched: Vec<Latched<'e>>,
     group: GroupBuilder,
     ids: Option<Reservation<'e>>,
+    released: Release<'e>,
     new_pins: Vec<Pin<'e>>,
     map_pins: Vec<Pin<'e>>,
     space: Option<LogSpace<'e>>,
@@ -59,17 +62,21 @@ struct Latched<'e> {
 
 impl<'e> MiniTxn<'e> {
     /// The order of waiting: ids (which may load or format map pages), admission, log bytes, frames.
-    pub(crate) fn begin(env: &'e LoggedPool, reserve: Reserve) -> PageResult<Self> {
+    pub(crate) fn begin(env: &'e LoggedPool, reserve: Reserve<'_>) -> PageResult<Self> {
         let ids = match reserve.new_pages {
             0 => None,
             n => Some(env.allocator().reserve(env, n)?),
         };
-        let mut map_ids: Vec<PageId> = ids.iter().flat_map(|ids| ids.map_pages()).collect();
+        let size = env.pool().page_size();
+        let of_freed = reserve.frees.iter().map(|(first, _)| map_page_of(*first, size));
+        let mut map_ids: Vec<PageId> = ids.iter().flat_map(|ids| ids.map_pages()).chain(of_freed).collect();
+        map_ids.sort_unstable();
+        map_ids.dedup();
         let pins = reserve.pins + reserve.new_pages + map_ids.len();
         let admission = (pins > PINS_WITHOUT_GATE).then(|| env.pool().admit(pins));
-        let bytes = reserve.log_bytes + reserve.new_pages * MAP_CHANGE_BYTES;
+        let bytes = reserve.log_bytes + (reserve.new_pages + reserve.frees.len()) * MAP_CHANGE_BYTES;
         let space = env.log().reserve(bytes)?;
-        let map_pins = pin_all(env, &mut map_ids)?;
+        let map_pins = pin_all(env, &map_ids)?;
         let new_pins = ids
             .iter()
             .flat_map(|ids| ids.ids())
@@ -80,6 +87,7 @@ impl<'e> MiniTxn<'e> {
             latched: Vec::new(),
             group: GroupBuilder::new(),
             ids,
+            released: env.allocator().release(),
             new_pins,
             map_pins,
             space: Some(space),
@@ -134,6 +142,19 @@ impl<'e> MiniTxn<'e> {
         Ok(())
     }
 
+    /// Frees ids in a row, one run of [`Reserve::frees`] or a part of one. The pages stay as the group leaves them; the ids can be
+    /// used again once the group is committed. Never waits.
+    ///
+    /// Errors: `AllocationState` if one of them is free or being freed already, `InvalidPageId`, and `Malformed` if the run was not
+    /// reserved; each is a bug of the caller's or a broken file, and if anything was changed the handle is poisoned when the
+    /// transaction is dropped.
+    pub fn free(&mut self, first: PageId, count: u32) -> PageResult<()> {
+        pin_of(&self.map_pins, map_page_of(first, self.env.pool().page_size()))?;
+        self.released.add(first, count)?;
+        self.changed = true;
+        Ok(())
+    }
+
     /// Whether anything was changed yet.
     pub fn is_changed(&self) -> bool {
         self.changed
@@ -159,12 +180,17 @@ impl<'e> MiniTxn<'e> {
         if let Some(ids) = self.ids.take() {
             ids.commit();
         }
+        std::mem::replace(&mut self.released, self.env.allocator().release()).commit();
         Ok(Committed { lsn })
     }
 
+    /// In increasing order of the map pages, which is the order of their latches.
     fn change_map_pages(&mut self) -> PageResult<()> {
-        let Some(ids) = &self.ids else { return Ok(()) };
-        let changes: Vec<_> = ids.set_bits().collect();
+        let set = self.ids.iter().flat_map(|ids| ids.set_bits());
+        let set = set.map(|(map_page, op)| (map_page, MapChange::Set(op)));
+        let clear = self.released.clear_bits().map(|(map_page, op)| (map_page, MapChange::Clear(op)));
+        let mut changes: Vec<_> = set.chain(clear).collect();
+        changes.sort_by_key(|(map_page, _)| *map_page); // stable: what is set, is set first
         let mut current: Option<PageHandle> = None;
         for (map_page, op) in changes {
             let handle = match current.filter(|handle| self.id(*handle) == map_page) {
@@ -174,11 +200,20 @@ impl<'e> MiniTxn<'e> {
                     self.latch(page)
                 }
             };
-            self.change(handle, &op)?;
+            match &op {
+                MapChange::Set(op) => self.change(handle, op)?,
+                MapChange::Clear(op) => self.change(handle, op)?,
+            }
             current = Some(handle);
         }
         Ok(())
     }
+}
+
+/// A change of a map page.
+enum MapChange {
+    Set(SetBits),
+    Clear(ClearBits),
 }
 
 impl Drop for MiniTxn<'_> {

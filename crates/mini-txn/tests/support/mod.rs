@@ -1,0 +1,40 @@
+//! A small environment for mini-transactions.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pagestone_allocator::{MapSource, PageAllocator};
+use pagestone_buffer_pool::{BufferPool, PoolOptions};
+use pagestone_mini_txn::LoggedPool;
+use pagestone_page_format::{DEFAULT_PAGE_SIZE, Lsn, MemoryStore, Poison, StoreUuid};
+use pagestone_swip::MAX_SWIP_PAGE;
+use pagestone_testkit::SimDisk;
+use pagestone_wal::{Wal, WalOptions, WalStart};
+
+/// Pool, log and space map of an empty file in memory.
+pub(crate) fn environment() -> (Arc<MemoryStore>, LoggedPool) {
+    let (disk, dir) = (Arc::new(SimDisk::new(1)), PathBuf::from("/log"));
+    let options = WalOptions { segment_bytes: 64 << 10, log_bytes: 1 << 20, ..WalOptions::default() };
+    let poison = Poison::new();
+    let uuid = StoreUuid::default();
+    Wal::create(disk.clone(), dir.clone(), &options, uuid).expect("a log");
+    let start = WalStart {
+        uuid,
+        generation: 0,
+        checkpoint: Lsn::ZERO,
+        keep_from: Lsn::ZERO,
+        newest_copy_lost: false,
+        poison: poison.clone(),
+    };
+    let mut recovery = Wal::open(disk, dir, &options, start).expect("a log");
+    recovery.replay(|_| Ok(())).expect("empty");
+    let log = Arc::new(recovery.start(1).expect("begins"));
+    let store = Arc::new(MemoryStore::new(DEFAULT_PAGE_SIZE));
+    let options = PoolOptions { log: Some(log.clone()), poison: poison.clone(), ..PoolOptions::new(16) };
+    let pool = BufferPool::with_options(Box::new(Arc::clone(&store)), options).expect("a pool");
+    let allocator = PageAllocator::under_log(DEFAULT_PAGE_SIZE, MAX_SWIP_PAGE);
+    let env = LoggedPool::new(Arc::new(pool), log, allocator, poison);
+    env.grow(1).expect("room");
+    env.format_region(0).expect("the space map");
+    (store, env)
+}
