@@ -73,6 +73,12 @@ impl CrashImage {
         self.choice.kind
     }
 
+    /// A hash of everything that can be seen on the disk in this state: equal states have equal ones, whichever enumeration
+    /// they come from.
+    pub fn fingerprint(&self) -> u64 {
+        self.cut.hash(&self.medium)
+    }
+
     /// What survived and what did not, a line for each pending change: for the message of a failed assertion.
     pub fn explain(&self) -> String {
         let mut text = format!(
