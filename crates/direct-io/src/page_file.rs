@@ -17,7 +17,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use pagestone_page_format::{
-    IO_ALIGNMENT, Page, PageChecksum, PageError, PageId, PageResult, PageSize, PageStore,
+    AlignedBuf, IO_ALIGNMENT, Page, PageChecksum, PageError, PageId, PageResult, PageSize, PageStore,
 };
 use pagestone_sync::Mutex;
 
@@ -29,6 +29,10 @@ const GROW_PAGES_MIN: u64 = 8;
 const GROW_PART: u64 = 8;
 /// The most bytes that a growing file is given at once beyond what was asked for, so that the wait stays short.
 const GROW_BYTES_MAX: u64 = 64 << 20;
+/// Neighbouring pages of a batch are transferred together, so many bytes at once at most.
+const RUN_BYTES: usize = 1 << 20;
+/// Buffers for runs that are kept.
+const SPARE_BUFFERS: usize = 4;
 
 /// A [`PageStore`] over one [`File`].
 ///
@@ -58,6 +62,8 @@ pub struct PageFile {
     /// One grower at a time: [`File::reserve`] wants the end of the file for itself. Held across I/O; nobody who holds a
     /// latch may grow.
     growing: Mutex<()>,
+    /// Buffers of [`RUN_BYTES`], or of a page where that is more.
+    spare: Mutex<Vec<AlignedBuf>>,
 }
 
 impl PageFile {
@@ -69,7 +75,7 @@ impl PageFile {
             base.is_multiple_of(IO_ALIGNMENT as u64),
             "page 0 stands at a multiple of 4096, not at {base}"
         );
-        Self { file, base, size, checksum, growing: Mutex::new(()) }
+        Self { file, base, size, checksum, growing: Mutex::new(()), spare: Mutex::new(Vec::new()) }
     }
 
     /// The file, for what is no page in it.
@@ -111,6 +117,61 @@ impl PageFile {
         }
     }
 
+    /// Where a page stands in a file of this length. `InvalidPageId` if it does not.
+    fn offset_within(&self, page: &Page, file_len: u64) -> PageResult<u64> {
+        self.check_size(page)?;
+        let offset = self.offset_of(page.id())?;
+        if offset + self.size.get() as u64 > file_len {
+            return Err(PageError::InvalidPageId { page_id: page.id() });
+        }
+        Ok(offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> PageResult<()> {
+        write_all_at(&*self.file, bytes, offset).map_err(|source| PageError::io("write a page", source))
+    }
+
+    /// The most pages in one transfer.
+    fn run_pages(&self) -> usize {
+        (RUN_BYTES / self.size.get()).max(1)
+    }
+
+    /// Runs `transfer` with a buffer for [`PageFile::run_pages`] pages.
+    fn with_buffer<T>(&self, transfer: impl FnOnce(&mut [u8]) -> T) -> T {
+        let spare = self.spare.lock().pop();
+        let mut buffer = spare.unwrap_or_else(|| AlignedBuf::zeroed(self.run_pages() * self.size.get()));
+        let result = transfer(&mut buffer);
+        let mut spare = self.spare.lock();
+        if spare.len() < SPARE_BUFFERS {
+            spare.push(buffer);
+        }
+        result
+    }
+
+    /// Reads neighbouring pages in one transfer. None if that failed: then each is read by itself, so that each gets its own
+    /// result.
+    fn read_run(&self, ids: &[PageId], pages: &mut [Page]) -> Option<Vec<PageResult<()>>> {
+        let size = self.size.get();
+        let offset = self.place(ids[0]).filter(|_| self.place(ids[ids.len() - 1]).is_some())?;
+        self.with_buffer(|buffer| {
+            let buffer = &mut buffer[..ids.len() * size];
+            let got = read_exact_at(&*self.file, buffer, offset).ok()?;
+            let read = buffer.chunks(size).zip(ids).zip(pages).enumerate();
+            Some(
+                read.map(|(index, ((bytes, id), page))| {
+                    self.check_size(page)?;
+                    let got = got.saturating_sub(index * size);
+                    if got < size {
+                        return Err(PageError::ShortRead { page_id: *id, got, page_size: size });
+                    }
+                    page.bytes_mut().copy_from_slice(bytes);
+                    self.checksum.verify(*id, page.bytes()).map(drop)
+                })
+                .collect(),
+            )
+        })
+    }
+
     fn file_len(&self) -> PageResult<u64> {
         self.file.len().map_err(|source| PageError::io("ask for the length", source))
     }
@@ -132,17 +193,51 @@ impl PageStore for PageFile {
         self.checksum.verify(id, page.bytes()).map(|_| ())
     }
 
+    fn read_many(&self, ids: &[PageId], pages: &mut [Page]) -> Vec<PageResult<()>> {
+        let mut results = Vec::with_capacity(ids.len());
+        let mut rest = pages;
+        for neighbours in ids.chunk_by(|a, b| a.get().checked_add(1) == Some(b.get())) {
+            for run in neighbours.chunks(self.run_pages()) {
+                let of_run;
+                (of_run, rest) = rest.split_at_mut(run.len());
+                match if run.len() > 1 { self.read_run(run, of_run) } else { None } {
+                    Some(of_run) => results.extend(of_run),
+                    None => {
+                        results.extend(run.iter().zip(of_run).map(|(id, page)| self.read_into(*id, page)))
+                    }
+                }
+            }
+        }
+        results
+    }
+
     /// `InvalidPageId` also for a page past the end of the file: a file grows by [`PageStore::grow`] only, so that no
     /// write of a page allocates.
     fn write_page(&self, page: &mut Page) -> PageResult<()> {
-        self.check_size(page)?;
-        let id = page.id();
-        let offset = self.offset_of(id)?;
-        if offset + self.size.get() as u64 > self.file_len()? {
-            return Err(PageError::InvalidPageId { page_id: id });
+        let offset = self.offset_within(page, self.file_len()?)?;
+        self.write_at(page.to_checksummed_bytes(&self.checksum), offset)
+    }
+
+    /// Pages whose ids follow one another in the batch are written together. If one of them has no place, none is written.
+    fn write_many(&self, pages: &mut [Page]) -> PageResult<()> {
+        let (size, file_len) = (self.size.get(), self.file_len()?);
+        pages.iter().try_for_each(|page| self.offset_within(page, file_len).map(drop))?;
+        for neighbours in pages.chunk_by_mut(|a, b| a.id().get().checked_add(1) == Some(b.id().get())) {
+            for run in neighbours.chunks_mut(self.run_pages()) {
+                let offset = self.offset_within(&run[0], file_len)?;
+                if let [page] = run {
+                    self.write_at(page.to_checksummed_bytes(&self.checksum), offset)?;
+                    continue;
+                }
+                self.with_buffer(|buffer| {
+                    for (page, bytes) in run.iter_mut().zip(buffer.chunks_mut(size)) {
+                        bytes.copy_from_slice(page.to_checksummed_bytes(&self.checksum));
+                    }
+                    self.write_at(&buffer[..run.len() * size], offset)
+                })?;
+            }
         }
-        let bytes = page.to_checksummed_bytes(&self.checksum);
-        write_all_at(&*self.file, bytes, offset).map_err(|source| PageError::io("write a page", source))
+        Ok(())
     }
 
     fn sync(&self) -> PageResult<()> {
@@ -216,6 +311,61 @@ mod tests {
             assert_eq!(page.lsn(), Lsn::new(100 + id));
             assert!(page.payload().iter().all(|byte| *byte == id as u8));
         }
+    }
+
+    #[test]
+    fn a_batch_is_what_its_pages_are_one_by_one() {
+        let (file, store) = pages();
+        store.grow(1000).expect("grow");
+        // Neighbours, gaps, a run longer than one transfer, the same page twice: the later one counts.
+        let ids: Vec<u64> = (3..6).chain([9, 7, 8]).chain(100..700).chain([50, 50]).collect();
+        let mut batch: Vec<Page> = ids
+            .iter()
+            .enumerate()
+            .map(|(at, id)| {
+                let mut page = store.allocate_page(PageId::new(*id));
+                page.payload_mut().fill(at as u8);
+                page
+            })
+            .collect();
+        store.write_many(&mut batch).expect("write");
+        assert!(file.transfers() < 10, "{} transfers", file.transfers());
+        let wanted: Vec<PageId> = [2].into_iter().chain(ids.iter().copied()).map(PageId::new).collect();
+        let mut read = vec![store.allocate_page(PageId::new(0)); wanted.len()];
+        let results = store.read_many(&wanted, &mut read);
+        assert!(matches!(results[0], Err(PageError::BadMagic { .. })), "nobody wrote page 2");
+        assert!(results[1..].iter().all(Result::is_ok));
+        for (page, written) in read[1..].iter().zip(&batch).take(ids.len() - 2) {
+            assert_eq!(page.bytes(), written.bytes());
+        }
+        assert_eq!(read[ids.len()].bytes(), batch[ids.len() - 1].bytes());
+        let mut alone = store.allocate_page(PageId::new(0));
+        store.read_into(PageId::new(350), &mut alone).expect("read");
+        assert_eq!(alone.bytes(), batch[6 + 250].bytes());
+    }
+
+    #[test]
+    fn one_bad_page_of_a_batch_spoils_no_other() {
+        let (file, store) = pages();
+        store.grow(8).expect("grow");
+        let mut batch: Vec<Page> = (0..8).map(|id| store.allocate_page(PageId::new(id))).collect();
+        store.write_many(&mut batch).expect("write");
+        file.set_len(8192 + 7 * SIZE as u64 + 100).expect("cut");
+        let ids: Vec<PageId> = (0..9).map(PageId::new).collect();
+        let mut read = vec![store.allocate_page(PageId::new(0)); 9];
+        let results = store.read_many(&ids, &mut read);
+        assert!(results[..7].iter().all(Result::is_ok));
+        assert!(matches!(results[7], Err(PageError::ShortRead { got: 100, .. })), "{:?}", results[7]);
+        assert!(matches!(results[8], Err(PageError::ShortRead { got: 0, .. })), "{:?}", results[8]);
+        // The transfer of all fails, the second page by itself too.
+        file.script([Script::Fail(ErrorKind::Other), Script::Short(SIZE), Script::Fail(ErrorKind::Other)]);
+        let results = store.read_many(&ids[..4], &mut read[..4]);
+        assert!(matches!(results[1], Err(PageError::Io { .. })), "{:?}", results[1]);
+        assert!(results[0].is_ok() && results[2].is_ok() && results[3].is_ok());
+        // A page without a place: nothing of its batch is written.
+        batch.push(store.allocate_page(PageId::new(u64::MAX)));
+        file.script_forever(Script::Fail(ErrorKind::Other));
+        assert!(matches!(store.write_many(&mut batch), Err(PageError::InvalidPageId { .. })));
     }
 
     #[test]

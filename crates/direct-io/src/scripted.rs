@@ -63,6 +63,11 @@ impl ScriptedFile {
         self.state.lock().reserved.clone()
     }
 
+    /// Reads and writes so far.
+    pub(crate) fn transfers(&self) -> usize {
+        self.state.lock().transfers.len()
+    }
+
     pub(crate) fn every_transfer_was_aligned(&self) -> bool {
         let state = self.state.lock();
         state.transfers.iter().all(|(offset, _)| offset.is_multiple_of(IO_ALIGNMENT as u64))
