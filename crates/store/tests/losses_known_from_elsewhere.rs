@@ -112,7 +112,8 @@ fn a_fresh_store_killed_before_its_first_log_write() {
     let disk = SimDisk::new(25);
     drop(open(&disk).expect("made"));
     let mut images = 0;
-    for image in disk.crash_states(&CrashOptions { exhaustive_max: 256, ..CrashOptions::default() }) {
+    let options = CrashOptions { random: 200, torn_writes: 8, ..CrashOptions::default() };
+    for image in disk.crash_states(&options) {
         let disk = image.disk();
         let store = open(&disk).unwrap_or_else(|error| panic!("{error}: {}", image.explain()));
         assert_eq!(contents(&store).expect("reads").len(), 0, "{}", image.explain());
