@@ -132,16 +132,23 @@ impl Wal {
 
     /// Appends a group: one copy, under the mutex. Gives its LSNs. Never waits, never fails.
     ///
-    /// Panics if the group is larger than the room that was reserved for it, which is a bug of the caller's.
+    /// Panics if the group is larger than the room that was reserved for it, or refers to data ([`GroupBuilder::refer_to_data`])
+    /// in a log without a write barrier; both are bugs of the caller's.
     pub fn append<'a>(&'a self, space: LogSpace<'a>, group: &mut GroupBuilder) -> Appended<'a> {
         assert!(group.encoded_len() <= space.bytes, "a group is no larger than its reservation");
         debug_assert!(std::ptr::eq(space.wal, self), "room in one log is none in another");
+        let after_data = group.is_after_data();
+        assert!(
+            !after_data || self.barrier.get().is_some(),
+            "L12: a group refers to data, and nothing would sync it"
+        );
         let bytes = group.finish();
         let mut state = self.state.lock();
         state.outstanding -= space.bytes;
         std::mem::forget(space); // the room is used: nothing to give back, and it owns nothing
         let (start, end) = state.buffer.append(bytes);
         state.end = end;
+        state.commit.after_data |= after_data;
         state.progress.began(start);
         state.stats.groups += 1;
         state.stats.group_bytes += bytes.len() as u64;

@@ -17,7 +17,7 @@
 use std::io;
 use std::time::Instant;
 
-use pagestone_page_format::Lsn;
+use pagestone_page_format::{Lsn, PageResult};
 use pagestone_sync::atomic::{AtomicU64, Ordering};
 use pagestone_sync::{MutexGuard, parking};
 
@@ -134,8 +134,9 @@ impl Wal {
     /// Leads one batch. The caller has found or been given the lead.
     ///
     /// 1. Seal, under the mutex: from here on appends go to the other buffer.
-    /// 2. Write and sync, without it.
-    /// 3. Publish what is durable and hand over.
+    /// 2. If a group of the batch refers to data outside the log: make that durable (L12).
+    /// 3. Write and sync, without the mutex.
+    /// 4. Publish what is durable and hand over.
     pub(crate) fn lead(&self, state: MutexGuard<'_, State>) -> WalResult<()> {
         let lead = Lead { wal: self };
         let mut state = state; // dropped before `lead`, which takes the mutex
@@ -144,9 +145,14 @@ impl Wal {
             drop(lead); // tells everybody
             return Err(error.into());
         }
+        let after_data = std::mem::take(&mut state.commit.after_data);
         let (mut batch, slot) = self.seal(&mut state);
         let (number, end) = (state.commit.sealed, state.commit.sealed_end);
         self.tell_room(state);
+        if after_data && let Err(error) = self.pass_barrier() {
+            std::mem::forget(lead);
+            return Err(self.fail(&format!("log: the sync of what the log refers to failed: {error}")));
+        }
         let began = Instant::now();
         match self.write_batch(&mut batch, slot) {
             Ok(done) => {
@@ -159,6 +165,12 @@ impl Wal {
                 Err(self.fail(&format!("log: {operation} failed: {error}")))
             }
         }
+    }
+
+    /// Called between sealing and writing: what the batch's groups refer to was written before they were appended, so before the
+    /// batch was sealed, so before this sync begins; and no byte of them is in an earlier batch.
+    fn pass_barrier(&self) -> PageResult<()> {
+        self.barrier.get().map_or(Ok(()), |barrier| barrier())
     }
 
     /// Takes what is fresh as a batch, with the tail slot for its last block.

@@ -39,12 +39,13 @@ const _: () = assert!(MAX_GROUP < 1 << 24);
 pub struct GroupBuilder {
     bytes: Vec<u8>,
     records: usize,
+    after_data: bool,
 }
 
 impl GroupBuilder {
     /// A group without records.
     pub fn new() -> Self {
-        Self { bytes: vec![0; GROUP_HEADER], records: 0 }
+        Self { bytes: vec![0; GROUP_HEADER], records: 0, after_data: false }
     }
 
     /// Bytes that a group takes at most: for [`crate::Wal::reserve`]. `payload_bytes` is what all operations together
@@ -78,6 +79,17 @@ impl GroupBuilder {
         });
     }
 
+    /// Says that the group refers to bytes outside the log that were written and not synced: none of it is written before the
+    /// log's write barrier ([`crate::Wal::set_write_barrier`]) has been passed once more (L12).
+    pub fn refer_to_data(&mut self) {
+        self.after_data = true;
+    }
+
+    /// Whether it refers to bytes outside the log.
+    pub(crate) fn is_after_data(&self) -> bool {
+        self.after_data
+    }
+
     /// Records so far.
     pub fn records(&self) -> usize {
         self.records
@@ -93,10 +105,11 @@ impl GroupBuilder {
         self.bytes.len()
     }
 
-    /// Forgets the records and keeps the memory.
+    /// Forgets the records, and that they refer to data, and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.truncate(GROUP_HEADER);
         self.records = 0;
+        self.after_data = false;
     }
 
     fn add(&mut self, kind: RecordKind, op: OpKind, page: PageId, encode: impl FnOnce(&mut Vec<u8>)) {

@@ -17,7 +17,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use pagestone_direct_io::Disk;
 use pagestone_page_format::{AlignedBuf, Lsn, PageResult, Poison, StoreUuid, WriteAhead};
@@ -89,7 +89,12 @@ pub struct Wal {
     pub(crate) making: Mutex<()>,
     pub(crate) maker: SegmentMaker,
     pub(crate) metrics: WalMetrics,
+    /// What makes the bytes durable that groups refer to.
+    pub(crate) barrier: OnceLock<WriteBarrier>,
 }
+
+/// Makes durable whatever was written outside the log before the call.
+pub(crate) type WriteBarrier = Box<dyn Fn() -> PageResult<()> + Send + Sync>;
 
 /// What the mutex guards.
 pub(crate) struct State {
@@ -125,6 +130,8 @@ pub(crate) struct CommitState {
     /// Number of the newest sealed batch, and what it makes durable.
     pub(crate) sealed: u64,
     pub(crate) sealed_end: Lsn,
+    /// Some group that no batch carries yet refers to data outside the log (L12).
+    pub(crate) after_data: bool,
     /// The tail slot that the next open block goes to: never the one of the newest durable version.
     pub(crate) slot: u64,
     pub(crate) callbacks: BTreeMap<(Lsn, u64), Callback>,
@@ -166,6 +173,16 @@ impl Wal {
         Recovery::open(disk, dir, options, start)
     }
 
+    /// Sets what makes bytes outside the log durable, once, before the first group that refers to such bytes is appended.
+    ///
+    /// Who leads a batch with such a group in it calls it once, before the first byte of the batch is written, with no lock held.
+    /// It must make everything durable that was written before it was called, and must not wait for the log. An error ends the
+    /// handle as a failed write of the log does (L9). Panics if there is one already, which is a bug of the caller's.
+    pub fn set_write_barrier(&self, barrier: impl Fn() -> PageResult<()> + Send + Sync + 'static) {
+        let set = self.barrier.set(Box::new(barrier));
+        assert!(set.is_ok(), "a log has one write barrier");
+    }
+
     pub(crate) fn begin(beginning: Beginning) -> Self {
         let Beginning { identity, options, poison, keep, segments, maker } = beginning;
         let ready = segments.back().map_or(identity.first, Segment::end);
@@ -187,6 +204,7 @@ impl Wal {
                 successor: false,
                 sealed: 0,
                 sealed_end: end,
+                after_data: false,
                 slot: 0,
                 callbacks: BTreeMap::new(),
                 next_callback: 0,
@@ -207,6 +225,7 @@ impl Wal {
             making: Mutex::new(()),
             maker,
             metrics: WalMetrics::new(),
+            barrier: OnceLock::new(),
         }
     }
 
