@@ -7,7 +7,7 @@
 //!   seam.rs       Disk, File, OpenHow, Create, DirectIo, PathKind    the contract, method by method
 //!   finish.rs     read_exact_at, write_all_at                        the only loops that finish a transfer (I1, I3, I4, I5)
 //!   lock.rs       lock_within                                        a bounded wait for a lock (E1, I18)
-//!   page_file.rs  PageFile: PageStore                                pages at their places in a file
+//!   page_file/    PageFile: PageStore, PageFileOptions               pages at their places in a file, which may describe itself
 //!   real/         RealDisk                                           the real file system, one file per platform
 //! ```
 #![deny(unsafe_code)] // real/linux.rs opts out and argues each call
@@ -22,6 +22,6 @@ mod seam;
 
 pub use finish::{read_exact_at, write_all_at};
 pub use lock::lock_within;
-pub use page_file::PageFile;
+pub use page_file::{PageFile, PageFileOptions};
 pub use real::RealDisk;
 pub use seam::{Create, DirectIo, Disk, File, OpenHow, PathKind};

@@ -60,7 +60,7 @@ pub use pagestone_btree::{BTree, Cursor, Put, Range, TreeError, TreeResult};
 #[cfg(feature = "pool")]
 pub use pagestone_buffer_pool::{BufferPool, PoolOptions, PoolStats};
 #[cfg(feature = "direct_io")]
-pub use pagestone_direct_io::{DirectIo, PageFile};
+pub use pagestone_direct_io::{DirectIo, PageFile, PageFileOptions};
 #[cfg(feature = "latch")]
 pub use pagestone_hybrid_latch::HybridLatch;
 #[cfg(feature = "mini_txn")]

@@ -10,18 +10,31 @@
 //!   └─────────────┴────────────────┴────────────────┴───
 //! ```
 //!
+//! The owner's part of a file that [`PageFile::open`] opens is its superblock:
+//!
+//! ```text
+//!   options.rs      PageFileOptions: opened, or made whole or not at all
+//!   superblock.rs   what a page file says of itself, twice
+//! ```
+//!
 //! A failed write or sync is reported and not remembered: the owner of the handle keeps the poison (R5), because a page
 //! file may be one of several files that die together.
+
+mod options;
+mod superblock;
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use pagestone_page_format::{
     AlignedBuf, IO_ALIGNMENT, Page, PageChecksum, PageError, PageId, PageResult, PageSize, PageStore,
+    StoreUuid,
 };
 use pagestone_sync::Mutex;
 
 use crate::{File, read_exact_at, write_all_at};
+
+pub use options::PageFileOptions;
 
 /// The fewest pages that a growing file is given at once.
 const GROW_PAGES_MIN: u64 = 8;
@@ -64,6 +77,15 @@ pub struct PageFile {
     growing: Mutex<()>,
     /// Buffers of [`RUN_BYTES`], or of a page where that is more.
     spare: Mutex<Vec<AlignedBuf>>,
+    /// Of a file that describes itself; such a file grows as pages are written.
+    description: Option<SelfDescription>,
+}
+
+#[derive(Debug)]
+struct SelfDescription {
+    uuid: StoreUuid,
+    /// What is wrong with one of the two copies of the superblock.
+    damage: Option<PageError>,
 }
 
 impl PageFile {
@@ -75,7 +97,15 @@ impl PageFile {
             base.is_multiple_of(IO_ALIGNMENT as u64),
             "page 0 stands at a multiple of 4096, not at {base}"
         );
-        Self { file, base, size, checksum, growing: Mutex::new(()), spare: Mutex::new(Vec::new()) }
+        Self {
+            file,
+            base,
+            size,
+            checksum,
+            growing: Mutex::new(()),
+            spare: Mutex::new(Vec::new()),
+            description: None,
+        }
     }
 
     /// The file, for what is no page in it.
@@ -86,6 +116,33 @@ impl PageFile {
     /// What stamps and verifies its pages.
     pub fn checksum(&self) -> &PageChecksum {
         &self.checksum
+    }
+
+    /// The UUID in the superblock of a file that was opened by [`PageFile::open`] or [`PageFileOptions`].
+    pub fn uuid(&self) -> Option<StoreUuid> {
+        self.description.as_ref().map(|description| description.uuid)
+    }
+
+    /// What is wrong with a copy of that superblock; the other one was used.
+    pub fn superblock_damage(&self) -> Option<&PageError> {
+        self.description.as_ref()?.damage.as_ref()
+    }
+
+    /// Whether pages go past the system's cache now.
+    pub fn is_direct(&self) -> bool {
+        self.file.is_direct()
+    }
+
+    /// Pages that the file has room for now; one that was never written reads as an error.
+    pub fn page_count(&self) -> PageResult<u64> {
+        self.len()
+    }
+
+    /// Reads and verifies a page into a new buffer; otherwise as [`PageStore::read_into`].
+    pub fn read_page(&self, id: PageId) -> PageResult<Page> {
+        let mut page = self.allocate_page(id);
+        self.read_into(id, &mut page)?;
+        Ok(page)
     }
 
     /// Where a page stands. `InvalidPageId` if no file can have it.
@@ -125,6 +182,32 @@ impl PageFile {
             return Err(PageError::InvalidPageId { page_id: page.id() });
         }
         Ok(offset)
+    }
+
+    /// Length of the file, once a file that grows as it is written has grown up to these pages.
+    fn room_for(&self, pages: &[Page]) -> PageResult<u64> {
+        let file_len = self.file_len()?;
+        if self.description.is_none() {
+            return Ok(file_len);
+        }
+        let mut end = file_len;
+        for page in pages {
+            self.check_size(page)?;
+            end = end.max(self.offset_of(page.id())? + self.size.get() as u64);
+        }
+        if end == file_len {
+            return Ok(file_len);
+        }
+        let _alone = self.growing.lock();
+        let have = self.file_len()?;
+        if have < end {
+            self.file.reserve(have, end - have).map_err(|source| self.growth_error(source, end - have))?;
+        }
+        Ok(have.max(end))
+    }
+
+    fn growth_error(&self, source: io::Error, needed: u64) -> PageError {
+        if is_no_space(&source) { PageError::NoSpace { needed } } else { PageError::io("grow", source) }
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> PageResult<()> {
@@ -211,16 +294,17 @@ impl PageStore for PageFile {
         results
     }
 
-    /// `InvalidPageId` also for a page past the end of the file: a file grows by [`PageStore::grow`] only, so that no
-    /// write of a page allocates.
+    /// A file that describes itself grows up to the page, by no more, with its blocks reserved first. Any other grows by
+    /// [`PageStore::grow`] only, and a page past its end is `InvalidPageId`.
     fn write_page(&self, page: &mut Page) -> PageResult<()> {
-        let offset = self.offset_within(page, self.file_len()?)?;
+        let file_len = self.room_for(std::slice::from_ref(page))?;
+        let offset = self.offset_within(page, file_len)?;
         self.write_at(page.to_checksummed_bytes(&self.checksum), offset)
     }
 
     /// Pages whose ids follow one another in the batch are written together. If one of them has no place, none is written.
     fn write_many(&self, pages: &mut [Page]) -> PageResult<()> {
-        let (size, file_len) = (self.size.get(), self.file_len()?);
+        let (size, file_len) = (self.size.get(), self.room_for(pages)?);
         pages.iter().try_for_each(|page| self.offset_within(page, file_len).map(drop))?;
         for neighbours in pages.chunk_by_mut(|a, b| a.id().get().checked_add(1) == Some(b.id().get())) {
             for run in neighbours.chunks_mut(self.run_pages()) {
@@ -266,13 +350,7 @@ impl PageStore for PageFile {
         if matches!(&result, Err(error) if is_no_space(error)) {
             result = reserve(wanted);
         }
-        result.map_err(|source| {
-            if is_no_space(&source) {
-                PageError::NoSpace { needed: wanted - have }
-            } else {
-                PageError::io("grow", source)
-            }
-        })
+        result.map_err(|source| self.growth_error(source, wanted - have))
     }
 }
 
