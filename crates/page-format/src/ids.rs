@@ -160,6 +160,30 @@ impl StoreUuid {
     }
 }
 
+impl std::str::FromStr for StoreUuid {
+    type Err = PageError;
+
+    /// From its text: 32 hexadecimal digits, with hyphens behind the 8th, 12th, 16th and 20th. `Mismatch` for any other.
+    fn from_str(text: &str) -> PageResult<Self> {
+        let wrong = || PageError::Mismatch {
+            expected: "a UUID, 32 hexadecimal digits in five groups".into(),
+            found: format!("{} bytes of other text", text.len()),
+        };
+        let hyphens = [8, 13, 18, 23];
+        if text.len() != 36 || !hyphens.iter().all(|at| text.as_bytes()[*at] == b'-') {
+            return Err(wrong());
+        }
+        let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();
+        let nibble = |digit: u8| (digit as char).to_digit(16).map(|value| value as u8);
+        let mut bytes = [0; 16];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+            let [high, low] = pair else { return Err(wrong()) };
+            *byte = nibble(*high).zip(nibble(*low)).map(|(high, low)| high << 4 | low).ok_or_else(wrong)?;
+        }
+        if digits.len() == 32 { Ok(Self(bytes)) } else { Err(wrong()) }
+    }
+}
+
 impl std::fmt::Display for StoreUuid {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (index, byte) in self.0.iter().enumerate() {

@@ -12,6 +12,7 @@
 //!   racing.rs    SpeculativePage, PageWriter                       bytes that somebody may be changing
 //!   slotted/     sorted cells in a page: search, insert, compact
 //!   contracts.rs PageStore, WriteAhead, PageOp, RedoTable          the seams
+//!   serde.rs     the value types in a serde format              feature `serde`
 //!   memory.rs    MemoryStore: a PageStore without a file
 //!   error.rs     PageError
 //! ```
@@ -26,6 +27,8 @@ mod ids;
 mod memory;
 mod page;
 mod racing;
+#[cfg(feature = "serde")]
+mod serde;
 pub mod slotted;
 
 pub use buffer::{AlignedBuf, IO_ALIGNMENT};

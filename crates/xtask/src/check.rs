@@ -12,7 +12,7 @@ use crate::{downstream, unsafe_fence};
 
 type Body = fn(&Workspace, &mut Step) -> Result<(), Failed>;
 
-const STEPS: [(&str, Body); 12] = [
+const STEPS: [(&str, Body); 13] = [
     ("tools", tools),
     ("fmt", fmt),
     ("unsafe fence", unsafe_fence::step),
@@ -20,6 +20,7 @@ const STEPS: [(&str, Body); 12] = [
     ("doc", doc),
     ("floors", floors),
     ("tests", tests),
+    ("optional features", optional_features),
     ("doctests", doctests),
     ("loom models", loom_models),
     ("layers alone", layers_alone),
@@ -129,6 +130,21 @@ fn tests(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
         Tally { passed: 0, .. } => Err(Failed("no test ran".into())),
         Tally { failed: 0, .. } => Ok(()),
         Tally { failed, .. } => Err(Failed(format!("{failed} tests failed and the runner did not say so"))),
+    }
+}
+
+/// Unit tests of the layers that have a feature which no default build has.
+fn optional_features(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
+    const DEFAULT: [&str; 2] = ["default", "metrics"];
+    let optional = |feature: &String| !DEFAULT.contains(&feature.as_str());
+    for package in workspace.crates().filter(|package| package.name != "pagestone") {
+        if package.features.iter().any(optional) {
+            step.cargo(workspace, &["test", "--package", &package.name, "--all-features", "--lib"], &[])?;
+        }
+    }
+    match step.tally {
+        Tally { passed: 0, .. } => Err(Failed("no layer has an optional feature with a test".into())),
+        _ => Ok(()),
     }
 }
 
