@@ -47,6 +47,7 @@ fn every_key_is_acknowledged_once_and_in_order() {
     let keys = lines.iter().map(|line| line.split_once('\t').expect("a line of the listing").0);
     assert!(ran.done().lines().eq(keys), "the acknowledgements are not the keys in their order");
 
-    let json = place.run_with_stdin(["import", "-", "--ack", "--json"], b"a\\tb\t1\n\xff\t2\n");
+    let tsv = ["import", "-", "--ack", "--json", "--format", "tsv"];
+    let json = place.run_with_stdin(tsv, b"a\\tb\t1\n\xff\t2\n");
     assert_eq!(json.done(), "{\"key\":\"a\\tb\"}\n{\"key_base64\":\"/w==\"}\n");
 }

@@ -126,6 +126,11 @@ fn what_makes_no_sense_exits_2() {
         &["scan", "--limit", "-1"],
         &["import", "/no/such/file"],
         &["import", "--format", "csv", "-"],
+        &["export", "--format", "csv"],
+        &["export", "--format", "jsonl", "--tsv"],
+        &["put", "k", "v", "--value-file", "-"],
+        &["put", "k", "--value-file", "/no/such/file"],
+        &["get", "a", "--output", "/no/such/file"],
     ] {
         place.run(arguments).failed();
     }
@@ -143,6 +148,7 @@ fn only_put_and_import_make_a_store() {
         &["get", "k"][..],
         &["del", "k"],
         &["scan"],
+        &["export"],
         &["range", "a", "b"],
         &["count"],
         &["stats"],

@@ -33,13 +33,13 @@ pub(crate) struct Args {
     /// Budget of the log, in bytes or with KiB, MiB, GiB
     #[arg(long, global = true, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
     pub(crate) log: u64,
-    /// Print JSON, one object a line
+    /// Print JSON, one object a line, and import it
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Keys and values are hexadecimal, in arguments, lines and output
+    /// Keys and values are hexadecimal, in arguments, TSV and output; a JSON line says by its names what it holds
     #[arg(long, global = true)]
     pub(crate) hex: bool,
-    /// Keys and values are base64, in arguments, lines and output
+    /// Keys and values are base64, in arguments, TSV and output; a JSON line says by its names what it holds
     #[arg(long, global = true)]
     pub(crate) base64: bool,
     /// What to do
@@ -55,12 +55,19 @@ pub(crate) enum Command {
         /// The key
         key: OsString,
         /// The value
-        value: OsString,
+        #[arg(required_unless_present = "value_file", conflicts_with = "value_file")]
+        value: Option<OsString>,
+        /// The value is what this file holds, or stdin for -, as it is: up to 4 GiB, never in memory whole
+        #[arg(long, value_name = "FILE")]
+        value_file: Option<PathBuf>,
     },
     /// Print the value of a key
     Get {
         /// The key
         key: OsString,
+        /// Write the value into this file, as it is, without a line end
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
     /// Remove a key
     Del {
@@ -88,16 +95,29 @@ pub(crate) enum Command {
     },
     /// Print how many entries there are
     Count,
-    /// Put every line of a file: key, tab, value, with \t, \n and \\ escaped
+    /// Print every entry in key order, as an import takes it; JSON lines, if no other form is asked for
+    Export {
+        /// Into this file rather than to stdout; it is whole and durable if the exit status is 0
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// What the lines look like
+        #[arg(long, value_enum, value_name = "FORM")]
+        format: Option<LineForm>,
+        /// As --format tsv
+        #[arg(long, conflicts_with = "format")]
+        tsv: bool,
+    },
+    /// Apply every line of a file, each for itself. TSV: key, tab, value, with \t, \n and \\ escaped
     Import {
         /// The file, or - for stdin
+        #[arg(default_value = "-")]
         file: PathBuf,
         /// Print each key once it is durable
         #[arg(long)]
         ack: bool,
-        /// What the lines look like
-        #[arg(long, value_enum, default_value_t = LineFormat::Tsv)]
-        format: LineFormat,
+        /// What the lines look like: jsonl with --json, else tsv
+        #[arg(long, value_enum, value_name = "FORM")]
+        format: Option<LineForm>,
     },
     /// Write out what is dirty, so that the next opening replays nothing
     Checkpoint,
@@ -122,11 +142,13 @@ pub(crate) struct Listing {
     pub(crate) limit: Option<usize>,
 }
 
-/// What the lines of an import look like.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum LineFormat {
+/// What the lines of an export, an import or a batch look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LineForm {
     /// Key, tab, value
     Tsv,
+    /// {"key": …, "value": …}; key_base64, value_base64, key_hex, value_hex for what is no text
+    Jsonl,
 }
 
 impl Command {

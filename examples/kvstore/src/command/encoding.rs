@@ -19,7 +19,7 @@ pub(crate) enum Encoding {
 }
 
 /// Why a line or a column of it cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Malformed {
     /// There is no second column.
     #[error("no tab between a key and a value")]
@@ -33,10 +33,26 @@ pub(crate) enum Malformed {
     /// No base64.
     #[error("not base64: {0}")]
     Base64(DecodeError),
-    /// More bytes than the longest entry takes.
-    #[error("more than {limit} bytes, longer than any entry")]
+    /// No JSON object, or another one than is expected.
+    #[error("byte {at}: {reason}")]
+    Json {
+        /// Where in the line, counted from one.
+        at: usize,
+        /// What is wrong, what was expected. Holds nothing of the line.
+        reason: String,
+    },
+    /// The line is longer than any that we write.
+    #[error("more than {limit} bytes, longer than any line may be")]
     TooLong {
         /// The longest line.
+        limit: usize,
+    },
+    /// Read, it is longer than a line may hold.
+    #[error("a value of {found} bytes, of which a line holds {limit} at most")]
+    TooLarge {
+        /// Its length.
+        found: usize,
+        /// The longest.
         limit: usize,
     },
 }
@@ -73,7 +89,7 @@ impl Encoding {
     pub(crate) fn write_column(self, bytes: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::Text => tsv::escape(bytes, out),
-            Self::Hex | Self::Base64 => out.extend_from_slice(self.to_text(bytes).as_bytes()),
+            Self::Hex | Self::Base64 => self.write_digits(bytes, out),
         }
     }
 
@@ -85,20 +101,12 @@ impl Encoding {
         }
     }
 
-    fn to_text(self, bytes: &[u8]) -> String {
-        match self {
-            Self::Hex => HEXLOWER.encode(bytes),
-            Self::Text | Self::Base64 => BASE64.encode(bytes),
-        }
-    }
-
-    /// The name and the value of a JSON member that holds `bytes`: text where it is text, base64 where it is none.
-    pub(crate) fn json_member(self, name: &str, bytes: &[u8]) -> (String, String) {
-        match (self, std::str::from_utf8(bytes)) {
-            (Self::Text, Ok(text)) => (name.to_owned(), text.to_owned()),
-            (Self::Hex, _) => (format!("{name}_hex"), self.to_text(bytes)),
-            (Self::Text | Self::Base64, _) => (format!("{name}_base64"), self.to_text(bytes)),
-        }
+    /// Appends `bytes` in digits; text has none of its own and becomes base64.
+    pub(crate) fn write_digits(self, bytes: &[u8], out: &mut Vec<u8>) {
+        let digits = if self == Self::Hex { HEXLOWER } else { BASE64 };
+        let begin = out.len();
+        out.resize(begin + digits.encode_len(bytes.len()), 0);
+        digits.encode_mut(bytes, &mut out[begin..]);
     }
 }
 
@@ -117,18 +125,6 @@ mod tests {
                 assert_eq!(back, bytes, "{encoding:?}");
             }
         }
-    }
-
-    #[test]
-    fn json_names_say_what_the_text_is() {
-        let member = |encoding: Encoding, bytes| {
-            let (name, text) = encoding.json_member("key", bytes);
-            format!("{name} {text}")
-        };
-        assert_eq!(member(Encoding::Text, b"k\n"), "key k\n");
-        assert_eq!(member(Encoding::Text, b"\xff"), "key_base64 /w==");
-        assert_eq!(member(Encoding::Base64, b"k"), "key_base64 aw==");
-        assert_eq!(member(Encoding::Hex, b"k"), "key_hex 6b");
     }
 
     #[test]

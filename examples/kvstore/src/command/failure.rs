@@ -30,23 +30,39 @@ pub(crate) enum Failure {
         /// Why not.
         reason: String,
     },
-    /// A line of an import cannot be read. The lines before it are in the store.
-    #[error("line {line}: {reason}; what came before it was kept")]
+    /// A line cannot be read.
+    #[error("line {line}: {reason}; {kept}")]
     Line {
         /// Counted from one.
         line: u64,
         /// Why not.
         reason: Malformed,
+        /// What the store holds of the lines before it.
+        kept: &'static str,
     },
-    /// A line of an import cannot be put. The lines before it are in the store.
-    #[error("line {line}: {source}; what came before it was kept")]
+    /// A line cannot be applied.
+    #[error("line {line}: {source}; {kept}")]
     Put {
         /// Counted from one.
         line: u64,
         /// Why not.
         source: StoreError,
+        /// What the store holds of the lines before it.
+        kept: &'static str,
     },
-    /// The file of an import cannot be read.
+    /// An entry does not fit into a line.
+    #[error(
+        "entry {entry}: a value of {found} bytes, of which a line holds {limit} at most; `get KEY --output FILE` gives it whole"
+    )]
+    TooLarge {
+        /// Counted from one, in the order of the listing.
+        entry: u64,
+        /// The length of its value.
+        found: usize,
+        /// The longest value of a line.
+        limit: usize,
+    },
+    /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     File {
         /// Which one.

@@ -1,8 +1,10 @@
 //! How entries are printed.
 
+use kvstore::Put;
 use serde_json::{Map, Value};
 
 use super::encoding::Encoding;
+use super::json;
 
 /// How entries are printed: as TSV, or as JSON lines.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +45,13 @@ impl Format {
         out.push(b'\n');
     }
 
+    /// Appends the answer to a put: nothing, or in JSON whether it replaced a value.
+    pub(crate) fn put(self, put: Put, out: &mut Vec<u8>) {
+        if self.json {
+            out.extend_from_slice(format!("{{\"replaced\":{}}}\n", put.replaced).as_bytes());
+        }
+    }
+
     /// Appends a single named figure: bare, or in an object.
     pub(crate) fn figure(self, name: &str, value: u64, out: &mut Vec<u8>) {
         let line = if self.json { serde_json::json!({ name: value }).to_string() } else { value.to_string() };
@@ -65,12 +74,6 @@ impl Format {
     }
 
     fn object(self, members: &[(&str, &[u8])], out: &mut Vec<u8>) {
-        let object: Map<String, Value> = members
-            .iter()
-            .map(|(name, bytes)| self.encoding.json_member(name, bytes))
-            .map(|(name, text)| (name, Value::String(text)))
-            .collect();
-        out.extend_from_slice(Value::Object(object).to_string().as_bytes());
-        out.push(b'\n');
+        json::write_object(self.encoding, members, out);
     }
 }

@@ -6,8 +6,10 @@
 //! ```text
 //!   args.rs      Args: what can be asked             run.rs       one function per command
 //!   encoding.rs  Encoding: text, hex, base64         format.rs    Format: TSV or JSON lines
-//!   tsv.rs       escapes, both ways                  failure.rs   Failure, Outcome
-//!   import.rs    lines into the store                acks.rs      Acks: keys out, once durable
+//!   tsv.rs       escapes, both ways                  json.rs      JSON lines, both ways
+//!   lines.rs     Lines: bounded lines in             listing.rs   entries out
+//!   import.rs    lines into the store                value.rs     one value from and to a file
+//!   acks.rs      Acks: keys out, once durable        failure.rs   Failure, Outcome
 //!   progress.rs  the bar                             size.rs      `256MiB`
 //! ```
 
@@ -17,10 +19,14 @@ mod encoding;
 mod failure;
 mod format;
 mod import;
+mod json;
+mod lines;
+mod listing;
 mod progress;
 mod run;
 mod size;
 mod tsv;
+mod value;
 
 pub(crate) use args::Args;
 pub(crate) use failure::Outcome;

@@ -1,14 +1,17 @@
 //! The commands: open, do, close.
 
 use std::ffi::OsStr;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
+use std::path::Path;
 
-use kvstore::{Entries, KvStore};
+use kvstore::KvStore;
 
-use super::args::{Args, Command, Listing};
+use super::args::{Args, Command, LineForm, Listing};
 use super::failure::{Failure, Outcome};
 use super::format::Format;
 use super::import::Import;
+use super::listing::{export, list};
+use super::value;
 
 /// Does what was asked. Writes are durable when it returns `Ok`.
 pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
@@ -35,11 +38,14 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
 /// A command with its arguments decoded and its file open.
 enum Asked<'a> {
     Put { key: Vec<u8>, value: Vec<u8> },
+    PutFile { key: Vec<u8>, file: &'a Path },
     Get { key: Vec<u8> },
+    GetFile { key: Vec<u8>, file: &'a Path },
     Del { key: Vec<u8> },
     Scan { prefix: Vec<u8>, listing: &'a Listing },
     Range { from: Vec<u8>, to: Vec<u8>, listing: &'a Listing },
     Count,
+    Export { format: Format, file: Option<&'a Path> },
     Import(Import),
     Checkpoint,
     Sync,
@@ -50,10 +56,15 @@ impl<'a> Asked<'a> {
     fn read(command: &'a Command, format: Format) -> Result<Self, Failure> {
         let bytes = |name, argument: &OsStr| format.encoding.argument(name, argument);
         Ok(match command {
-            Command::Put { key, value } => {
+            Command::Put { key, value_file: Some(file), .. } => {
+                Self::PutFile { key: bytes("KEY", key)?, file }
+            }
+            Command::Put { key, value, .. } => {
+                let value = value.as_deref().unwrap_or_default();
                 Self::Put { key: bytes("KEY", key)?, value: bytes("VALUE", value)? }
             }
-            Command::Get { key } => Self::Get { key: bytes("KEY", key)? },
+            Command::Get { key, output: None } => Self::Get { key: bytes("KEY", key)? },
+            Command::Get { key, output: Some(file) } => Self::GetFile { key: bytes("KEY", key)?, file },
             Command::Del { key } => Self::Del { key: bytes("KEY", key)? },
             Command::Scan { prefix, listing } => {
                 let prefix = prefix.as_deref().unwrap_or_default();
@@ -63,7 +74,14 @@ impl<'a> Asked<'a> {
                 Self::Range { from: bytes("FROM", from)?, to: bytes("TO", to)?, listing }
             }
             Command::Count => Self::Count,
-            Command::Import { file, ack, format: _ } => Self::Import(Import::open(file, *ack)?),
+            Command::Export { output, format: form, tsv } => {
+                let json = !tsv && *form != Some(LineForm::Tsv);
+                Self::Export { format: Format { json, ..format }, file: output.as_deref() }
+            }
+            Command::Import { file, ack, format: form } => {
+                let form = form.unwrap_or(if format.json { LineForm::Jsonl } else { LineForm::Tsv });
+                Self::Import(Import::open(file, form, format, *ack)?)
+            }
             Command::Checkpoint => Self::Checkpoint,
             Command::Sync => Self::Sync,
             Command::Stats { prometheus } => Self::Stats { prometheus: *prometheus },
@@ -74,15 +92,21 @@ impl<'a> Asked<'a> {
         let mut out = Vec::new();
         match self {
             Self::Put { key, value } => {
-                let put = store.put(key, value)?;
-                if format.json {
-                    out.extend_from_slice(format!("{{\"replaced\":{}}}\n", put.replaced).as_bytes());
-                }
+                format.put(store.put(key, value)?, &mut out);
             }
             Self::Get { key } => match store.get(&key)? {
                 Some(value) => format.answer(&key, &value, &mut out),
                 None => return Ok(Outcome::Missing),
             },
+            Self::PutFile { key, file } => {
+                let put = value::put(store, &key, file)?;
+                format.put(put, &mut out);
+            }
+            Self::GetFile { key, file } => {
+                if !value::get(store, &key, file)? {
+                    return Ok(Outcome::Missing);
+                }
+            }
             Self::Del { key } => {
                 if !store.del(key)? {
                     return Ok(Outcome::Missing);
@@ -91,6 +115,7 @@ impl<'a> Asked<'a> {
             Self::Scan { prefix, listing } => list(store.scan_prefix(prefix), listing, format)?,
             Self::Range { from, to, listing } => list(store.scan_range(from..to), listing, format)?,
             Self::Count => format.figure("count", store.count()?, &mut out),
+            Self::Export { format, file } => export(store, file, format)?,
             Self::Import(import) => import.run(store, format)?,
             Self::Checkpoint => store.checkpoint()?,
             Self::Sync => store.sync()?,
@@ -105,29 +130,6 @@ impl<'a> Asked<'a> {
         print(&out)?;
         Ok(Outcome::Done)
     }
-}
-
-fn list(entries: Entries, listing: &Listing, format: Format) -> Result<(), Failure> {
-    let limit = listing.limit.unwrap_or(usize::MAX);
-    if listing.reverse {
-        print_entries(entries.rev().take(limit), format)
-    } else {
-        print_entries(entries.take(limit), format)
-    }
-}
-
-type Entry = Result<(Vec<u8>, Vec<u8>), kvstore::StoreError>;
-
-fn print_entries(entries: impl Iterator<Item = Entry>, format: Format) -> Result<(), Failure> {
-    let mut stdout = BufWriter::with_capacity(64 << 10, io::stdout().lock());
-    let mut line = Vec::new();
-    for entry in entries {
-        let (key, value) = entry?;
-        line.clear();
-        format.entry(&key, &value, &mut line);
-        stdout.write_all(&line).map_err(Failure::Output)?;
-    }
-    stdout.flush().map_err(Failure::Output)
 }
 
 fn print(out: &[u8]) -> Result<(), Failure> {
