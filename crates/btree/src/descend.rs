@@ -42,15 +42,16 @@ pub(crate) struct Node<'p> {
     level: u8,
 }
 
+/// A page, held.
 #[derive(Debug)]
-enum Held<'p> {
+pub(crate) enum Held<'p> {
     Optimistic(OptimisticPage<'p>),
     Shared(SharedPage<'p>),
     Exclusive(ExclusivePage<'p>),
 }
 
 impl<'p> Held<'p> {
-    fn id(&self) -> PageId {
+    pub(crate) fn id(&self) -> PageId {
         match self {
             Self::Optimistic(page) => page.id(),
             Self::Shared(page) => page.id(),
@@ -58,7 +59,7 @@ impl<'p> Held<'p> {
         }
     }
 
-    fn page(&self) -> SpeculativePage<'p> {
+    pub(crate) fn page(&self) -> SpeculativePage<'p> {
         match self {
             Self::Optimistic(page) => page.page(),
             Self::Shared(page) => page.page(),
@@ -66,7 +67,7 @@ impl<'p> Held<'p> {
         }
     }
 
-    fn validate(&self) -> Result<(), Restart> {
+    pub(crate) fn validate(&self) -> Result<(), Restart> {
         match self {
             Self::Optimistic(page) => page.validate(),
             Self::Shared(_) | Self::Exclusive(_) => Ok(()),
@@ -129,7 +130,7 @@ impl<'p> Node<'p> {
 }
 
 impl BTree {
-    fn take(&self, hold: Hold, swip: SwipWord) -> Result<Held<'_>, Restart> {
+    pub(crate) fn take(&self, hold: Hold, swip: SwipWord) -> Result<Held<'_>, Restart> {
         let pool = self.env().pool();
         match hold {
             Hold::Optimistic => pool.resolve(swip).map(Held::Optimistic),

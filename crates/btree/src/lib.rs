@@ -10,6 +10,7 @@
 //!   descend.rs  the one way down, latch mode as a parameter
 //!   read.rs     get and its kin                write.rs   put and remove when the leaf has room
 //!   split.rs    put when it has not            cursor.rs  both directions, on private copies of leaves
+//!   check/      every node from the root to the leaves, for `verify`
 //!   node/       one page: layout, search, page operations
 //!   error.rs    TreeError; Interrupt, which never leaves the retry loop
 //! ```
@@ -18,6 +19,7 @@
 //! Coupling*, and Bayer and Unterauer, *Prefix B-trees*, TODS 1977; separators by Graefe, *Modern B-Tree Techniques*, 2011.
 #![forbid(unsafe_code)]
 
+mod check;
 mod cursor;
 mod descend;
 mod error;
@@ -29,6 +31,7 @@ mod split;
 mod tree;
 mod write;
 
+pub use check::{CheckVisitor, PageUse, ReachedPage, TreeFinding, TreeProblem, TreeReport};
 pub use cursor::Cursor;
 pub use error::{TreeError, TreeResult};
 pub use node::{max_inline_value, max_key_len, redo_range};

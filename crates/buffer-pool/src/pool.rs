@@ -147,6 +147,18 @@ impl BufferPool {
         matches!(self.table.get(id), crate::table::Entry::Resident(_))
     }
 
+    /// Whether the page is resident now with changes that storage lacks; storage may then hold an older image of it, half a
+    /// write of a newer one, or none.
+    pub fn is_dirty(&self, id: PageId) -> bool {
+        match self.table.get(id) {
+            crate::table::Entry::Resident(index) => {
+                let frame = &self.frames[index.index()];
+                frame.holds(id) && frame.is_dirty()
+            }
+            crate::table::Entry::Absent | crate::table::Entry::Loading => false,
+        }
+    }
+
     /// The storage behind the pool.
     pub fn store(&self) -> &dyn PageStore {
         &*self.store

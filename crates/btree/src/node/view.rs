@@ -195,7 +195,6 @@ impl<'a> NodeView<'a> {
     }
 
     /// The flags of a slot.
-    #[cfg_attr(not(test), expect(dead_code, reason = "values do not overflow yet"))]
     pub(crate) fn flags(&self, slot: usize) -> Result<u8, OutOfBounds> {
         Ok(self.cell(slot)?.flags)
     }
@@ -238,7 +237,6 @@ impl<'a> NodeView<'a> {
     }
 
     /// Whether the page is a whole and consistent node: for `verify`, where nobody is changing it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "verify is not wired yet"))]
     pub(crate) fn check(&self) -> Result<(), SlottedError> {
         let header = self.header()?;
         self.area().check()?;
