@@ -119,6 +119,17 @@ impl Core {
         Ok(self.superblock.lock().publish(self.env.poison(), |next| next.user_meta[slot] = value)?)
     }
 
+    /// What is wrong with the copies of the superblock in the file, and the pages that the current one says the file has.
+    pub(crate) fn judge_superblock(&self) -> (Vec<(usize, String)>, u64) {
+        let superblock = self.superblock.lock();
+        (superblock.judge(), superblock.current().data_pages)
+    }
+
+    /// Every tree of the store.
+    pub(crate) fn all_trees(&self) -> Vec<BTree> {
+        vec![self.tree.clone()]
+    }
+
     pub(crate) fn checkpoint_lsn(&self) -> Lsn {
         self.superblock.lock().current().checkpoint
     }

@@ -14,6 +14,7 @@
 //!   checkpoint.rs  correct beside writers (L5, L6)
 //!   background.rs  the flusher and the checkpointer, or `tick`
 //!   superblock.rs  the two copies              late_log.rs  the pool's log before there is one
+//!   verify/        every byte of the data file reachable, free or reserved exactly once
 //!   options.rs     Options                     stats.rs     StoreStats, Prometheus text
 //! ```
 #![forbid(unsafe_code)]
@@ -28,9 +29,12 @@ mod options;
 mod stats;
 mod store;
 mod superblock;
+mod verify;
 
 pub use error::{StoreError, StoreResult};
 pub use open::OpenReport;
 pub use options::{Background, Durability, Options};
+pub use pagestone_btree::TreeProblem;
 pub use stats::StoreStats;
 pub use store::{Store, Tree};
+pub use verify::{Finding, Problem, VerifyProgress, VerifyReport, VerifyStep};

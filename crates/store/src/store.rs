@@ -12,7 +12,10 @@ use pagestone_telemetry::prometheus_text;
 
 use crate::background::Workers;
 use crate::checkpoint::Core;
-use crate::{Background, Durability, OpenReport, Options, StoreError, StoreResult, StoreStats};
+use crate::{
+    Background, Durability, OpenReport, Options, StoreError, StoreResult, StoreStats, VerifyProgress,
+    VerifyReport,
+};
 
 /// An open store. Cheap to clone; all clones are one handle, and the store stays locked while any of them, or a tree or
 /// a cursor of it, lives.
@@ -83,6 +86,36 @@ impl Store {
     pub fn tick(&self) -> StoreResult<()> {
         self.sync()?;
         if self.inner.core.checkpoint_is_due() { self.checkpoint() } else { Ok(()) }
+    }
+
+    /// Looks at every page of the data file: each is reached from exactly one place or free, every page in use is what was
+    /// written, and every tree is in order. It may run beside readers and writers, stops none of them, and reports nothing
+    /// that they explain: what seems wrong is looked at three times.
+    ///
+    /// What is wrong is in the report and is no error. Errors: `Closed`, `Poisoned` and `BufferPoolExhausted` of the handle, and the
+    /// file's length that cannot be asked for. Memory: two bits for each page that is in use, and a page for each level. Every
+    /// page in use is read past the pool, and the trees' through it.
+    ///
+    /// ```
+    /// # use pagestone_store::{Options, Store};
+    /// # let dir = tempfile::tempdir().expect("a directory");
+    /// let store = Store::open(dir.path().join("store"), Options::default())?;
+    /// store.default_tree().put(b"key", b"value")?;
+    /// let report = store.verify()?;
+    /// assert!(report.is_sound(), "{:?}", report.findings);
+    /// assert_eq!((report.map_pages, report.leaves, report.entries), (1, 1, 1));
+    /// # Ok::<(), pagestone_store::StoreError>(())
+    /// ```
+    pub fn verify(&self) -> StoreResult<VerifyReport> {
+        self.verify_with_progress(|_| {})
+    }
+
+    /// As [`Store::verify`]; `progress` is called when a step begins and every thousand pages or so, with nothing latched.
+    pub fn verify_with_progress(
+        &self,
+        mut progress: impl FnMut(VerifyProgress),
+    ) -> StoreResult<VerifyReport> {
+        crate::verify::verify(&self.inner.core, &mut progress)
     }
 
     /// What opening found and did.

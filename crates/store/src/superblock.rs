@@ -224,6 +224,22 @@ impl SuperblockCopies {
     }
 }
 
+impl SuperblockCopies {
+    /// Reads both copies as they stand in the file; says for each what is wrong with it. The other copy need only be one: a
+    /// publication that failed half way may have left it older or newer.
+    pub(crate) fn judge(&self) -> Vec<(usize, String)> {
+        let judged = (0..2).filter_map(|slot| match read_copy(&*self.file, slot) {
+            Err(error) => Some((slot, error.to_string())),
+            Ok(copy) if slot == self.current_slot && copy != self.current => {
+                Some((slot, format!("sequence {}, not the current {}", copy.sequence, self.current.sequence)))
+            }
+            Ok(copy) if copy.uuid != self.current.uuid => Some((slot, "a copy of another store's".into())),
+            Ok(_) => None,
+        });
+        judged.collect()
+    }
+}
+
 fn read_copy(file: &dyn File, slot: usize) -> PageResult<Superblock> {
     let mut block = AlignedBuf::zeroed(COPY_BYTES);
     let got = read_exact_at(file, &mut block, (slot * COPY_BYTES) as u64)
