@@ -4,8 +4,8 @@
 //!
 //! Ids, LSNs and sizes are numbers; a UUID is its text, a checksum kind its name.
 
-use ::serde::de::{Error, Unexpected};
-use ::serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_core::de::{Error, Unexpected};
+use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{ChecksumKind, FrameIndex, Lsn, PageId, PageSize, StoreUuid};
 
