@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use pagestone_page_format::IO_ALIGNMENT;
 
-use crate::File;
+use crate::{File, ReadAt, WriteAt};
 
 /// How often in a row `EAGAIN`, `EBUSY` or no progress is taken before it becomes the caller's error: some 50 ms in all.
 const BUSY_LIMIT: u32 = 10;
@@ -73,6 +73,39 @@ pub fn write_all_at(file: &dyn File, buf: &[u8], offset: u64) -> io::Result<()> 
         }
     }
     Ok(())
+}
+
+/// Fills every buffer of the batch, as [`read_exact_at`] would one by one: each `result` is the bytes got, fewer than asked for only at
+/// the end of the file, or that read's own error.
+pub fn read_exact_batch(file: &dyn File, batch: &mut [ReadAt<'_>]) {
+    file.read_batch(batch);
+    for read in batch {
+        if needs_finishing(&read.result, read.buf.len()) {
+            read.result = read_exact_at(file, read.buf, read.offset);
+        }
+    }
+}
+
+/// Writes every buffer of the batch, as [`write_all_at`] would one by one: each `result` is its length or that write's own error.
+/// After an error any part of that range may have been written.
+pub fn write_all_batch(file: &dyn File, batch: &mut [WriteAt<'_>]) {
+    file.write_batch(batch);
+    for write in batch {
+        if needs_finishing(&write.result, write.buf.len()) {
+            write.result = write_all_at(file, write.buf, write.offset).map(|()| write.buf.len());
+        }
+    }
+}
+
+/// Whether a transfer of a batch has to be done again, alone and from its beginning: it was short, interrupted, or found the device
+/// busy. Any other error is final.
+fn needs_finishing(result: &io::Result<usize>, wanted: usize) -> bool {
+    match result {
+        Ok(done) => *done != wanted,
+        Err(error) => {
+            matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::ResourceBusy)
+        }
+    }
 }
 
 /// Where to go on after `done` bytes.
@@ -157,6 +190,38 @@ mod tests {
             assert_eq!(read_exact_at(&file, &mut back, 4096).expect("read"), bytes.len());
             assert_eq!(back, bytes);
             assert!(file.every_transfer_was_aligned() || !direct, "direct transfers resume at a block");
+        }
+    }
+
+    #[test]
+    fn each_transfer_of_a_batch_is_finished_or_fails_by_itself() {
+        for direct in [false, true] {
+            let file = ScriptedFile::new(direct);
+            let bytes = pattern(4 * 4096);
+            file.script([
+                Script::Short(4096),
+                Script::Fail(ErrorKind::Interrupted),
+                Script::Fail(ErrorKind::PermissionDenied),
+                Script::Short(0),
+            ]);
+            let mut batch: Vec<WriteAt<'_>> =
+                bytes.chunks(4096).zip(0..).map(|(part, at)| WriteAt::new(part, at * 4096)).collect();
+            write_all_batch(&file, &mut batch);
+            let ok: Vec<Option<usize>> = batch.into_iter().map(|write| write.result.ok()).collect();
+            assert_eq!(ok, [Some(4096), Some(4096), None, Some(4096)]);
+            write_all_at(&file, &bytes[8192..12_288], 8192).expect("the one that failed");
+            file.script([
+                Script::Short(100),
+                Script::Fail(ErrorKind::Other),
+                Script::Fail(ErrorKind::ResourceBusy),
+            ]);
+            let mut back = vec![0; 5 * 4096];
+            let mut batch: Vec<ReadAt<'_>> =
+                back.chunks_mut(4096).zip(0..).map(|(part, at)| ReadAt::new(part, at * 4096)).collect();
+            read_exact_batch(&file, &mut batch);
+            let ok: Vec<Option<usize>> = batch.into_iter().map(|read| read.result.ok()).collect();
+            assert_eq!(ok, [Some(4096), None, Some(4096), Some(4096), Some(0)]);
+            assert!(back[..4096] == bytes[..4096] && back[8192..16_384] == bytes[8192..]);
         }
     }
 

@@ -10,7 +10,7 @@
 //!   page_file/    PageFile: PageStore, PageFileOptions               pages at their places in a file, which may describe itself
 //!   real/         RealDisk                                           the real file system, one file per platform
 //! ```
-#![deny(unsafe_code)] // real/linux.rs opts out and argues each call
+#![deny(unsafe_code)] // real/linux.rs and real/ring.rs opt out and argue each call
 
 mod finish;
 mod lock;
@@ -20,8 +20,8 @@ mod real;
 mod scripted;
 mod seam;
 
-pub use finish::{read_exact_at, write_all_at};
+pub use finish::{read_exact_at, read_exact_batch, write_all_at, write_all_batch};
 pub use lock::lock_within;
 pub use page_file::{PageFile, PageFileOptions};
-pub use real::RealDisk;
-pub use seam::{Create, DirectIo, Disk, File, OpenHow, PathKind};
+pub use real::{Backend, RealDisk};
+pub use seam::{Create, DirectIo, Disk, File, OpenHow, PathKind, ReadAt, WriteAt};

@@ -105,7 +105,10 @@ impl File for ScriptedFile {
             Err(result) => return result,
         };
         let end = offset as usize + len;
-        if len > 0 && state.bytes.len() < end {
+        if len == 0 {
+            return Ok(0);
+        }
+        if state.bytes.len() < end {
             state.bytes.resize(end, 0);
         }
         state.bytes[offset as usize..end].copy_from_slice(&buf[..len]);

@@ -60,6 +60,22 @@ pub trait File: Send + Sync + Debug {
     /// `Interrupted`. [`crate::write_all_at`] is what to call.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize>;
 
+    /// Reads several ranges, in any order or at once, and puts what came of each into its `result`. Raw, as
+    /// [`File::read_at`] is; [`crate::read_exact_batch`] is what to call.
+    fn read_batch(&self, batch: &mut [ReadAt<'_>]) {
+        for read in batch {
+            read.result = self.read_at(read.buf, read.offset);
+        }
+    }
+
+    /// Writes several ranges, in any order or at once, and puts what came of each into its `result`. No two of them overlap.
+    /// Raw, as [`File::write_at`] is; [`crate::write_all_batch`] is what to call.
+    fn write_batch(&self, batch: &mut [WriteAt<'_>]) {
+        for write in batch {
+            write.result = self.write_at(write.buf, write.offset);
+        }
+    }
+
     /// Makes durable every write and the length as they were when the call began (`fdatasync`). The name is not
     /// included. A failure is final: what was dirty may be clean now without being durable, so a second sync that
     /// succeeds says nothing. Never retry, not even `Interrupted` (I4, I9).
@@ -87,6 +103,42 @@ pub trait File: Send + Sync + Debug {
 
     /// Whether direct I/O is active now: under [`DirectIo::Prefer`] the answer tells of a fallback.
     fn is_direct(&self) -> bool;
+}
+
+/// One read of a batch.
+#[derive(Debug)]
+pub struct ReadAt<'b> {
+    /// Where to put the bytes, and how many are wanted.
+    pub buf: &'b mut [u8],
+    /// Where they stand in the file.
+    pub offset: u64,
+    /// What came of it: the bytes got, as from [`File::read_at`]. Nothing yet is 0.
+    pub result: io::Result<usize>,
+}
+
+impl<'b> ReadAt<'b> {
+    /// A read to be done.
+    pub fn new(buf: &'b mut [u8], offset: u64) -> Self {
+        Self { buf, offset, result: Ok(0) }
+    }
+}
+
+/// One write of a batch.
+#[derive(Debug)]
+pub struct WriteAt<'b> {
+    /// The bytes.
+    pub buf: &'b [u8],
+    /// Where they shall stand in the file.
+    pub offset: u64,
+    /// What came of it: the bytes taken, as from [`File::write_at`]. Nothing yet is 0.
+    pub result: io::Result<usize>,
+}
+
+impl<'b> WriteAt<'b> {
+    /// A write to be done.
+    pub fn new(buf: &'b [u8], offset: u64) -> Self {
+        Self { buf, offset, result: Ok(0) }
+    }
 }
 
 /// How to open a file.

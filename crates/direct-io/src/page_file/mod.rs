@@ -32,7 +32,7 @@ use pagestone_page_format::{
 };
 use pagestone_sync::Mutex;
 
-use crate::{File, read_exact_at, write_all_at};
+use crate::{File, ReadAt, WriteAt, read_exact_at, read_exact_batch, write_all_at, write_all_batch};
 
 pub use options::PageFileOptions;
 
@@ -42,9 +42,9 @@ const GROW_PAGES_MIN: u64 = 8;
 const GROW_PART: u64 = 8;
 /// The most bytes that a growing file is given at once beyond what was asked for, so that the wait stays short.
 const GROW_BYTES_MAX: u64 = 64 << 20;
-/// Neighbouring pages of a batch are transferred together, so many bytes at once at most.
-const RUN_BYTES: usize = 1 << 20;
-/// Buffers for runs that are kept.
+/// So many bytes of a batch are under way at once at most.
+const WAVE_BYTES: usize = 1 << 20;
+/// Buffers for them that are kept.
 const SPARE_BUFFERS: usize = 4;
 
 /// A [`PageStore`] over one [`File`].
@@ -75,7 +75,7 @@ pub struct PageFile {
     /// One grower at a time: [`File::reserve`] wants the end of the file for itself. Held across I/O; nobody who holds a
     /// latch may grow.
     growing: Mutex<()>,
-    /// Buffers of [`RUN_BYTES`], or of a page where that is more.
+    /// Buffers of [`WAVE_BYTES`], or of a page where that is more.
     spare: Mutex<Vec<AlignedBuf>>,
     /// Of a file that describes itself; such a file grows as pages are written.
     description: Option<SelfDescription>,
@@ -175,11 +175,10 @@ impl PageFile {
     }
 
     /// Where a page stands in a file of this length. `InvalidPageId` if it does not.
-    fn offset_within(&self, page: &Page, file_len: u64) -> PageResult<u64> {
-        self.check_size(page)?;
-        let offset = self.offset_of(page.id())?;
+    fn offset_within(&self, id: PageId, file_len: u64) -> PageResult<u64> {
+        let offset = self.offset_of(id)?;
         if offset + self.size.get() as u64 > file_len {
-            return Err(PageError::InvalidPageId { page_id: page.id() });
+            return Err(PageError::InvalidPageId { page_id: id });
         }
         Ok(offset)
     }
@@ -210,19 +209,15 @@ impl PageFile {
         if is_no_space(&source) { PageError::NoSpace { needed } } else { PageError::io("grow", source) }
     }
 
-    fn write_at(&self, bytes: &[u8], offset: u64) -> PageResult<()> {
-        write_all_at(&*self.file, bytes, offset).map_err(|source| PageError::io("write a page", source))
+    /// The most pages that are under way at once.
+    fn wave_pages(&self) -> usize {
+        (WAVE_BYTES / self.size.get()).max(1)
     }
 
-    /// The most pages in one transfer.
-    fn run_pages(&self) -> usize {
-        (RUN_BYTES / self.size.get()).max(1)
-    }
-
-    /// Runs `transfer` with a buffer for [`PageFile::run_pages`] pages.
+    /// Runs `transfer` with a buffer for [`PageFile::wave_pages`] pages.
     fn with_buffer<T>(&self, transfer: impl FnOnce(&mut [u8]) -> T) -> T {
         let spare = self.spare.lock().pop();
-        let mut buffer = spare.unwrap_or_else(|| AlignedBuf::zeroed(self.run_pages() * self.size.get()));
+        let mut buffer = spare.unwrap_or_else(|| AlignedBuf::zeroed(self.wave_pages() * self.size.get()));
         let result = transfer(&mut buffer);
         let mut spare = self.spare.lock();
         if spare.len() < SPARE_BUFFERS {
@@ -231,27 +226,61 @@ impl PageFile {
         result
     }
 
-    /// Reads neighbouring pages in one transfer. None if that failed: then each is read by itself, so that each gets its own
-    /// result.
-    fn read_run(&self, ids: &[PageId], pages: &mut [Page]) -> Option<Vec<PageResult<()>>> {
+    /// Reads pages that one buffer has room for: all at once, neighbours together, and those of a transfer that failed one by one, so
+    /// that each gets its own result.
+    fn read_wave(&self, ids: &[PageId], pages: &mut [Page]) -> Vec<PageResult<()>> {
         let size = self.size.get();
-        let offset = self.place(ids[0]).filter(|_| self.place(ids[ids.len() - 1]).is_some())?;
+        if ids.len() == 1 || ids.iter().any(|id| self.place(*id).is_none()) {
+            return ids.iter().zip(pages).map(|(id, page)| self.read_into(*id, page)).collect();
+        }
         self.with_buffer(|buffer| {
-            let buffer = &mut buffer[..ids.len() * size];
-            let got = read_exact_at(&*self.file, buffer, offset).ok()?;
-            let read = buffer.chunks(size).zip(ids).zip(pages).enumerate();
-            Some(
-                read.map(|(index, ((bytes, id), page))| {
-                    self.check_size(page)?;
-                    let got = got.saturating_sub(index * size);
-                    if got < size {
-                        return Err(PageError::ShortRead { page_id: *id, got, page_size: size });
-                    }
-                    page.bytes_mut().copy_from_slice(bytes);
-                    self.checksum.verify(*id, page.bytes()).map(drop)
-                })
-                .collect(),
-            )
+            let (mut rest, mut batch) = (buffer, Vec::new());
+            for run in ids.chunk_by(are_neighbours) {
+                let (bytes, behind) = rest.split_at_mut(run.len() * size);
+                batch.push(ReadAt::new(bytes, self.place(run[0]).expect("every id of the wave has a place")));
+                rest = behind;
+            }
+            read_exact_batch(&*self.file, &mut batch);
+            let mut wanted = ids.iter().zip(pages);
+            let mut results = Vec::with_capacity(ids.len());
+            for read in &batch {
+                let of_run = read.buf.chunks(size).enumerate().zip(wanted.by_ref());
+                results.extend(of_run.map(|((index, bytes), (id, page))| match &read.result {
+                    Ok(got) => self.take_in(*id, page, bytes, got.saturating_sub(index * size)),
+                    Err(_) => self.read_into(*id, page),
+                }));
+            }
+            results
+        })
+    }
+
+    /// Verifies a page of which the file gave `got` bytes, or more.
+    fn take_in(&self, id: PageId, page: &mut Page, bytes: &[u8], got: usize) -> PageResult<()> {
+        self.check_size(page)?;
+        if got < bytes.len() {
+            return Err(PageError::ShortRead { page_id: id, got, page_size: bytes.len() });
+        }
+        page.bytes_mut().copy_from_slice(bytes);
+        self.checksum.verify(id, page.bytes()).map(drop)
+    }
+
+    /// Writes pages that one buffer has room for: all at once, neighbours together. No page is there twice.
+    fn write_wave(&self, pages: &mut [Page], file_len: u64) -> PageResult<()> {
+        let size = self.size.get();
+        self.with_buffer(|buffer| {
+            for (page, bytes) in pages.iter_mut().zip(buffer.chunks_mut(size)) {
+                bytes.copy_from_slice(page.to_checksummed_bytes(&self.checksum));
+            }
+            let ids: Vec<PageId> = pages.iter().map(Page::id).collect();
+            let (mut rest, mut batch) = (&*buffer, Vec::new());
+            for run in ids.chunk_by(are_neighbours) {
+                let (bytes, behind) = rest.split_at(run.len() * size);
+                batch.push(WriteAt::new(bytes, self.offset_within(run[0], file_len)?));
+                rest = behind;
+            }
+            write_all_batch(&*self.file, &mut batch);
+            let written = batch.into_iter().try_for_each(|write| write.result.map(drop));
+            written.map_err(|source| PageError::io("write pages", source))
         })
     }
 
@@ -277,51 +306,32 @@ impl PageStore for PageFile {
     }
 
     fn read_many(&self, ids: &[PageId], pages: &mut [Page]) -> Vec<PageResult<()>> {
-        let mut results = Vec::with_capacity(ids.len());
-        let mut rest = pages;
-        for neighbours in ids.chunk_by(|a, b| a.get().checked_add(1) == Some(b.get())) {
-            for run in neighbours.chunks(self.run_pages()) {
-                let of_run;
-                (of_run, rest) = rest.split_at_mut(run.len());
-                match if run.len() > 1 { self.read_run(run, of_run) } else { None } {
-                    Some(of_run) => results.extend(of_run),
-                    None => {
-                        results.extend(run.iter().zip(of_run).map(|(id, page)| self.read_into(*id, page)))
-                    }
-                }
-            }
-        }
-        results
+        let waves = ids.chunks(self.wave_pages()).zip(pages.chunks_mut(self.wave_pages()));
+        waves.flat_map(|(ids, pages)| self.read_wave(ids, pages)).collect()
     }
 
     /// A file that describes itself grows up to the page, by no more, with its blocks reserved first. Any other grows by
     /// [`PageStore::grow`] only, and a page past its end is `InvalidPageId`.
     fn write_page(&self, page: &mut Page) -> PageResult<()> {
+        self.check_size(page)?;
         let file_len = self.room_for(std::slice::from_ref(page))?;
-        let offset = self.offset_within(page, file_len)?;
-        self.write_at(page.to_checksummed_bytes(&self.checksum), offset)
+        let offset = self.offset_within(page.id(), file_len)?;
+        let bytes = page.to_checksummed_bytes(&self.checksum);
+        write_all_at(&*self.file, bytes, offset).map_err(|source| PageError::io("write a page", source))
     }
 
-    /// Pages whose ids follow one another in the batch are written together. If one of them has no place, none is written.
+    /// All at once where the file can, neighbours together. If one of the pages has no place, none is written.
     fn write_many(&self, pages: &mut [Page]) -> PageResult<()> {
-        let (size, file_len) = (self.size.get(), self.room_for(pages)?);
-        pages.iter().try_for_each(|page| self.offset_within(page, file_len).map(drop))?;
-        for neighbours in pages.chunk_by_mut(|a, b| a.id().get().checked_add(1) == Some(b.id().get())) {
-            for run in neighbours.chunks_mut(self.run_pages()) {
-                let offset = self.offset_within(&run[0], file_len)?;
-                if let [page] = run {
-                    self.write_at(page.to_checksummed_bytes(&self.checksum), offset)?;
-                    continue;
-                }
-                self.with_buffer(|buffer| {
-                    for (page, bytes) in run.iter_mut().zip(buffer.chunks_mut(size)) {
-                        bytes.copy_from_slice(page.to_checksummed_bytes(&self.checksum));
-                    }
-                    self.write_at(&buffer[..run.len() * size], offset)
-                })?;
-            }
+        let file_len = self.room_for(pages)?;
+        let mut ids = pages.iter().map(Page::id).collect::<Vec<_>>();
+        pages.iter().try_for_each(|page| self.check_size(page))?;
+        ids.iter().try_for_each(|id| self.offset_within(*id, file_len).map(drop))?;
+        ids.sort_unstable();
+        if ids.windows(2).any(|pair| pair[0] == pair[1]) {
+            // The later one counts, so they are written in turn.
+            return pages.iter_mut().try_for_each(|page| self.write_page(page));
         }
-        Ok(())
+        pages.chunks_mut(self.wave_pages()).try_for_each(|wave| self.write_wave(wave, file_len))
     }
 
     fn sync(&self) -> PageResult<()> {
@@ -352,6 +362,10 @@ impl PageStore for PageFile {
         }
         result.map_err(|source| self.growth_error(source, wanted - have))
     }
+}
+
+fn are_neighbours(a: &PageId, b: &PageId) -> bool {
+    a.get().checked_add(1) == Some(b.get())
 }
 
 /// Whether the system says that there is no room: on the disk, in the quota, or in a file of this file system.
@@ -395,8 +409,8 @@ mod tests {
     fn a_batch_is_what_its_pages_are_one_by_one() {
         let (file, store) = pages();
         store.grow(1000).expect("grow");
-        // Neighbours, gaps, a run longer than one transfer, the same page twice: the later one counts.
-        let ids: Vec<u64> = (3..6).chain([9, 7, 8]).chain(100..700).chain([50, 50]).collect();
+        // Neighbours, gaps, a run longer than one wave.
+        let ids: Vec<u64> = (3..6).chain([9, 7, 8]).chain(100..700).chain([50, 51]).collect();
         let mut batch: Vec<Page> = ids
             .iter()
             .enumerate()
@@ -413,13 +427,18 @@ mod tests {
         let results = store.read_many(&wanted, &mut read);
         assert!(matches!(results[0], Err(PageError::BadMagic { .. })), "nobody wrote page 2");
         assert!(results[1..].iter().all(Result::is_ok));
-        for (page, written) in read[1..].iter().zip(&batch).take(ids.len() - 2) {
+        for (page, written) in read[1..].iter().zip(&batch) {
             assert_eq!(page.bytes(), written.bytes());
         }
-        assert_eq!(read[ids.len()].bytes(), batch[ids.len() - 1].bytes());
         let mut alone = store.allocate_page(PageId::new(0));
         store.read_into(PageId::new(350), &mut alone).expect("read");
         assert_eq!(alone.bytes(), batch[6 + 250].bytes());
+        // The same page twice: the later one counts.
+        let mut twice = [alone.clone(), alone.clone()];
+        twice[1].payload_mut().fill(0xab);
+        store.write_many(&mut twice).expect("write");
+        store.read_into(PageId::new(350), &mut alone).expect("read");
+        assert_eq!(alone.bytes(), twice[1].bytes());
     }
 
     #[test]
@@ -435,7 +454,7 @@ mod tests {
         assert!(results[..7].iter().all(Result::is_ok));
         assert!(matches!(results[7], Err(PageError::ShortRead { got: 100, .. })), "{:?}", results[7]);
         assert!(matches!(results[8], Err(PageError::ShortRead { got: 0, .. })), "{:?}", results[8]);
-        // The transfer of all fails, the second page by itself too.
+        // The transfer of all fails, then the second page by itself too.
         file.script([Script::Fail(ErrorKind::Other), Script::Short(SIZE), Script::Fail(ErrorKind::Other)]);
         let results = store.read_many(&ids[..4], &mut read[..4]);
         assert!(matches!(results[1], Err(PageError::Io { .. })), "{:?}", results[1]);

@@ -7,8 +7,9 @@ use std::os::unix::fs::FileExt;
 use pagestone_page_format::{AlignedBuf, IO_ALIGNMENT};
 use pagestone_sync::atomic::{AtomicBool, Ordering};
 
-use super::platform;
-use crate::{DirectIo, File, write_all_at};
+use super::ring::Rings;
+use super::{Backend, platform};
+use crate::{DirectIo, File, ReadAt, WriteAt, write_all_at};
 
 /// Bytes of zeros in one write, where the file system cannot allocate ahead.
 const ZEROS: usize = 1 << 20;
@@ -21,11 +22,31 @@ pub(super) struct RealFile {
     fallback: bool,
     /// Whether it is active. Relaxed: it is a report, and what decides is the descriptor's flag.
     direct: AtomicBool,
+    /// None: batches go one by one.
+    rings: Option<Rings>,
 }
 
 impl RealFile {
     pub(super) fn new(descriptor: Descriptor, wanted: DirectIo, active: bool) -> Self {
-        Self { descriptor, fallback: wanted == DirectIo::Prefer, direct: AtomicBool::new(active) }
+        Self {
+            descriptor,
+            fallback: wanted == DirectIo::Prefer,
+            direct: AtomicBool::new(active),
+            rings: Some(Rings::new()),
+        }
+    }
+
+    pub(super) fn with_backend(self, backend: Backend) -> Self {
+        let rings = (backend == Backend::Best).then(Rings::new);
+        Self { rings, ..self }
+    }
+
+    /// The rings, if a batch of these ranges can go through them: it is more than one, and none leads past the largest offset.
+    fn rings_for(&self, mut ranges: impl ExactSizeIterator<Item = (u64, usize)>) -> Option<&Rings> {
+        let several = ranges.len() > 1;
+        let possible =
+            |(offset, len)| u64::checked_add(offset, len as u64).is_some_and(|end| end <= i64::MAX as u64);
+        self.rings.as_ref().filter(|_| several && ranges.all(possible))
     }
 
     /// Runs a transfer; where direct I/O is preferred and the system refuses what is aligned, gives direct I/O up for
@@ -42,7 +63,7 @@ impl RealFile {
         }
         let was_direct = self.is_direct(); // before the attempt: another thread may give it up meanwhile
         let result = attempt(&self.descriptor);
-        let refused = matches!(&result, Err(error) if error.raw_os_error() == Some(libc::EINVAL));
+        let refused = is_refused(&result);
         let aligned = (buf as usize | len | offset as usize).is_multiple_of(IO_ALIGNMENT);
         if !(refused && aligned && self.fallback && was_direct) {
             return result;
@@ -90,6 +111,27 @@ impl File for RealFile {
         self.transfer(buf.as_ptr(), buf.len(), offset, |file| file.write_at(buf, offset))
     }
 
+    fn read_batch(&self, batch: &mut [ReadAt<'_>]) {
+        let rings = self.rings_for(batch.iter().map(|read| (read.offset, read.buf.len())));
+        let done = rings.is_some_and(|rings| rings.read(&self.descriptor, batch));
+        for read in batch {
+            // What direct I/O is refused goes the way that may give it up.
+            if !done || is_refused(&read.result) {
+                read.result = self.read_at(read.buf, read.offset);
+            }
+        }
+    }
+
+    fn write_batch(&self, batch: &mut [WriteAt<'_>]) {
+        let rings = self.rings_for(batch.iter().map(|write| (write.offset, write.buf.len())));
+        let done = rings.is_some_and(|rings| rings.write(&self.descriptor, batch));
+        for write in batch {
+            if !done || is_refused(&write.result) {
+                write.result = self.write_at(write.buf, write.offset);
+            }
+        }
+    }
+
     fn sync(&self) -> io::Result<()> {
         platform::sync_data(&self.descriptor)
     }
@@ -129,6 +171,10 @@ impl File for RealFile {
     fn is_direct(&self) -> bool {
         self.direct.load(Ordering::Relaxed)
     }
+}
+
+fn is_refused(result: &io::Result<usize>) -> bool {
+    matches!(result, Err(error) if error.raw_os_error() == Some(libc::EINVAL))
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@
 //! ```text
 //!   open.rs         names to descriptors: nothing but regular files, nothing followed, nothing waited for
 //!   file.rs         RealFile: File
-//!   linux.rs        the system calls that std lacks, on Linux            the only unsafe code of this crate
+//!   linux.rs        the system calls that std lacks, on Linux            unsafe
+//!   ring.rs         batches through io_uring, on Linux                   unsafe
+//!   no_ring.rs      the same name elsewhere: batches go one by one
 //!   other_unix.rs   the same names without direct I/O, elsewhere
 //! ```
 //!
@@ -23,6 +25,11 @@ mod platform;
 #[cfg(all(unix, not(target_os = "linux")))]
 #[path = "other_unix.rs"]
 mod platform;
+#[cfg(target_os = "linux")]
+mod ring;
+#[cfg(all(unix, not(target_os = "linux")))]
+#[path = "no_ring.rs"]
+mod ring;
 #[cfg(not(unix))]
 compile_error!("pagestone-direct-io knows Unix only: see real/mod.rs");
 
@@ -44,6 +51,57 @@ use crate::{Disk, File, OpenHow, PathKind};
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
+
+/// How batches of transfers are done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Backend {
+    /// At once where the system can (io_uring on Linux), else one by one.
+    #[default]
+    Best,
+    /// One by one, by blocking calls.
+    Blocking,
+}
+
+impl RealDisk {
+    /// The real file system with batches done as is said here; [`RealDisk`] itself takes [`Backend::Best`].
+    pub fn with_backend(backend: Backend) -> impl Disk {
+        Backed(backend)
+    }
+}
+
+/// The real file system with a chosen backend.
+#[derive(Debug)]
+struct Backed(Backend);
+
+impl Disk for Backed {
+    fn open(&self, path: &Path, how: &OpenHow) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(open::open(path, how)?.with_backend(self.0)))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove_file(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        RealDisk.list(dir)
+    }
+
+    fn kind(&self, path: &Path) -> io::Result<Option<PathKind>> {
+        RealDisk.kind(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(dir)
+    }
+}
 
 impl Disk for RealDisk {
     fn open(&self, path: &Path, how: &OpenHow) -> io::Result<Arc<dyn File>> {
