@@ -145,6 +145,7 @@ impl Cursor {
     }
 
     fn start(&mut self) -> TreeResult<()> {
+        self.tree.env().check_kept()?;
         if self.failed {
             return Err(TreeError::CursorFailed);
         }

@@ -110,6 +110,11 @@ impl<'p> Node<'p> {
         self.view
     }
 
+    /// Distance from the leaves.
+    pub(crate) fn level(&self) -> u8 {
+        self.level
+    }
+
     #[inline]
     pub(crate) fn validate(&self) -> Result<(), Restart> {
         self.held.validate()
@@ -117,6 +122,11 @@ impl<'p> Node<'p> {
 
     pub(crate) fn believe<T>(&self, read: Result<T, OutOfBounds>) -> Result<T, Interrupt> {
         self.held.believe(read)
+    }
+
+    /// An error about this node, unless a writer explains it.
+    pub(crate) fn refuse(&self, error: TreeError) -> Interrupt {
+        self.held.refuse(error)
     }
 
     /// Takes it exclusively, as it was looked at.
@@ -140,7 +150,7 @@ impl BTree {
     }
 
     /// Samples or latches the root.
-    fn root(&self, hold: Hold) -> Result<Node<'_>, Interrupt> {
+    pub(crate) fn root(&self, hold: Hold) -> Result<Node<'_>, Interrupt> {
         let swip = self.root_cell().load();
         let held = self.take(hold, swip)?;
         let root = self.arrive(held, None)?;
@@ -192,7 +202,7 @@ impl BTree {
     }
 
     /// Tree and level: a page that was reused by another tree, or that a hostile file names twice, is found here (E4).
-    fn arrive<'t>(&'t self, held: Held<'t>, level: Option<u8>) -> Result<Node<'t>, Interrupt> {
+    pub(crate) fn arrive<'t>(&'t self, held: Held<'t>, level: Option<u8>) -> Result<Node<'t>, Interrupt> {
         let view = NodeView::new(held.page());
         let wrong = |reason, expected, found| {
             held.refuse(TreeError::WrongNode { page_id: held.id(), reason, expected, found })

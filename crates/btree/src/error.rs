@@ -32,6 +32,9 @@ pub enum TreeError {
     /// The cursor met an error before; seek to start anew (E11).
     #[error("the cursor met an error before")]
     CursorFailed,
+    /// The tree was dropped; this handle is of no use any more.
+    #[error("the tree was dropped")]
+    Dropped,
     /// The page is not the node that the path to it promises (E4).
     #[error("page {page_id}: {reason}: expected {expected}, found {found}")]
     WrongNode {

@@ -11,6 +11,8 @@
 //!   read.rs     get and its kin                write.rs   put and remove when the leaf has room
 //!   split.rs    put when it has not            cursor.rs  both directions, on private copies of leaves
 //!   check/      every node from the root to the leaves, for `verify`
+//!   listing.rs  entries that change together with the tree that they list
+//!   drain.rs    the pages of a dropped tree, freed in bounded groups
 //!   node/       one page: layout, search, page operations
 //!   error.rs    TreeError; Interrupt, which never leaves the retry loop
 //! ```
@@ -22,7 +24,9 @@
 mod check;
 mod cursor;
 mod descend;
+mod drain;
 mod error;
+mod listing;
 mod node;
 mod range;
 mod read;
@@ -33,9 +37,10 @@ mod write;
 
 pub use check::{CheckVisitor, PageUse, ReachedPage, TreeFinding, TreeProblem, TreeReport};
 pub use cursor::Cursor;
+pub use drain::Drained;
 pub use error::{TreeError, TreeResult};
 pub use node::{max_inline_value, max_key_len, redo_range};
 pub use range::Range;
 pub use split::split_log_bytes;
-pub use tree::{BTree, MIN_TREE_FRAMES, TREE_BASE_ID, TreeStats};
+pub use tree::{BTree, MIN_TREE_FRAMES, TREE_BASE_ID, TreeStats, WeakTree};
 pub use write::Put;

@@ -5,13 +5,13 @@
 //! pins at most [`PINS`] pages this way, and lets go of all of them before it waits for a frame.
 
 use pagestone_buffer_pool::{Pin, Restart};
-use pagestone_mini_txn::LoggedPool;
 use pagestone_page_format::PageError;
 use pagestone_sync::{hint, thread};
 
 use crate::TreeResult;
 use crate::descend::Hold;
 use crate::error::Interrupt;
+use crate::tree::TreeEnv;
 
 /// Faulted pages kept pinned at once: more than a tree has levels, but for keys near their limit.
 const PINS: usize = 12;
@@ -47,10 +47,16 @@ impl Attempt {
 
 /// Takes `step` until it gives an answer or an error.
 pub(crate) fn optimistically<T>(
-    env: &LoggedPool,
-    mut step: impl FnMut(Attempt) -> Result<T, Interrupt>,
+    env: &TreeEnv,
+    step: impl FnMut(Attempt) -> Result<T, Interrupt>,
 ) -> TreeResult<T> {
     env.check_open()?;
+    env.check_kept()?;
+    // What stands where a dropped tree's pages stood explains any error.
+    until_answered(env, step).map_err(|error| env.check_kept().err().unwrap_or(error))
+}
+
+fn until_answered<T>(env: &TreeEnv, mut step: impl FnMut(Attempt) -> Result<T, Interrupt>) -> TreeResult<T> {
     let pool = env.pool();
     let mut pinned: Vec<Pin<'_>> = Vec::new();
     let mut conflicts = 0;

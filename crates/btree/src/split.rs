@@ -30,18 +30,23 @@ pub fn split_log_bytes(size: PageSize, levels: usize) -> usize {
 
 impl BTree {
     pub(crate) fn put_with_split(&self, key: &[u8], value: &[u8]) -> TreeResult<Put> {
+        let (mut txn, chain) = self.latch_chain(key, value.len(), Reserve::default())?;
+        let replaced = self.split_and_put(&mut txn, chain, key, value)?;
+        Ok(Put { replaced, lsn: txn.commit()?.lsn })
+    }
+
+    /// Steps 1 to 3, with `more` reserved for what else stands in the group.
+    pub(crate) fn latch_chain(
+        &self,
+        key: &[u8],
+        value_len: usize,
+        more: Reserve<'_>,
+    ) -> TreeResult<(MiniTxn<'_>, Vec<PageHandle>)> {
         loop {
-            let levels = optimistically(self.env(), |attempt| {
-                Ok(self.find_chain(attempt.reading(), key, value.len())?.len())
-            })?;
-            let mut txn = self.env().begin(Reserve {
-                log_bytes: split_log_bytes(self.env().pool().page_size(), levels),
-                new_pages: levels + 1,
-                pins: levels,
-                ..Reserve::default()
-            })?;
+            let levels = self.chain_len(key, value_len)?;
+            let mut txn = self.env().begin(self.reserve_for_split(levels, more))?;
             let chain = optimistically(self.env(), |attempt| {
-                let chain = self.find_chain(attempt.writing(), key, value.len())?;
+                let chain = self.find_chain(attempt.writing(), key, value_len)?;
                 chain.into_iter().map(|node| node.into_exclusive().map_err(Interrupt::from)).collect()
             });
             let chain: Vec<ExclusivePage<'_>> = chain?;
@@ -49,13 +54,27 @@ impl BTree {
                 continue; // more has filled up meanwhile than was reserved for
             }
             let chain = chain.into_iter().map(|page| txn.latch(page)).collect();
-            let replaced = self.split_and_put(&mut txn, chain, key, value)?;
-            return Ok(Put { replaced, lsn: txn.commit()?.lsn });
+            return Ok((txn, chain));
+        }
+    }
+
+    /// How many nodes a put that may split changes.
+    pub(crate) fn chain_len(&self, key: &[u8], value_len: usize) -> TreeResult<usize> {
+        optimistically(self.env(), |attempt| Ok(self.find_chain(attempt.reading(), key, value_len)?.len()))
+    }
+
+    /// What splitting so many nodes can need, and `more`.
+    pub(crate) fn reserve_for_split<'r>(&self, levels: usize, more: Reserve<'r>) -> Reserve<'r> {
+        Reserve {
+            log_bytes: split_log_bytes(self.env().pool().page_size(), levels) + more.log_bytes,
+            new_pages: levels + 1 + more.new_pages,
+            pins: levels + more.pins,
+            frees: more.frees,
         }
     }
 
     /// The nodes to change, top down: the lowest one with room, or the root, and all below it; the last one is the leaf.
-    fn find_chain<'t>(
+    pub(crate) fn find_chain<'t>(
         &'t self,
         hold: Hold,
         key: &[u8],
@@ -76,7 +95,7 @@ impl BTree {
     }
 
     /// Steps 4 and 5. Nothing fails here but by a bug of ours.
-    fn split_and_put<'t>(
+    pub(crate) fn split_and_put<'t>(
         &'t self,
         txn: &mut MiniTxn<'t>,
         chain: Vec<PageHandle>,
@@ -148,7 +167,7 @@ impl BTree {
     }
 }
 
-fn view<'t>(txn: &MiniTxn<'t>, node: PageHandle) -> NodeView<'t> {
+pub(crate) fn view<'t>(txn: &MiniTxn<'t>, node: PageHandle) -> NodeView<'t> {
     NodeView::new(txn.page(node))
 }
 
@@ -156,7 +175,7 @@ fn side(point: &SplitPoint, key: &[u8], left: PageHandle, right: PageHandle) -> 
     if key < point.separator.as_slice() { left } else { right }
 }
 
-fn bug(txn: &MiniTxn<'_>, node: PageHandle) -> impl FnOnce(OutOfBounds) -> PageError + use<> {
+pub(crate) fn bug(txn: &MiniTxn<'_>, node: PageHandle) -> impl FnOnce(OutOfBounds) -> PageError + use<> {
     let id = txn.id(node);
     move |error| error.malformed(id)
 }

@@ -1,13 +1,16 @@
 //! The tree: what it is made of, and how it comes to be.
 
+use std::ops::Deref;
+use std::sync::Weak;
+
 use pagestone_mini_txn::{LoggedPool, Reserve};
 use pagestone_page_format::{PageId, PageOp, PageResult};
 use pagestone_swip::{AtomicSwipWord, SwipWord};
 use pagestone_sync::Arc;
-use pagestone_sync::atomic::{AtomicU64, Ordering};
+use pagestone_sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::TreeResult;
 use crate::node::{FormatNode, max_inline_value, max_key_len};
+use crate::{TreeError, TreeResult};
 
 /// The fewest frames with which a tree works: what one split of the highest tree may hold at once, twice.
 pub const MIN_TREE_FRAMES: usize = 32;
@@ -21,14 +24,51 @@ pub struct BTree {
     shared: Arc<Shared>,
 }
 
+/// A tree that this does not keep in use: for whoever hands out clones of one [`BTree`] to all who ask for a tree.
+#[derive(Debug, Clone)]
+pub struct WeakTree {
+    shared: Weak<Shared>,
+}
+
+impl WeakTree {
+    /// The tree, if anybody else still has it.
+    pub fn upgrade(&self) -> Option<BTree> {
+        self.shared.upgrade().map(|shared| BTree { shared })
+    }
+}
+
+/// What the operations of one tree run in: pool, log and page ids, until the tree is dropped.
+#[derive(Debug)]
+pub(crate) struct TreeEnv {
+    env: Arc<LoggedPool>,
+    dropped: AtomicBool,
+}
+
+impl TreeEnv {
+    /// Refuses once the tree is dropped. Whoever meets one of its freed pages, took its latch after the one who freed it, and so
+    /// finds the flag set.
+    pub(crate) fn check_kept(&self) -> TreeResult<()> {
+        if self.dropped.load(Ordering::Acquire) { Err(TreeError::Dropped) } else { Ok(()) }
+    }
+}
+
+impl Deref for TreeEnv {
+    type Target = LoggedPool;
+
+    fn deref(&self) -> &LoggedPool {
+        &self.env
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
-    env: Arc<LoggedPool>,
+    env: TreeEnv,
     tree_id: u32,
     root_id: PageId,
     /// The root's cell: the one holder of a swip that is no page.
     root: AtomicSwipWord,
-    splits: AtomicU64,
+    /// Shared with the trees beside it.
+    splits: Arc<AtomicU64>,
 }
 
 /// What a tree has done since it was opened, and what shape it has.
@@ -36,7 +76,7 @@ struct Shared {
 pub struct TreeStats {
     /// Levels, the leaves' among them; a lookup visits as many pages.
     pub height: u32,
-    /// Nodes split since the tree was opened.
+    /// Nodes split since the tree was opened, in the trees beside it too ([`BTree::beside`]).
     pub splits: u64,
 }
 
@@ -59,8 +99,36 @@ impl BTree {
     /// The tree whose root stands at `root_id`. Reads nothing; [`crate::TreeError::WrongNode`] comes from the first use if
     /// something else stands there.
     pub fn open(env: Arc<LoggedPool>, tree_id: u32, root_id: PageId) -> PageResult<Self> {
+        Self::with_counter(env, tree_id, root_id, Arc::new(AtomicU64::new(0)))
+    }
+
+    /// Another tree over the same pool and log, which counts what it does where this one counts. Reads nothing, as
+    /// [`BTree::open`].
+    pub fn beside(&self, tree_id: u32, root_id: PageId) -> PageResult<Self> {
+        let Shared { env, splits, .. } = &*self.shared;
+        Self::with_counter(Arc::clone(&env.env), tree_id, root_id, Arc::clone(splits))
+    }
+
+    fn with_counter(
+        env: Arc<LoggedPool>,
+        tree_id: u32,
+        root_id: PageId,
+        splits: Arc<AtomicU64>,
+    ) -> PageResult<Self> {
         let root = AtomicSwipWord::new(SwipWord::new(root_id)?);
-        Ok(Self { shared: Arc::new(Shared { env, tree_id, root_id, root, splits: AtomicU64::new(0) }) })
+        let env = TreeEnv { env, dropped: AtomicBool::new(false) };
+        Ok(Self { shared: Arc::new(Shared { env, tree_id, root_id, root, splits }) })
+    }
+
+    /// The same tree, but this does not keep it in use.
+    pub fn downgrade(&self) -> WeakTree {
+        WeakTree { shared: Arc::downgrade(&self.shared) }
+    }
+
+    /// From now on every call of all clones, their cursors' too, gives [`TreeError::Dropped`]; what is under way ends as it would
+    /// have, or with that error. To be called before the first page of the tree is freed.
+    pub fn mark_dropped(&self) {
+        self.shared.env.dropped.store(true, Ordering::Release);
     }
 
     /// Page id of the root.
@@ -88,7 +156,7 @@ impl BTree {
         Ok(TreeStats { height: self.height()?, splits: self.shared.splits.load(Ordering::Relaxed) })
     }
 
-    pub(crate) fn env(&self) -> &LoggedPool {
+    pub(crate) fn env(&self) -> &TreeEnv {
         &self.shared.env
     }
 

@@ -57,7 +57,9 @@ mod tests;
 pub use limits::{max_inline_value, max_key_len};
 pub use ops::redo_range;
 #[cfg_attr(not(test), expect(unused_imports, reason = "merges and moves are not wired yet"))]
-pub(crate) use ops::{AbsorbRight, MarkObsolete, RemoveSeparator, SetChild, SetRightSibling};
-pub(crate) use ops::{CutNode, FormatNode, InsertCell, InsertSeparator, RemoveCell, UpdateCell};
+pub(crate) use ops::{AbsorbRight, SetChild, SetRightSibling};
+pub(crate) use ops::{
+    CutNode, FormatNode, InsertCell, InsertSeparator, MarkObsolete, RemoveCell, RemoveSeparator, UpdateCell,
+};
 pub(crate) use split::{SplitPoint, choose_split};
 pub(crate) use view::{Covers, NodeView};

@@ -1,0 +1,251 @@
+//! The pages of a dropped tree go back to the allocator, in groups of bounded size.
+//!
+//! Invariant: after each group every page of the tree that is still in use can be reached from its root by child references, and no
+//! other page can; so whoever begins again after a crash goes on where the crash came. The last group takes the root and the tree's
+//! entry in the list of trees.
+//!
+//! ```text
+//!   1  down the right edge to the last leaf, and up again to the lowest node with more than one child: it keeps, what is below goes
+//!
+//!          root                root                    root                     -          and its entry in the list
+//!         /    \              /    \                   /
+//!        A      B            A      B  keeps          A  keeps      ...
+//!       / \    / \          / \    /                 / \
+//!      1   2  3   4        1   2  3                 1   2
+//!                 goes            (then B and 3 go)
+//!
+//!   2  begin with what freeing that can need          3  the same way again, latched as it was looked at; else begin again
+//!   4  take the separators out of what keeps, mark what goes as obsolete, free its ids; commit
+//! ```
+//!
+//! While a tree is drained its right edge has upper fences that its parents no longer have, and its last leaf a sibling that is gone:
+//! only child references mean anything. Operations that were under way come to fences that do not hold what they look for, or to an
+//! obsolete node; by then the tree is marked as dropped, and that is the error that they give.
+
+use pagestone_buffer_pool::ExclusivePage;
+use pagestone_mini_txn::{MiniTxn, Reserve};
+use pagestone_page_format::{Lsn, OutOfBounds, PageId, PageResult};
+
+use crate::descend::{Hold, Node, Seek};
+use crate::error::{Interrupt, TreeError};
+use crate::node::{MarkObsolete, RemoveCell, RemoveSeparator};
+use crate::retry::optimistically;
+use crate::split::{bug, view};
+use crate::{BTree, TreeResult};
+
+/// Leaves of one parent that go in one group: few enough for the least pool, enough that groups are not all framing.
+const LEAVES_PER_GROUP: usize = 4;
+/// Log bytes of the operations on one page beside the key in them.
+const FRAMING: usize = 128;
+
+/// What one group of [`BTree::drain`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Pages that were freed.
+    pub pages: u64,
+    /// Whether that was all: the root is gone, and the entry.
+    pub done: bool,
+    /// Durable once the log is durable up to here.
+    pub lsn: Lsn,
+}
+
+/// The right edge of a tree, as it was looked at.
+struct Edge<'t> {
+    /// The lowest node with more than one child; none if everything goes.
+    keeps: Option<Node<'t>>,
+    /// How many of its last children go.
+    children: usize,
+    /// Those children and all that is below them.
+    goes: Vec<Node<'t>>,
+    /// What is freed: ids of pages, and runs of what their entries refer to.
+    frees: Vec<(PageId, u32)>,
+}
+
+/// It, latched.
+struct LatchedEdge<'t> {
+    keeps: Option<ExclusivePage<'t>>,
+    children: usize,
+    goes: Vec<ExclusivePage<'t>>,
+    /// The leaf of the list with the tree's entry, if everything goes.
+    entry: Option<ExclusivePage<'t>>,
+}
+
+impl BTree {
+    /// Frees some pages of this tree, which nobody uses but operations that were under way when it was marked as dropped. The group
+    /// that frees the last of them removes `key` from `list`, where it stands for this tree.
+    ///
+    /// To be called until [`Drained::done`], by one caller at a time. Errors, with nothing freed: what reading a page of the tree
+    /// gave, or that it is none; those of beginning a mini-transaction; `WrongNode` if the key is not in the list; `Page` with
+    /// `AllocationState`, which poisons the handle if it comes late, for a page that is free already.
+    pub fn drain(&self, list: &BTree, key: &[u8]) -> TreeResult<Drained> {
+        loop {
+            let (frees, goes) = optimistically(self.env(), |_| {
+                let edge = self.right_edge()?;
+                Ok((edge.frees, edge.goes.len()))
+            })?;
+            let pins = goes + 2; // what keeps, or the leaf with the entry
+            let log_bytes = pins * (self.max_key_len() + FRAMING) + key.len();
+            let mut txn =
+                self.env().begin(Reserve { log_bytes, pins, frees: &frees, ..Reserve::default() })?;
+            let edge = optimistically(self.env(), |_| {
+                let edge = self.right_edge()?;
+                if edge.frees == frees { self.latch_edge(edge, list, key).map(Some) } else { Ok(None) }
+            })?;
+            if let Some(edge) = edge {
+                let done = edge.keeps.is_none();
+                cut(&mut txn, edge, &frees, key)?;
+                return Ok(Drained { pages: goes as u64, done, lsn: txn.commit()?.lsn });
+            }
+        }
+    }
+
+    /// Step 1.
+    fn right_edge(&self) -> Result<Edge<'_>, Interrupt> {
+        let mut path = vec![self.root(Hold::Optimistic)?];
+        while let Some(node) = path.last()
+            && node.level() > 0
+        {
+            let last = node.believe(node.view().count())?;
+            path.push(self.child_of(node, last)?);
+        }
+        let mut goes: Vec<Node<'_>> = path.pop().into_iter().collect();
+        let mut edge = Edge { keeps: None, children: 0, goes: Vec::new(), frees: Vec::new() };
+        while let Some(parent) = path.pop() {
+            let separators = parent.believe(parent.view().count())?;
+            if separators == 0 {
+                goes.push(parent);
+                continue;
+            }
+            edge.children = if parent.level() == 1 { separators.min(LEAVES_PER_GROUP) } else { 1 };
+            for back in 1..edge.children {
+                goes.push(self.child_of(&parent, separators - back)?);
+            }
+            edge.keeps = Some(parent);
+            break;
+        }
+        for node in &goes {
+            edge.frees.push((node.id(), 1));
+            append_references(node, &mut edge.frees)?;
+            node.validate()?;
+        }
+        refuse_twice(&goes)?;
+        edge.goes = goes;
+        Ok(edge)
+    }
+
+    fn child_of<'t>(&'t self, node: &Node<'t>, index: usize) -> Result<Node<'t>, Interrupt> {
+        let swip = node.believe(node.view().child(index))?;
+        let held = match self.take(Hold::Optimistic, swip) {
+            Ok(held) => held,
+            // Fault on nothing that a torn node said.
+            Err(restart) => {
+                node.validate()?;
+                return Err(restart.into());
+            }
+        };
+        node.validate()?; // P7
+        self.arrive(held, Some(node.level() - 1))
+    }
+
+    /// Step 3: each node at the version at which it was looked at, or none.
+    fn latch_edge<'t>(
+        &'t self,
+        edge: Edge<'t>,
+        list: &'t BTree,
+        key: &[u8],
+    ) -> Result<LatchedEdge<'t>, Interrupt> {
+        let entry = match edge.keeps {
+            Some(_) => None,
+            None => Some(list.leaf_with(key)?),
+        };
+        let exclusive = |node: Node<'t>| node.into_exclusive();
+        Ok(LatchedEdge {
+            keeps: edge.keeps.map(exclusive).transpose()?,
+            children: edge.children,
+            goes: edge.goes.into_iter().map(exclusive).collect::<Result<_, _>>()?,
+            entry: entry.map(exclusive).transpose()?,
+        })
+    }
+
+    /// The leaf that has this key.
+    fn leaf_with(&self, key: &[u8]) -> Result<Node<'_>, Interrupt> {
+        let leaf = self.descend(Hold::Optimistic, Seek::Key(key), |_, _| Ok(()))?;
+        if leaf.believe(leaf.view().find(key))?.is_some() {
+            return Ok(leaf);
+        }
+        Err(leaf.refuse(TreeError::WrongNode {
+            page_id: leaf.id(),
+            reason: "the list of trees has no entry of a tree that is being dropped",
+            expected: 1,
+            found: 0,
+        }))
+    }
+}
+
+/// Step 4.
+fn cut<'t>(
+    txn: &mut MiniTxn<'t>,
+    edge: LatchedEdge<'t>,
+    frees: &[(PageId, u32)],
+    key: &[u8],
+) -> PageResult<()> {
+    // First, because it is how a file that lies about its pages is found out: then nothing was changed yet.
+    for (first, count) in frees {
+        txn.free(*first, *count)?;
+    }
+    if let Some(keeps) = edge.keeps {
+        let keeps = txn.latch(keeps);
+        let mut separator = Vec::new();
+        for _ in 0..edge.children {
+            let node = view(txn, keeps);
+            let last = node.count().and_then(|count| count.checked_sub(1).ok_or(OutOfBounds));
+            separator.clear();
+            last.and_then(|last| node.append_key(last, &mut separator)).map_err(bug(txn, keeps))?;
+            txn.change(keeps, &RemoveSeparator { key: &separator })?;
+        }
+    }
+    for page in edge.goes {
+        let page = txn.latch(page);
+        txn.change(page, &MarkObsolete)?;
+    }
+    if let Some(entry) = edge.entry {
+        let entry = txn.latch(entry);
+        txn.change(entry, &RemoveCell { key })?;
+    }
+    Ok(())
+}
+
+/// The runs that the entries of a leaf refer to: they go with it. This version knows entries that are whole in their leaf; one that
+/// is not must not be forgotten silently.
+fn append_references(node: &Node<'_>, _runs: &mut Vec<(PageId, u32)>) -> Result<(), Interrupt> {
+    if node.level() > 0 {
+        return Ok(());
+    }
+    for slot in 0..node.believe(node.view().count())? {
+        let flags = node.believe(node.view().cell(slot))?.flags;
+        if flags != 0 {
+            return Err(node.refuse(TreeError::WrongNode {
+                page_id: node.id(),
+                reason: "an entry with flags that are not known",
+                expected: 0,
+                found: flags.into(),
+            }));
+        }
+    }
+    Ok(())
+}
+
+/// A file that names a page twice would have it latched twice, which never succeeds.
+fn refuse_twice(nodes: &[Node<'_>]) -> Result<(), Interrupt> {
+    for (index, node) in nodes.iter().enumerate() {
+        if nodes[..index].iter().any(|other| other.id() == node.id()) {
+            return Err(node.refuse(TreeError::WrongNode {
+                page_id: node.id(),
+                reason: "a page that its parent names twice",
+                expected: 1,
+                found: 2,
+            }));
+        }
+    }
+    Ok(())
+}
