@@ -72,7 +72,7 @@ pub use pagestone_page_format::{
 };
 #[cfg(feature = "store")]
 pub use pagestone_store::{
-    Background, Durability, OpenReport, Options, Store, StoreError, StoreResult, StoreStats, Tree,
+    Background, Durability, OpenReport, Options, Store, StoreError, StoreResult, StoreStats, Tree, TreeInfo,
 };
 #[cfg(feature = "swip")]
 pub use pagestone_swip::{AtomicSwipWord, SwipState, SwipWord};

@@ -1,4 +1,4 @@
-//! The work that no caller waits for: the flush of relaxed writes, and checkpoints.
+//! The work that no caller waits for: the flush of relaxed writes, checkpoints, and the rest of interrupted drops.
 //!
 //! Invariant: a background thread that panics or meets an error on the write path poisons the handle (E8, R5); none ends in
 //! silence.
@@ -47,7 +47,25 @@ impl Workers {
         all.add(core, "pagestone-ckpt", LOOK_EVERY, |core| {
             if core.checkpoint_is_due() { core.checkpoint() } else { Ok(()) }
         })?;
+        all.resume_drops(core)?;
         Ok(all)
+    }
+
+    /// Finishes, once, what was being dropped when the store was closed or killed. A drop that fails is counted and stays logged: the
+    /// next opening takes it up, or whoever asks for its name, and is told the error. It is no reason to end the handle.
+    fn resume_drops(&mut self, core: &Arc<Core>) -> StoreResult<()> {
+        let (stop, core) = (Arc::clone(&self.stop), Arc::clone(core));
+        let poison = core.env.poison().clone();
+        let on_panic = move |message: String| {
+            poison.poison(format_args!("the thread pagestone-drops panicked: {message}"));
+        };
+        let worker = spawn("pagestone-drops", on_panic, move || {
+            // Counted there.
+            let _ = core.catalog.resume_drops(&|| stop.is_stopped());
+        })
+        .map_err(|error| StoreError::io("starting a background thread", error))?;
+        self.workers.push(worker);
+        Ok(())
     }
 
     fn add(

@@ -11,6 +11,7 @@ use pagestone_page_format::Lsn;
 use pagestone_sync::Mutex;
 use pagestone_sync::atomic::{AtomicU64, Ordering};
 
+use crate::catalog::Catalog;
 use crate::superblock::{SuperblockCopies, USER_SLOTS};
 use crate::{Durability, Options, StoreError, StoreResult};
 
@@ -25,6 +26,7 @@ const DUE_KEPT: u64 = 2;
 pub(crate) struct Core {
     pub(crate) env: Arc<LoggedPool>,
     pub(crate) tree: BTree,
+    pub(crate) catalog: Catalog,
     pub(crate) durability: Durability,
     superblock: Mutex<SuperblockCopies>,
     /// One checkpoint at a time.
@@ -37,12 +39,14 @@ impl Core {
     pub(crate) fn new(
         env: Arc<LoggedPool>,
         tree: BTree,
+        catalog: Catalog,
         superblock: Mutex<SuperblockCopies>,
         options: &Options,
     ) -> Self {
         Self {
             env,
             tree,
+            catalog,
             durability: options.durability,
             superblock,
             checkpointing: Mutex::new(()),

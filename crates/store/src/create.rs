@@ -17,6 +17,7 @@ use pagestone_page_format::{
 use pagestone_sync::atomic::AtomicU64;
 use pagestone_wal::Wal;
 
+use crate::catalog::CATALOG_TREE;
 use crate::superblock::{PAGES_AT, Superblock, SuperblockCopies};
 use crate::{Options, StoreError, StoreResult};
 
@@ -24,6 +25,8 @@ use crate::{Options, StoreError, StoreResult};
 const UNFINISHED: &str = "data.new";
 /// The one tree that every store has, rooted at the page behind the first map page.
 pub(crate) const DEFAULT_ROOT: PageId = PageId::new(1);
+/// The list of all others stands behind it.
+pub(crate) const CATALOG_ROOT: PageId = PageId::new(2);
 /// How long a lock that outlives its killed holder is waited for (I18); E1 allows 300 ms in all.
 pub(crate) const LOCK_WAIT: Duration = Duration::from_millis(200);
 
@@ -73,18 +76,20 @@ pub(crate) fn create(
         generation: 0,
         checksum: options.checksum,
         checkpoint: Lsn::ZERO,
-        data_pages: 2,
+        data_pages: 3,
         root: DEFAULT_ROOT,
         user_meta: [0; 8],
+        catalog: CATALOG_ROOT,
     };
     let checksum = PageChecksum::new(options.checksum, uuid);
     let pages = PageFile::new(Arc::clone(&file), PAGES_AT, options.page_size, checksum);
-    pages.grow(2)?;
+    pages.grow(3)?;
     SuperblockCopies::create(Arc::clone(&file), first)?;
-    let root = SetBits { first: DEFAULT_ROOT, count: 1 };
+    let roots = SetBits { first: DEFAULT_ROOT, count: 2 };
     let mut made = [
-        page_after(options.page_size, PageId::new(0), &[&FormatMap { region: 0 }, &root])?,
+        page_after(options.page_size, PageId::new(0), &[&FormatMap { region: 0 }, &roots])?,
         page_after(options.page_size, DEFAULT_ROOT, &[&BTree::empty_root(TREE_BASE_ID)])?,
+        page_after(options.page_size, CATALOG_ROOT, &[&BTree::empty_root(CATALOG_TREE)])?,
     ];
     pages.write_many(&mut made)?;
     pages.sync()?;

@@ -12,6 +12,10 @@
 //! | `InvalidOption` | an option makes no sense | see what was expected |
 //! | `NotFound` | no store, and none was to be made | `create: true`, or another path |
 //! | `NotAStore` | the path holds something else | give another path |
+//! | `TreeNotFound`, `TreeExists` | no tree, or already one, has this name | another name |
+//! | `TreeName` | a name of no bytes, or of too many | a name within the limit |
+//! | `TreeDropped` | the tree of this handle was dropped | `Store::tree` makes a new one |
+//! | `BadCatalog` | the list of trees holds what no version writes | restore a backup |
 //! | `Closed` | the handle was closed | open again |
 
 use std::path::PathBuf;
@@ -60,6 +64,39 @@ pub enum StoreError {
         /// What can be given.
         expected: String,
     },
+    /// There is no tree of this name.
+    #[error("no tree \"{name}\"")]
+    TreeNotFound {
+        /// The name, bytes that are no printable ASCII escaped.
+        name: String,
+    },
+    /// There is a tree of this name already.
+    #[error("there is a tree \"{name}\"")]
+    TreeExists {
+        /// The name, bytes that are no printable ASCII escaped.
+        name: String,
+    },
+    /// A tree cannot have a name of this length.
+    #[error("tree name of {len} bytes, expected 1 to {max}")]
+    TreeName {
+        /// Bytes of the name.
+        len: usize,
+        /// The most that there can be.
+        max: usize,
+    },
+    /// The tree was dropped; this handle is of no use any more.
+    #[error("the tree was dropped")]
+    TreeDropped,
+    /// The catalog holds something that is not an entry of it (E4).
+    #[error("the catalog of trees: {reason}: expected {expected}, found {found}")]
+    BadCatalog {
+        /// What does not fit.
+        reason: &'static str,
+        /// What was expected.
+        expected: u64,
+        /// What was found.
+        found: u64,
+    },
     /// The handle was closed.
     #[error("the store is closed")]
     Closed,
@@ -78,6 +115,7 @@ impl From<TreeError> for StoreError {
     fn from(error: TreeError) -> Self {
         match error {
             TreeError::Page(error) => error.into(),
+            TreeError::Dropped => Self::TreeDropped,
             error => Self::Tree(error),
         }
     }

@@ -5,10 +5,11 @@
 //! restored.
 //!
 //! ```text
-//!   dir/data      [ superblock A ][ superblock B ][ page 0: space map ][ page 1: root ] ...
+//!   dir/data      [ superblock A ][ superblock B ][ page 0: space map ][ page 1: root ][ page 2: catalog ] ...
 //!   dir/log/      segments of the write-ahead log
 //!
 //!   store.rs       Store: the handle, and Tree: a tree with the store's durability
+//!   catalog/       trees by name: created, renamed, dropped by logged intent
 //!   create.rs      a new store, whole or not there at all
 //!   open.rs        lock, superblock, log, redo, next generation: numbered steps
 //!   checkpoint.rs  correct beside writers (L5, L6)
@@ -20,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod background;
+mod catalog;
 mod checkpoint;
 mod create;
 mod error;
@@ -31,6 +33,7 @@ mod store;
 mod superblock;
 mod verify;
 
+pub use catalog::{MAX_TREE_NAME, TreeInfo};
 pub use error::{StoreError, StoreResult};
 pub use open::OpenReport;
 pub use options::{Background, Durability, Options};

@@ -14,6 +14,7 @@ use pagestone_swip::MAX_SWIP_PAGE;
 use pagestone_sync::Mutex;
 use pagestone_wal::{Wal, WalOptions, WalStart};
 
+use crate::catalog::Catalog;
 use crate::checkpoint::Core;
 use crate::create::{LOCK_WAIT, check_directory, create};
 use crate::late_log::LateLog;
@@ -118,7 +119,8 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> Store
     let direct_io = file.is_direct();
     let env = Arc::new(LoggedPool::new(pool, log, allocator, poison));
     let tree = BTree::open(Arc::clone(&env), TREE_BASE_ID, first.root)?;
-    let core = Core::new(env, tree, Mutex::new(superblock), options);
+    let catalog = Catalog::new(&tree, first.catalog)?;
+    let core = Core::new(env, tree, catalog, Mutex::new(superblock), options);
     if replayed.groups > 0 {
         core.checkpoint()?;
     }

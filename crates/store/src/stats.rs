@@ -21,8 +21,12 @@ pub struct StoreStats {
     pub pool: PoolStats,
     /// The log.
     pub log: WalStats,
-    /// The default tree.
+    /// The height of the default tree; what all trees have done.
     pub tree: TreeStats,
+    /// Dropped trees whose pages are not all free yet; none before it was looked for such.
+    pub unfinished_drops: Option<u64>,
+    /// Drops that an earlier opening left unfinished, or an error, and that failed again.
+    pub failed_drops: u64,
     /// Checkpoints published.
     pub checkpoints: u64,
     /// Where recovery would begin.
@@ -42,6 +46,8 @@ impl StoreStats {
             pool: pool.stats(),
             log: core.env.log().stats(),
             tree,
+            unfinished_drops: core.catalog.unfinished_drops(),
+            failed_drops: core.catalog.failed_drops(),
             checkpoints: core.checkpoints.load(Ordering::Relaxed),
             checkpoint_lsn: core.checkpoint_lsn(),
             generation: core.generation(),
@@ -70,6 +76,8 @@ impl StoreStats {
             ("log_syncs_total", "syncs of the log", self.log.syncs),
             ("tree_height", "levels of the default tree", self.tree.height.into()),
             ("splits_total", "nodes split", self.tree.splits),
+            ("unfinished_drops", "dropped trees with pages in use", self.unfinished_drops.unwrap_or(0)),
+            ("failed_drops_total", "interrupted drops of trees that failed again", self.failed_drops),
             ("checkpoints_total", "checkpoints published", self.checkpoints),
             ("checkpoint_lsn", "where recovery would begin", self.checkpoint_lsn.get()),
             ("generation", "times opened for writing", self.generation),

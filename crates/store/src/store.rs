@@ -4,7 +4,7 @@ use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 
-use pagestone_btree::{Cursor, Put, Range};
+use pagestone_btree::{BTree, Cursor, Put, Range};
 use pagestone_direct_io::{Disk, RealDisk};
 use pagestone_page_format::Lsn;
 use pagestone_sync::Mutex;
@@ -13,8 +13,8 @@ use pagestone_telemetry::prometheus_text;
 use crate::background::Workers;
 use crate::checkpoint::Core;
 use crate::{
-    Background, Durability, OpenReport, Options, StoreError, StoreResult, StoreStats, VerifyProgress,
-    VerifyReport,
+    Background, Durability, OpenReport, Options, StoreError, StoreResult, StoreStats, TreeInfo,
+    VerifyProgress, VerifyReport,
 };
 
 /// An open store. Cheap to clone; all clones are one handle, and the store stays locked while any of them, or a tree or
@@ -67,7 +67,62 @@ impl Store {
 
     /// The tree that every store has.
     pub fn default_tree(&self) -> Tree {
-        Tree { inner: Arc::clone(&self.inner) }
+        self.handle(self.inner.core.tree.clone())
+    }
+
+    fn handle(&self, tree: BTree) -> Tree {
+        Tree { inner: Arc::clone(&self.inner), tree }
+    }
+
+    /// The tree of this name, 1 to [`MAX_TREE_NAME`](crate::MAX_TREE_NAME) bytes of any kind; made if there is none. All who ask for a
+    /// name get clones of one tree. With [`Durability::Strict`] a new tree is durable when this returns.
+    ///
+    /// ```
+    /// use pagestone_store::{Options, Store};
+    /// # let dir = tempfile::tempdir().expect("a directory");
+    /// # let dir = dir.path().join("store");
+    /// let store = Store::open(&dir, Options::default())?;
+    /// let stones = store.tree("stones")?;
+    /// stones.put(b"granite", b"hard")?;
+    /// store.rename_tree("stones", "rocks")?; // the handle stays good
+    /// assert_eq!(store.tree("rocks")?.get(b"granite")?, stones.get(b"granite")?);
+    /// store.drop_tree("rocks")?;
+    /// assert!(stones.get(b"granite").is_err() && store.trees()?.is_empty());
+    /// # Ok::<(), pagestone_store::StoreError>(())
+    /// ```
+    ///
+    /// Errors: `TreeName`, `BadCatalog`, and those of a put. If a drop of this name was interrupted, it is finished first, with the
+    /// errors of [`Store::drop_tree`].
+    pub fn tree(&self, name: impl AsRef<[u8]>) -> StoreResult<Tree> {
+        let (tree, made) = self.inner.core.catalog.tree(name.as_ref())?;
+        made.map_or(Ok(()), |lsn| self.inner.acknowledge(lsn))?;
+        Ok(self.handle(tree))
+    }
+
+    /// The named trees, sorted by name.
+    pub fn trees(&self) -> StoreResult<Vec<TreeInfo>> {
+        self.inner.core.catalog.trees()
+    }
+
+    /// Drops a tree and frees its pages. From the beginning on its name is free and every handle of it gives
+    /// [`StoreError::TreeDropped`]; it returns when its pages are free too.
+    ///
+    /// Errors, with nothing changed: `TreeName`, `TreeNotFound`, `BadCatalog`, and those of a put. An error on the way, of reading a
+    /// page of the tree for instance, leaves the rest of its pages in use: the drop goes on where it stopped when it is asked for
+    /// again, when [`Store::tree`] asks for the name, in the background of the next opening, and in [`Store::tick`]. So does one
+    /// that a crash interrupted.
+    pub fn drop_tree(&self, name: impl AsRef<[u8]>) -> StoreResult<()> {
+        let done = self.inner.core.catalog.drop_tree(name.as_ref())?;
+        done.map_or(Ok(()), |lsn| self.inner.acknowledge(lsn))
+    }
+
+    /// Gives the tree `old` the name `new`, in one step. Handles of it stay good.
+    ///
+    /// Errors, with nothing changed: `TreeName`, `TreeNotFound` for `old`, `TreeExists` for `new`, also if it is `old`, `BadCatalog`, and
+    /// those of a put. If a drop of `new` was interrupted, it is finished first.
+    pub fn rename_tree(&self, old: impl AsRef<[u8]>, new: impl AsRef<[u8]>) -> StoreResult<()> {
+        let lsn = self.inner.core.catalog.rename(old.as_ref(), new.as_ref())?;
+        self.inner.acknowledge(lsn)
     }
 
     /// Waits until everything written so far is durable.
@@ -85,7 +140,10 @@ impl Store {
     /// With [`Background::Manual`]: does what the background threads would have done by now.
     pub fn tick(&self) -> StoreResult<()> {
         self.sync()?;
-        if self.inner.core.checkpoint_is_due() { self.checkpoint() } else { Ok(()) }
+        if self.inner.core.checkpoint_is_due() {
+            self.checkpoint()?;
+        }
+        self.inner.core.catalog.resume_drops(&|| false)
     }
 
     /// Looks at every page of the data file: each is reached from exactly one place or free, every page in use is what was
@@ -162,6 +220,16 @@ impl Store {
     }
 }
 
+impl Inner {
+    /// Strict: returns once the write is durable (R1).
+    fn acknowledge(&self, lsn: Lsn) -> StoreResult<()> {
+        match self.core.durability {
+            Durability::Strict => Ok(self.core.env.log().wait_durable(lsn)?),
+            Durability::Relaxed { .. } => Ok(()),
+        }
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         self.workers.lock().stop();
@@ -175,6 +243,7 @@ impl Drop for Inner {
 #[derive(Debug, Clone)]
 pub struct Tree {
     inner: Arc<Inner>,
+    tree: BTree,
 }
 
 impl Tree {
@@ -182,77 +251,74 @@ impl Tree {
         &self.inner.core
     }
 
-    /// Strict: returns once the write is durable (R1).
-    fn acknowledge(&self, lsn: Lsn) -> StoreResult<()> {
-        match self.core().durability {
-            Durability::Strict => Ok(self.core().env.log().wait_durable(lsn)?),
-            Durability::Relaxed { .. } => Ok(()),
-        }
+    /// The tree's number, which is never another's; renames do not change it.
+    pub fn id(&self) -> u32 {
+        self.tree.tree_id()
     }
 
     /// Inserts or replaces; tells which.
     pub fn put(&self, key: &[u8], value: &[u8]) -> StoreResult<Put> {
-        let put = self.core().tree.put(key, value)?;
-        self.acknowledge(put.lsn)?;
+        let put = self.tree.put(key, value)?;
+        self.inner.acknowledge(put.lsn)?;
         Ok(put)
     }
 
     /// Removes the key; tells whether it was there.
     pub fn remove(&self, key: &[u8]) -> StoreResult<bool> {
-        match self.core().tree.remove(key)? {
+        match self.tree.remove(key)? {
             None => Ok(false),
-            Some(lsn) => self.acknowledge(lsn).map(|()| true),
+            Some(lsn) => self.inner.acknowledge(lsn).map(|()| true),
         }
     }
 
     /// The value of the key, if there is one.
     pub fn get(&self, key: &[u8]) -> StoreResult<Option<Vec<u8>>> {
-        Ok(self.core().tree.get(key)?)
+        Ok(self.tree.get(key)?)
     }
 
     /// Replaces the contents of `value`; tells whether the key is there.
     pub fn get_into(&self, key: &[u8], value: &mut Vec<u8>) -> StoreResult<bool> {
-        Ok(self.core().tree.get_into(key, value)?)
+        Ok(self.tree.get_into(key, value)?)
     }
 
     /// Whether the key is there.
     pub fn contains_key(&self, key: &[u8]) -> StoreResult<bool> {
-        Ok(self.core().tree.contains_key(key)?)
+        Ok(self.tree.contains_key(key)?)
     }
 
     /// A cursor before the first entry.
     pub fn cursor(&self) -> Cursor {
-        self.core().tree.cursor()
+        self.tree.cursor()
     }
 
     /// Entries whose keys lie within the bounds, from both ends.
     pub fn range<K: AsRef<[u8]>>(&self, bounds: impl RangeBounds<K>) -> Range {
-        self.core().tree.range(bounds)
+        self.tree.range(bounds)
     }
 
     /// Entries whose keys begin with `prefix`, from both ends.
     pub fn prefix(&self, prefix: &[u8]) -> Range {
-        self.core().tree.prefix(prefix)
+        self.tree.prefix(prefix)
     }
 
     /// Entries of the tree, counted by a scan.
     pub fn len(&self) -> StoreResult<u64> {
-        Ok(self.core().tree.len()?)
+        Ok(self.tree.len()?)
     }
 
     /// Whether it has none.
     pub fn is_empty(&self) -> StoreResult<bool> {
-        Ok(self.core().tree.is_empty()?)
+        Ok(self.tree.is_empty()?)
     }
 
     /// The longest key, in bytes.
     pub fn max_key_len(&self) -> usize {
-        self.core().tree.max_key_len()
+        self.tree.max_key_len()
     }
 
     /// The longest value under a key of this length, in bytes.
     pub fn max_value_len(&self, key_len: usize) -> usize {
-        self.core().tree.max_value_len(key_len)
+        self.tree.max_value_len(key_len)
     }
 
     /// Waits until a write that gave this LSN is durable.

@@ -20,7 +20,8 @@
 //!  64  │ page id of the root of the default tree                       │
 //!  72  │ checksum kind │ 0                                             │
 //!  80  │ user metadata, 8 slots of 8 bytes                             │
-//! 144  │ zeros up to 4088                                              │
+//! 144  │ page id of the root of the catalog                            │
+//! 152  │ zeros up to 4088                                              │
 //! 4088 │ CRC32C of all before                                          │
 //!      └───────────────────────────────────────────────────────────────┘
 //! ```
@@ -59,6 +60,7 @@ pub(crate) struct Superblock {
     pub(crate) data_pages: u64,
     pub(crate) root: PageId,
     pub(crate) user_meta: [u64; USER_SLOTS],
+    pub(crate) catalog: PageId,
 }
 
 impl Superblock {
@@ -78,6 +80,7 @@ impl Superblock {
         for (slot, value) in self.user_meta.iter().enumerate() {
             put(80 + 8 * slot, &value.to_le_bytes());
         }
+        put(144, &self.catalog.get().to_le_bytes());
         let checksum = u64::from(crc32c(&block[..CHECKSUM_AT]));
         block[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
         block
@@ -120,6 +123,7 @@ impl Superblock {
             data_pages: u64_at(56),
             root: PageId::new(u64_at(64)),
             user_meta,
+            catalog: PageId::new(u64_at(144)),
         })
     }
 }
@@ -164,6 +168,7 @@ impl SuperblockCopies {
                     || a.page_size != b.page_size
                     || a.checksum != b.checksum
                     || a.root != b.root
+                    || a.catalog != b.catalog
                 {
                     return Err(PageError::InvalidSuperblock {
                         reason: "the two copies are of two stores".into(),
@@ -262,6 +267,7 @@ mod tests {
             data_pages: 99,
             root: PageId::new(1),
             user_meta: [1, 2, 3, 4, 5, 6, 7, 8],
+            catalog: PageId::new(2),
         }
     }
 

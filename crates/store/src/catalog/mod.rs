@@ -1,0 +1,191 @@
+//! Trees by name.
+//!
+//! Invariant: a tree has an entry from the group that made its root to the group that freed it, so no crash leaks a page of it; and
+//! its id is never another's. An entry that is dropping belongs to nobody: its name reads as free, and what is left of its tree is
+//! freed, in groups, by whoever comes upon it.
+//!
+//! ```text
+//!   mod.rs         Catalog: find, create, rename, list; one changes it at a time
+//!    ├ drops.rs       drop: the intent, then the pages; taken up again after a crash
+//!    ├ open_trees.rs  who uses which tree
+//!    └ entry.rs       the bytes
+//!
+//!               create_listed                  put: dropping              drain ... drain, the last one
+//!     no entry ───────────────► live, in use ───────────────► dropping ──────────────────────────────► no entry
+//!                                │      ▲       the intent               a crash: goes on where it was
+//!                                └──────┘ rename_entry
+//! ```
+//!
+//! The catalog is a tree like any other, with the id 0 and its root at the page behind the default tree's. The next tree id is
+//! written down, in a group of its own, before the tree that gets it is made: a crash between the two costs an id. The locks are not
+//! latches: they are taken before any, and held across I/O, because all of this is rare.
+
+mod drops;
+mod entry;
+mod open_trees;
+
+use std::collections::BTreeMap;
+
+use pagestone_btree::BTree;
+use pagestone_page_format::{Lsn, PageId, PageResult};
+use pagestone_sync::Mutex;
+use pagestone_sync::atomic::AtomicU64;
+
+pub use entry::MAX_TREE_NAME;
+
+use crate::{StoreError, StoreResult};
+use entry::{ENTRY_PREFIX, Entry, HEAD_KEY, Head, bad, key_of, name_of};
+use open_trees::OpenTrees;
+
+/// The catalog's own tree id.
+pub(crate) const CATALOG_TREE: u32 = 0;
+
+/// A named tree, as the catalog lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeInfo {
+    /// Its name: 1 to [`MAX_TREE_NAME`] bytes, of any kind.
+    pub name: Vec<u8>,
+    /// Its number, which stands in each of its nodes and is never another tree's.
+    pub id: u32,
+    /// The page of its root, which it keeps for life (L11).
+    pub root: PageId,
+}
+
+/// The trees of one open store, by name.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    list: BTree,
+    known: Mutex<Known>,
+    /// One frees the pages of a dropped tree at a time. Taken before `known`.
+    freeing: Mutex<()>,
+    /// Drops that were taken up again and failed.
+    failed_drops: AtomicU64,
+}
+
+/// What one who changes the catalog, or hands out a tree, needs beside it.
+#[derive(Debug, Default)]
+struct Known {
+    open: OpenTrees,
+    /// Once it was read.
+    head: Option<Head>,
+    /// The entries that are dropping, once they were looked for.
+    dropping: Option<BTreeMap<Vec<u8>, Entry>>,
+}
+
+impl Catalog {
+    /// Over the tree at `root`, which counts with the default tree. Reads nothing.
+    pub(crate) fn new(default: &BTree, root: PageId) -> PageResult<Self> {
+        Ok(Self {
+            list: default.beside(CATALOG_TREE, root)?,
+            known: Mutex::new(Known::default()),
+            freeing: Mutex::new(()),
+            failed_drops: AtomicU64::new(0),
+        })
+    }
+
+    /// The tree of this name; with the LSN at which it is durable, if it was made by this call.
+    pub(crate) fn tree(&self, name: &[u8]) -> StoreResult<(BTree, Option<Lsn>)> {
+        let key = key_of(name)?;
+        loop {
+            let mut known = self.known.lock();
+            match self.find(&mut known, &key)? {
+                None => {
+                    let (tree, lsn) = self.create(&mut known, &key)?;
+                    return Ok((tree, Some(lsn)));
+                }
+                Some(entry) if !entry.dropping => return Ok((known.open.get(&self.list, entry)?, None)),
+                Some(entry) => {
+                    drop(known);
+                    self.finish_drop(name, entry, &|| false)?;
+                }
+            }
+        }
+    }
+
+    /// All trees, by name.
+    pub(crate) fn trees(&self) -> StoreResult<Vec<TreeInfo>> {
+        let mut known = self.known.lock();
+        let head = self.head(&mut known)?;
+        let mut trees = Vec::new();
+        self.for_each(head, |name, entry| {
+            if !entry.dropping {
+                trees.push(TreeInfo { name: name.to_vec(), id: entry.tree, root: entry.root });
+            }
+        })?;
+        Ok(trees)
+    }
+
+    /// Gives the tree `old` the name `new`; gives the LSN at which that is durable. Handles stay what they are.
+    pub(crate) fn rename(&self, old: &[u8], new: &[u8]) -> StoreResult<Lsn> {
+        let (from, to) = (key_of(old)?, key_of(new)?);
+        loop {
+            let mut known = self.known.lock();
+            if self.find(&mut known, &from)?.is_none_or(|entry| entry.dropping) {
+                return Err(not_found(old));
+            }
+            match self.find(&mut known, &to)? {
+                None => {
+                    let renamed = self.list.rename_entry(&from, &to)?;
+                    return Ok(renamed.expect("only the holder of the lock gives and takes names"));
+                }
+                Some(entry) if !entry.dropping => return Err(StoreError::TreeExists { name: shown(new) }),
+                Some(entry) => {
+                    drop(known);
+                    self.finish_drop(new, entry, &|| false)?;
+                }
+            }
+        }
+    }
+
+    fn create(&self, known: &mut Known, key: &[u8]) -> StoreResult<(BTree, Lsn)> {
+        let head = self.head(known)?;
+        let tree = head.next_tree;
+        let next_tree =
+            tree.checked_add(1).ok_or_else(|| bad("a next tree id, below", u32::MAX.into(), tree.into()))?;
+        self.put_head(known, Head { next_tree, ..head })?;
+        let entry = |root| Entry { dropping: false, tree, root }.encode();
+        let created = self.list.create_listed(key, tree, entry)?;
+        let (tree, lsn) = created.expect("only the holder of the lock gives and takes names");
+        known.open.add(&tree);
+        Ok((tree, lsn))
+    }
+
+    fn find(&self, known: &mut Known, key: &[u8]) -> StoreResult<Option<Entry>> {
+        let head = self.head(known)?;
+        self.list.get(key)?.map(|value| Entry::decode(&value, head)).transpose()
+    }
+
+    fn for_each(&self, head: Head, mut visit: impl FnMut(&[u8], Entry)) -> StoreResult<()> {
+        let mut cursor = self.list.cursor();
+        cursor.seek(&[ENTRY_PREFIX])?;
+        while let Some((key, value)) = cursor.next()? {
+            visit(name_of(key)?, Entry::decode(value, head)?);
+        }
+        Ok(())
+    }
+
+    fn head(&self, known: &mut Known) -> StoreResult<Head> {
+        if let Some(head) = known.head {
+            return Ok(head);
+        }
+        let head = self.list.get(HEAD_KEY)?.map_or(Ok(Head::NEW), |value| Head::decode(&value))?;
+        if !head.drops {
+            known.dropping = Some(BTreeMap::new());
+        }
+        Ok(*known.head.insert(head))
+    }
+
+    fn put_head(&self, known: &mut Known, head: Head) -> StoreResult<()> {
+        self.list.put(HEAD_KEY, &head.encode())?;
+        known.head = Some(head);
+        Ok(())
+    }
+}
+
+fn not_found(name: &[u8]) -> StoreError {
+    StoreError::TreeNotFound { name: shown(name) }
+}
+
+fn shown(name: &[u8]) -> String {
+    name.escape_ascii().to_string()
+}
