@@ -153,6 +153,37 @@ fn create_rename_and_drop_survive_every_cut() {
     assert!(images.stats().images > 500, "only {} images", images.stats().images);
 }
 
+/// What is in the log is cut at the end of a block: so every step is tried at every place in a block, roughly.
+#[test]
+fn create_rename_and_drop_survive_cuts_wherever_they_stand_in_the_log() {
+    let (one, other) = (vec![b'a'; 199], vec![b'b'; 200]);
+    let script = [Step::Create(one.clone()), Step::Rename(one, other.clone()), Step::Drop(other)];
+    let states = states(&script);
+    let few = CrashOptions { exhaustive_max: 4, pairs_max: 0, splits_max: 0, random: 0, ..whole_pages() };
+    let mut images = 0;
+    for lead in (0..4096usize).step_by(61) {
+        let disk = SimDisk::new(1);
+        let store = open(&disk).expect("opens");
+        for part in 0..5usize {
+            let value = vec![0; lead.saturating_sub(900 * part).min(900)];
+            store.default_tree().put(&[part as u8], &value).expect("put");
+        }
+        disk.settle();
+        for (number, step) in script.iter().enumerate() {
+            step.run(&store).expect("a healthy disk");
+            disk.note(number as u64 + 1);
+        }
+        for image in disk.crash_states(&few) {
+            let acknowledged = acknowledged(&image);
+            let found = recovered(&image.disk(), || format!("behind {lead} bytes: {}", image.explain()));
+            let legal = &states[acknowledged..states.len().min(acknowledged + 2)];
+            assert!(legal.contains(&found), "behind {lead} bytes: {}", image.explain());
+            images += 1;
+        }
+    }
+    assert!(images > 300, "{images} images");
+}
+
 /// A drop of many groups, each of which can be the last that a power cut leaves.
 fn dropping(disk: &SimDisk) -> (Trees, Trees) {
     let store = open(disk).expect("opens");
