@@ -150,7 +150,7 @@ impl BTree {
     }
 
     /// Samples or latches the root.
-    pub(crate) fn root(&self, hold: Hold) -> Result<Node<'_>, Interrupt> {
+    fn root(&self, hold: Hold) -> Result<Node<'_>, Interrupt> {
         let swip = self.root_cell().load();
         let held = self.take(hold, swip)?;
         let root = self.arrive(held, None)?;
@@ -175,6 +175,9 @@ impl BTree {
         let mut node = self.root(hold)?;
         loop {
             if node.level == 0 {
+                // A leaf from which entries are gone because its tree is being dropped is one that was sampled after the tree was
+                // marked: so an answer from what was sampled here is one from before.
+                self.env().check_kept()?;
                 return Ok(node);
             }
             let view = node.view();

@@ -1,26 +1,25 @@
 //! The pages of a dropped tree go back to the allocator, in groups of bounded size.
 //!
-//! Invariant: after each group every page of the tree that is still in use can be reached from its root by child references, and no
-//! other page can; so whoever begins again after a crash goes on where the crash came. The last group takes the root and the tree's
-//! entry in the list of trees.
+//! Invariant: each group leaves a whole tree, with fewer entries; so whoever begins again after a crash goes on where the crash
+//! came, and nobody who looks meanwhile finds anything wrong. The last group takes the root and the tree's entry in the list of trees.
 //!
 //! ```text
-//!   1  down the right edge to the last leaf, and up again to the lowest node with more than one child: it keeps, what is below goes
+//!   1  down the right edge to the last leaf, and up again to the lowest node with more than one child: it keeps, what is below goes,
+//!      and the right edge below the child before is the new end
 //!
 //!          root                root                    root                     -          and its entry in the list
 //!         /    \              /    \                   /
-//!        A      B            A      B  keeps          A  keeps      ...
+//!        A      B            A      B  keeps          A  end        ...
 //!       / \    / \          / \    /                 / \
-//!      1   2  3   4        1   2  3                 1   2
-//!                 goes            (then B and 3 go)
+//!      1   2  3   4        1   2  3  end            1   2  end
+//!                 goes                (then B and 3 go)
 //!
 //!   2  begin with what freeing that can need          3  the same way again, latched as it was looked at; else begin again
-//!   4  take the separators out of what keeps, mark what goes as obsolete, free its ids; commit
+//!   4  take the separators out of what keeps, end each level, mark what goes as obsolete, free its ids; commit
 //! ```
 //!
-//! While a tree is drained its right edge has upper fences that its parents no longer have, and its last leaf a sibling that is gone:
-//! only child references mean anything. Operations that were under way come to fences that do not hold what they look for, or to an
-//! obsolete node; by then the tree is marked as dropped, and that is the error that they give.
+//! Operations that were under way when the tree was marked as dropped find that out when they come to a leaf, or before they tell an
+//! error: so none takes what is gone already for what was never there.
 
 use pagestone_buffer_pool::ExclusivePage;
 use pagestone_mini_txn::{MiniTxn, Reserve};
@@ -28,7 +27,7 @@ use pagestone_page_format::{Lsn, OutOfBounds, PageId, PageResult};
 
 use crate::descend::{Hold, Node, Seek};
 use crate::error::{Interrupt, TreeError};
-use crate::node::{MarkObsolete, RemoveCell, RemoveSeparator};
+use crate::node::{EndLevel, MarkObsolete, RemoveCell, RemoveSeparator};
 use crate::retry::optimistically;
 use crate::split::{bug, view};
 use crate::{BTree, TreeResult};
@@ -57,6 +56,8 @@ struct Edge<'t> {
     children: usize,
     /// Those children and all that is below them.
     goes: Vec<Node<'t>>,
+    /// The child before them, and the right edge below it.
+    ends: Vec<Node<'t>>,
     /// What is freed: ids of pages, and runs of what their entries refer to.
     frees: Vec<(PageId, u32)>,
 }
@@ -66,6 +67,7 @@ struct LatchedEdge<'t> {
     keeps: Option<ExclusivePage<'t>>,
     children: usize,
     goes: Vec<ExclusivePage<'t>>,
+    ends: Vec<ExclusivePage<'t>>,
     /// The leaf of the list with the tree's entry, if everything goes.
     entry: Option<ExclusivePage<'t>>,
 }
@@ -79,17 +81,21 @@ impl BTree {
     /// `AllocationState`, which poisons the handle if it comes late, for a page that is free already.
     pub fn drain(&self, list: &BTree, key: &[u8]) -> TreeResult<Drained> {
         loop {
-            let (frees, goes) = optimistically(self.env(), |_| {
+            let (frees, goes, ends) = optimistically(self.env(), |_| {
                 let edge = self.right_edge()?;
-                Ok((edge.frees, edge.goes.len()))
+                Ok((edge.frees, edge.goes.len(), edge.ends.len()))
             })?;
-            let pins = goes + 2; // what keeps, or the leaf with the entry
+            let pins = goes + ends + 1; // and what keeps, or the leaf with the entry
             let log_bytes = pins * (self.max_key_len() + FRAMING) + key.len();
             let mut txn =
                 self.env().begin(Reserve { log_bytes, pins, frees: &frees, ..Reserve::default() })?;
             let edge = optimistically(self.env(), |_| {
                 let edge = self.right_edge()?;
-                if edge.frees == frees { self.latch_edge(edge, list, key).map(Some) } else { Ok(None) }
+                if edge.frees == frees && edge.ends.len() == ends {
+                    self.latch_edge(edge, list, key).map(Some)
+                } else {
+                    Ok(None)
+                }
             })?;
             if let Some(edge) = edge {
                 let done = edge.keeps.is_none();
@@ -101,36 +107,41 @@ impl BTree {
 
     /// Step 1.
     fn right_edge(&self) -> Result<Edge<'_>, Interrupt> {
-        let mut path = vec![self.root(Hold::Optimistic)?];
-        while let Some(node) = path.last()
-            && node.level() > 0
-        {
-            let last = node.believe(node.view().count())?;
-            path.push(self.child_of(node, last)?);
-        }
-        let mut goes: Vec<Node<'_>> = path.pop().into_iter().collect();
-        let mut edge = Edge { keeps: None, children: 0, goes: Vec::new(), frees: Vec::new() };
+        let mut path: Vec<Node<'_>> = Vec::new();
+        let leaf = self.descend(Hold::Optimistic, Seek::Last, |node, _child| {
+            path.push(node);
+            Ok(())
+        })?;
+        let (mut goes, mut ends) = (vec![leaf], Vec::new());
+        let (mut keeps, mut children) = (None, 0);
         while let Some(parent) = path.pop() {
             let separators = parent.believe(parent.view().count())?;
             if separators == 0 {
                 goes.push(parent);
                 continue;
             }
-            edge.children = if parent.level() == 1 { separators.min(LEAVES_PER_GROUP) } else { 1 };
-            for back in 1..edge.children {
+            children = if parent.level() == 1 { separators.min(LEAVES_PER_GROUP) } else { 1 };
+            for back in 1..children {
                 goes.push(self.child_of(&parent, separators - back)?);
             }
-            edge.keeps = Some(parent);
+            ends.push(self.child_of(&parent, separators - children)?);
+            keeps = Some(parent);
             break;
         }
+        while let Some(end) = ends.last()
+            && end.level() > 0
+        {
+            let last = end.believe(end.view().count())?;
+            ends.push(self.child_of(end, last)?);
+        }
+        let mut frees = Vec::new();
         for node in &goes {
-            edge.frees.push((node.id(), 1));
-            append_references(node, &mut edge.frees)?;
+            frees.push((node.id(), 1));
+            append_references(node, &mut frees)?;
             node.validate()?;
         }
-        refuse_twice(&goes)?;
-        edge.goes = goes;
-        Ok(edge)
+        refuse_twice(goes.iter().chain(&ends))?;
+        Ok(Edge { keeps, children, goes, ends, frees })
     }
 
     fn child_of<'t>(&'t self, node: &Node<'t>, index: usize) -> Result<Node<'t>, Interrupt> {
@@ -163,6 +174,7 @@ impl BTree {
             keeps: edge.keeps.map(exclusive).transpose()?,
             children: edge.children,
             goes: edge.goes.into_iter().map(exclusive).collect::<Result<_, _>>()?,
+            ends: edge.ends.into_iter().map(exclusive).collect::<Result<_, _>>()?,
             entry: entry.map(exclusive).transpose()?,
         })
     }
@@ -204,6 +216,10 @@ fn cut<'t>(
             txn.change(keeps, &RemoveSeparator { key: &separator })?;
         }
     }
+    for page in edge.ends {
+        let page = txn.latch(page);
+        txn.change(page, &EndLevel)?;
+    }
     for page in edge.goes {
         let page = txn.latch(page);
         txn.change(page, &MarkObsolete)?;
@@ -236,16 +252,18 @@ fn append_references(node: &Node<'_>, _runs: &mut Vec<(PageId, u32)>) -> Result<
 }
 
 /// A file that names a page twice would have it latched twice, which never succeeds.
-fn refuse_twice(nodes: &[Node<'_>]) -> Result<(), Interrupt> {
-    for (index, node) in nodes.iter().enumerate() {
-        if nodes[..index].iter().any(|other| other.id() == node.id()) {
+fn refuse_twice<'n, 't: 'n>(nodes: impl Iterator<Item = &'n Node<'t>>) -> Result<(), Interrupt> {
+    let mut ids = Vec::new();
+    for node in nodes {
+        if ids.contains(&node.id()) {
             return Err(node.refuse(TreeError::WrongNode {
                 page_id: node.id(),
-                reason: "a page that its parent names twice",
+                reason: "a page that is named twice",
                 expected: 1,
                 found: 2,
             }));
         }
+        ids.push(node.id());
     }
     Ok(())
 }

@@ -45,8 +45,8 @@ pub(crate) struct TreeEnv {
 }
 
 impl TreeEnv {
-    /// Refuses once the tree is dropped. Whoever meets one of its freed pages, took its latch after the one who freed it, and so
-    /// finds the flag set.
+    /// Refuses once the tree is dropped. Whoever meets a node that the drop has changed, sampled it after that, and so finds the
+    /// flag set.
     pub(crate) fn check_kept(&self) -> TreeResult<()> {
         if self.dropped.load(Ordering::Acquire) { Err(TreeError::Dropped) } else { Ok(()) }
     }

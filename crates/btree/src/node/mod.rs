@@ -59,7 +59,8 @@ pub use ops::redo_range;
 #[cfg_attr(not(test), expect(unused_imports, reason = "merges and moves are not wired yet"))]
 pub(crate) use ops::{AbsorbRight, SetChild, SetRightSibling};
 pub(crate) use ops::{
-    CutNode, FormatNode, InsertCell, InsertSeparator, MarkObsolete, RemoveCell, RemoveSeparator, UpdateCell,
+    CutNode, EndLevel, FormatNode, InsertCell, InsertSeparator, MarkObsolete, RemoveCell, RemoveSeparator,
+    UpdateCell,
 };
 pub(crate) use split::{SplitPoint, choose_split};
 pub(crate) use view::{Covers, NodeView};

@@ -11,6 +11,7 @@
 //!   0x0207 AbsorbRight      the left page of a merge
 //!   0x0208 MarkObsolete     the right page of a merge
 //!   0x0209 SetChild         0x020a SetRightSibling     a page moved
+//!   0x0210 EndLevel         all behind a node is gone
 //! ```
 
 mod cell;
@@ -26,7 +27,7 @@ use pagestone_page_format::{OpKind, PageError, PageId, PageOp, PageResult, PageW
 
 pub(crate) use cell::{InsertCell, RemoveCell, UpdateCell};
 pub(crate) use format::FormatNode;
-pub(crate) use links::{SetChild, SetRightSibling};
+pub(crate) use links::{EndLevel, SetChild, SetRightSibling};
 pub(crate) use merge::{AbsorbRight, MarkObsolete};
 pub(crate) use separator::{InsertSeparator, RemoveSeparator};
 pub(crate) use split::CutNode;
@@ -45,6 +46,7 @@ const ABSORB_RIGHT: OpKind = 0x0207;
 const MARK_OBSOLETE: OpKind = 0x0208;
 const SET_CHILD: OpKind = 0x0209;
 const SET_RIGHT_SIBLING: OpKind = 0x020a;
+const END_LEVEL: OpKind = 0x0210;
 
 /// Redo of the tree's operations, for recovery.
 pub fn redo_range() -> RedoRange {
@@ -71,6 +73,7 @@ fn redo(kind: OpKind, payload: &[u8], page: &PageWriter<'_>) -> PageResult<()> {
         MARK_OBSOLETE => apply(MarkObsolete::decode(payload), page),
         SET_CHILD => apply(SetChild::decode(payload), page),
         SET_RIGHT_SIBLING => apply(SetRightSibling::decode(payload), page),
+        END_LEVEL => apply(EndLevel::decode(payload), page),
         _ => Err(PageError::Mismatch {
             expected: "an operation on a node".into(),
             found: format!("kind {kind:#06x}"),
