@@ -111,6 +111,7 @@ impl<'p> Node<'p> {
     }
 
     /// Distance from the leaves.
+    #[inline]
     pub(crate) fn level(&self) -> u8 {
         self.level
     }
@@ -166,42 +167,65 @@ impl BTree {
     }
 
     /// The leaf that is looked for. `visit` is given every inner node on the way, once its child is held too, and the child.
+    #[inline]
     pub(crate) fn descend<'t>(
         &'t self,
+        hold: Hold,
+        seek: Seek<'_>,
+        visit: impl FnMut(Node<'t>, &Node<'t>) -> Result<(), Interrupt>,
+    ) -> Result<Node<'t>, Interrupt> {
+        self.descend_to(0, hold, seek, visit)
+    }
+
+    /// As [`BTree::descend`], but no further down than `level`: the root, if that is no higher.
+    #[inline]
+    pub(crate) fn descend_to<'t>(
+        &'t self,
+        level: u8,
         hold: Hold,
         seek: Seek<'_>,
         mut visit: impl FnMut(Node<'t>, &Node<'t>) -> Result<(), Interrupt>,
     ) -> Result<Node<'t>, Interrupt> {
         let mut node = self.root(hold)?;
-        loop {
-            if node.level == 0 {
-                // A leaf from which entries are gone because its tree is being dropped is one that was sampled after the tree was
-                // marked: so an answer from what was sampled here is one from before.
-                self.env().check_kept()?;
-                return Ok(node);
-            }
-            let view = node.view();
-            let (index, swip) = node.believe(choose(view, seek))?;
-            let held = match self.take(hold, swip) {
-                Ok(held) => held,
-                // Fault or wait for nothing that a torn node said.
-                Err(restart) => {
-                    node.validate()?;
-                    return Err(restart.into());
-                }
-            };
-            node.validate()?; // P7
-            let child = self.arrive(held, Some(node.level - 1))?;
+        while node.level > level {
+            let (index, swip) = node.believe(choose(node.view(), seek))?;
+            let child = self.child(hold, &node, index, swip)?;
             check_fences(&node, &child, seek)?;
-            if swip.hint() != Some(child.frame())
-                && let Held::Optimistic(page) = &node.held
-                && let Ok(word) = view.child_word(index)
-            {
-                page.repair_hint(word, swip, child.frame());
-            }
             visit(node, &child)?;
             node = child;
         }
+        // A leaf from which entries are gone because its tree is being dropped is one that was sampled after the tree was
+        // marked: so an answer from what was sampled here is one from before.
+        self.env().check_kept()?;
+        Ok(node)
+    }
+
+    /// The child with this index of an inner node, which stood there under this swip.
+    #[inline]
+    pub(crate) fn child<'t>(
+        &'t self,
+        hold: Hold,
+        node: &Node<'t>,
+        index: usize,
+        swip: SwipWord,
+    ) -> Result<Node<'t>, Interrupt> {
+        let held = match self.take(hold, swip) {
+            Ok(held) => held,
+            // Fault or wait for nothing that a torn node said.
+            Err(restart) => {
+                node.validate()?;
+                return Err(restart.into());
+            }
+        };
+        node.validate()?; // P7
+        let child = self.arrive(held, Some(node.level - 1))?;
+        if swip.hint() != Some(child.frame())
+            && let Held::Optimistic(page) = &node.held
+            && let Ok(word) = node.view.child_word(index)
+        {
+            page.repair_hint(word, swip, child.frame());
+        }
+        Ok(child)
     }
 
     /// Tree and level: a page that was reused by another tree, or that a hostile file names twice, is found here (E4).

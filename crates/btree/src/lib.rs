@@ -9,7 +9,8 @@
 //!   retry.rs    optimistically: the one loop that owns every retry
 //!   descend.rs  the one way down, latch mode as a parameter
 //!   read.rs     get and its kin                write.rs   put and remove when the leaf has room
-//!   split.rs    put when it has not            cursor.rs  both directions, on private copies of leaves
+//!   split.rs    put when it has not            merge.rs   what removals leave behind
+//!   cursor.rs   both directions, on private copies of leaves
 //!   check/      every node from the root to the leaves, for `verify`
 //!   listing.rs  entries that change together with the tree that they list
 //!   drain.rs    the pages of a dropped tree, freed in bounded groups
@@ -27,6 +28,7 @@ mod descend;
 mod drain;
 mod error;
 mod listing;
+mod merge;
 mod node;
 mod range;
 mod read;

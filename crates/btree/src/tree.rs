@@ -68,7 +68,16 @@ struct Shared {
     /// The root's cell: the one holder of a swip that is no page.
     root: AtomicSwipWord,
     /// Shared with the trees beside it.
-    splits: Arc<AtomicU64>,
+    counters: Arc<Counters>,
+}
+
+/// What is counted while the tree is used.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) splits: AtomicU64,
+    pub(crate) merges: AtomicU64,
+    pub(crate) shrinks: AtomicU64,
+    pub(crate) merges_given_up: AtomicU64,
 }
 
 /// What a tree has done since it was opened, and what shape it has.
@@ -78,6 +87,20 @@ pub struct TreeStats {
     pub height: u32,
     /// Nodes split since the tree was opened, in the trees beside it too ([`BTree::beside`]).
     pub splits: u64,
+    /// Nodes merged into a sibling since then.
+    pub merges: u64,
+    /// Times that the root took the place of its only child since then.
+    pub shrinks: u64,
+    /// Merges that failed since then, for want of something or because a page could not be read. The removals that had asked for
+    /// them were done, and whoever needs the page is told what is wrong with it.
+    pub merges_given_up: u64,
+}
+
+impl TreeStats {
+    /// Pages given back to the allocator since the tree was opened.
+    pub fn pages_freed(&self) -> u64 {
+        self.merges + self.shrinks
+    }
 }
 
 impl BTree {
@@ -99,25 +122,25 @@ impl BTree {
     /// The tree whose root stands at `root_id`. Reads nothing; [`crate::TreeError::WrongNode`] comes from the first use if
     /// something else stands there.
     pub fn open(env: Arc<LoggedPool>, tree_id: u32, root_id: PageId) -> PageResult<Self> {
-        Self::with_counter(env, tree_id, root_id, Arc::new(AtomicU64::new(0)))
+        Self::with_counters(env, tree_id, root_id, Arc::default())
     }
 
     /// Another tree over the same pool and log, which counts what it does where this one counts. Reads nothing, as
     /// [`BTree::open`].
     pub fn beside(&self, tree_id: u32, root_id: PageId) -> PageResult<Self> {
-        let Shared { env, splits, .. } = &*self.shared;
-        Self::with_counter(Arc::clone(&env.env), tree_id, root_id, Arc::clone(splits))
+        let Shared { env, counters, .. } = &*self.shared;
+        Self::with_counters(Arc::clone(&env.env), tree_id, root_id, Arc::clone(counters))
     }
 
-    fn with_counter(
+    fn with_counters(
         env: Arc<LoggedPool>,
         tree_id: u32,
         root_id: PageId,
-        splits: Arc<AtomicU64>,
+        counters: Arc<Counters>,
     ) -> PageResult<Self> {
         let root = AtomicSwipWord::new(SwipWord::new(root_id)?);
         let env = TreeEnv { env, dropped: AtomicBool::new(false) };
-        Ok(Self { shared: Arc::new(Shared { env, tree_id, root_id, root, splits }) })
+        Ok(Self { shared: Arc::new(Shared { env, tree_id, root_id, root, counters }) })
     }
 
     /// The same tree, but this does not keep it in use.
@@ -153,7 +176,14 @@ impl BTree {
 
     /// What it has done and what shape it has.
     pub fn stats(&self) -> TreeResult<TreeStats> {
-        Ok(TreeStats { height: self.height()?, splits: self.shared.splits.load(Ordering::Relaxed) })
+        let Counters { splits, merges, shrinks, merges_given_up } = &*self.shared.counters;
+        Ok(TreeStats {
+            height: self.height()?,
+            splits: splits.load(Ordering::Relaxed),
+            merges: merges.load(Ordering::Relaxed),
+            shrinks: shrinks.load(Ordering::Relaxed),
+            merges_given_up: merges_given_up.load(Ordering::Relaxed),
+        })
     }
 
     pub(crate) fn env(&self) -> &TreeEnv {
@@ -165,6 +195,10 @@ impl BTree {
     }
 
     pub(crate) fn count_split(&self) {
-        self.shared.splits.fetch_add(1, Ordering::Relaxed);
+        self.shared.counters.splits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.shared.counters
     }
 }

@@ -54,6 +54,9 @@ impl BTree {
     }
 
     /// Removes the key; gives the LSN at which that is durable, or nothing if it was not there.
+    ///
+    /// A leaf that is under 40 % full then is merged with a sibling, in a group of its own, if they fit one page; what that fails
+    /// for is no error of this call, unless it is `Poisoned` ([`crate::TreeStats::merges_given_up`]).
     pub fn remove(&self, key: &[u8]) -> TreeResult<Option<Lsn>> {
         if key.len() > self.max_key_len() {
             return Ok(None);
@@ -61,15 +64,17 @@ impl BTree {
         let log_bytes = key.len() + CELL_FRAMING;
         let mut txn = self.env().begin(Reserve { log_bytes, pins: 1, ..Reserve::default() })?;
         let found = optimistically(self.env(), |attempt| {
-            self.change_leaf(&mut txn, attempt, key, |view| {
-                let found = view.find(key)?.is_some();
-                Ok((found, found.then_some(RemoveCell { key })))
+            self.change_leaf(&mut txn, attempt, key, |view| match view.find(key)? {
+                None => Ok((None, None)),
+                Some(slot) => Ok((Some(view.removal_asks_for_merge(slot)?), Some(RemoveCell { key }))),
             })
         })?;
-        if !found {
-            return Ok(None);
+        let Some(merge) = found else { return Ok(None) };
+        let lsn = txn.commit()?.lsn;
+        if merge {
+            self.merge_around(key)?;
         }
-        Ok(Some(txn.commit()?.lsn))
+        Ok(Some(lsn))
     }
 
     pub(crate) fn check_lengths(&self, key: &[u8], value: &[u8]) -> TreeResult<()> {

@@ -11,6 +11,11 @@ use super::header::{BASE, INNER_LINKS, LEAF_LINKS, NodeHeader};
 use super::limits::max_key_len;
 use super::view::NodeView;
 
+/// Tenths of its page under which a node should be merged away.
+const SPARSE_TENTHS: usize = 4;
+/// Twentieths of its page that a merged node fills at most.
+const MERGED_TWENTIETHS: usize = 17;
+
 /// The sizes of a node that is, or might be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sizes {
@@ -26,11 +31,17 @@ pub(super) struct Sizes {
 impl Sizes {
     /// Whether it fits its page when `prefix_len` bytes are cut from each key, which is tight or not.
     pub(super) fn fit(&self, prefix_len: usize, tight: bool) -> bool {
-        let Some(bytes) = self.whole_bytes.checked_sub(self.slots * prefix_len) else { return false };
+        self.bytes_if_fit(prefix_len, tight).is_some()
+    }
+
+    /// Bytes of the page that it takes then, if it fits.
+    fn bytes_if_fit(&self, prefix_len: usize, tight: bool) -> Option<usize> {
+        let bytes = self.whole_bytes.checked_sub(self.slots * prefix_len)?;
         let upper = if tight { self.upper_len.max(prefix_len) } else { self.upper_len };
         let links = if self.leaf { LEAF_LINKS } else { INNER_LINKS };
         let area = SlottedPage::bytes_taken(self.slots, bytes, links, !self.leaf);
-        BASE + area + self.lower_len + upper <= self.page_len
+        let all = BASE + area + self.lower_len + upper;
+        (all <= self.page_len).then_some(all)
     }
 
     /// With one more entry.
@@ -185,9 +196,9 @@ impl NodeView<'_> {
         Ok(header.tight && index < self.count()? && sizes.fit(header.prefix_len, true))
     }
 
-    /// Whether this node can take all that its right sibling has; an inner node with the fence between them as a separator.
-    #[cfg_attr(not(test), expect(dead_code, reason = "merges are not wired yet"))]
-    pub(crate) fn can_absorb(&self, right: &NodeView<'_>) -> Result<bool, OutOfBounds> {
+    /// Bytes of the page that this node takes once it has all that its right sibling has, an inner node with the fence between
+    /// them as a separator; nothing if it cannot absorb that. The prefix is chosen as [`super::content`] chooses it.
+    pub(crate) fn bytes_with(&self, right: &NodeView<'_>) -> Result<Option<usize>, OutOfBounds> {
         let (mine, theirs) = (self.sizes()?, right.sizes()?);
         let separator = if mine.leaf { 0 } else { mine.upper_len };
         let sizes = Sizes {
@@ -196,15 +207,62 @@ impl NodeView<'_> {
             upper_len: theirs.upper_len,
             ..mine
         };
-        let (mut lower, mut upper) = (Vec::new(), Vec::new());
+        if mine.leaf != theirs.leaf {
+            return Ok(None);
+        }
+        let (mut lower, mut upper, mut last) = (Vec::new(), Vec::new(), Vec::new());
         self.lower_fence(&mut lower)?;
         right.upper_fence(&mut upper)?;
-        Ok(mine.leaf == theirs.leaf && sizes.fit(common_prefix(&lower, &upper), false))
+        let fences = common_prefix(&lower, &upper);
+        if let Some(bytes) = sizes.bytes_if_fit(fences, false) {
+            return Ok(Some(bytes));
+        }
+        match (theirs.slots.checked_sub(1), mine.slots.checked_sub(1)) {
+            (Some(slot), _) => right.append_key(slot, &mut last)?,
+            (None, _) if !mine.leaf => drop(self.upper_fence(&mut last)?),
+            (None, Some(slot)) => self.append_key(slot, &mut last)?,
+            (None, None) => last.clone_from(&lower),
+        }
+        let all = common_prefix(&lower, &last);
+        Ok(if all > fences { sizes.bytes_if_fit(all, true) } else { None })
     }
 
     /// Bytes of the page that are in use, headers and fences among them: what a merge is decided by.
-    #[cfg_attr(not(test), expect(dead_code, reason = "merges are not wired yet"))]
     pub(crate) fn used_bytes(&self) -> Result<usize, OutOfBounds> {
         Ok(self.page().len() - self.area().free_space_after_compaction()?)
+    }
+
+    /// Whether it is so empty that it should be merged away: less than 40 % of its page in use, or no cells.
+    pub(crate) fn is_sparse(&self) -> Result<bool, OutOfBounds> {
+        Ok(self.count()? == 0 || self.used_tenths(0)? < SPARSE_TENTHS)
+    }
+
+    /// Whether taking this entry out of a leaf makes it worth a look whether it can be merged: it falls under 40 % or, later,
+    /// under another tenth, as its siblings may have become emptier too; or it becomes empty. A root has no sibling.
+    pub(crate) fn removal_asks_for_merge(&self, slot: usize) -> Result<bool, OutOfBounds> {
+        let header = self.header()?;
+        if header.upper_infinite && header.lower_len == 0 {
+            return Ok(false);
+        }
+        let cell = self.cell(slot)?;
+        let after = self.used_tenths(cell.key_len + cell.value_len)?;
+        let falls = after < SPARSE_TENTHS && after < self.used_tenths(0)?;
+        Ok(falls || self.count()? == 1)
+    }
+
+    /// Tenths of the page that are in use, rounded down, with some bytes fewer than there are.
+    fn used_tenths(&self, less: usize) -> Result<usize, OutOfBounds> {
+        Ok(self.used_bytes()?.saturating_sub(less) * 10 / self.page().len())
+    }
+
+    /// Whether this node should absorb its right sibling: one of them is sparse, and the two leave room for inserts to come, lest
+    /// a split undo it at once. A node without cells goes whatever the other one holds.
+    pub(crate) fn should_absorb(&self, right: &NodeView<'_>) -> Result<bool, OutOfBounds> {
+        if !(self.is_sparse()? || right.is_sparse()?) {
+            return Ok(false);
+        }
+        let empty = self.count()? == 0 || right.count()? == 0;
+        let most = if empty { self.page().len() } else { self.page().len() / 20 * MERGED_TWENTIETHS };
+        Ok(self.bytes_with(right)?.is_some_and(|bytes| bytes <= most))
     }
 }

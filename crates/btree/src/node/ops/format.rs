@@ -85,7 +85,6 @@ impl FormatNode {
     }
 
     /// The same node, for another page: a root that takes over its only child, a page that moves.
-    #[cfg_attr(not(test), expect(dead_code, reason = "roots do not shrink yet"))]
     pub(crate) fn copy_of(node: NodeView<'_>) -> Result<Self, OutOfBounds> {
         Ok(Self { cells: Cells::of(node, 0..node.count()?)?, ..Self::without_cells(node)? })
     }

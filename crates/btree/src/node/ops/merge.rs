@@ -27,7 +27,6 @@ const UPPER_INFINITE: u8 = 1;
 
 impl AbsorbRight {
     /// All that `right` has.
-    #[cfg_attr(not(test), expect(dead_code, reason = "merges are not wired yet"))]
     pub(crate) fn of(right: NodeView<'_>) -> Result<Self, OutOfBounds> {
         let mut upper = Vec::new();
         let finite = right.upper_fence(&mut upper)?;

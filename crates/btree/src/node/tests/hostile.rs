@@ -9,7 +9,8 @@ fn read_everything(page: &TestPage, key: &[u8]) {
     let _ = (view.is_node(), view.tree_id(), view.level(), view.upper_is_infinite());
     let _ = (view.covers(key), view.covers_before(key), view.search(key), view.check());
     let _ = (view.child_for(key), view.child_before(key), view.right_sibling(), view.right_sibling_word());
-    let _ = (view.can_hold(key, 10), view.has_room_for(key, 10), view.used_bytes(), view.can_absorb(&view));
+    let _ =
+        (view.can_hold(key, 10), view.has_room_for(key, 10), view.used_bytes(), view.should_absorb(&view));
     let _ = (view.lower_fence(&mut out), view.upper_fence(&mut out));
     for slot in 0..view.count().unwrap_or(0).min(200) + 1 {
         out.clear();

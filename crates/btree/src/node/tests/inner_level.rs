@@ -131,8 +131,8 @@ impl InnerLevel {
             return;
         }
         let (left, right) = (&self.nodes[at], &self.nodes[at + 1]);
-        if left.view().can_absorb(&right.view()).unwrap() {
-            left.apply(&AbsorbRight::of(right.view()).unwrap()).expect("can_absorb said yes");
+        if left.view().bytes_with(&right.view()).unwrap().is_some() {
+            left.apply(&AbsorbRight::of(right.view()).unwrap()).expect("bytes_with said that it fits");
             left.sound();
             self.nodes.remove(at + 1);
         }

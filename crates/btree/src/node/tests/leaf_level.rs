@@ -122,10 +122,10 @@ impl LeafLevel {
             return;
         }
         let (left, right) = (&self.leaves[at], &self.leaves[at + 1]);
-        if !left.view().can_absorb(&right.view()).unwrap() {
+        if left.view().bytes_with(&right.view()).unwrap().is_none() {
             return;
         }
-        left.apply(&AbsorbRight::of(right.view()).unwrap()).expect("can_absorb said yes");
+        left.apply(&AbsorbRight::of(right.view()).unwrap()).expect("bytes_with said that it fits");
         right.apply(&MarkObsolete).unwrap();
         assert!(!right.view().is_node().unwrap());
         left.sound();
