@@ -44,5 +44,6 @@ pub use region_bits::RegionBits;
 pub use release::Release;
 pub use reservation::Reservation;
 pub use space_map::{
-    ClearBits, FormatMap, SetBits, SetRegions, map_page_of, redo_range, region_bits, region_of,
+    ClearBits, FormatMap, SetBits, SetRegions, check_allocated, map_page_of, redo_range, region_bits,
+    region_of,
 };

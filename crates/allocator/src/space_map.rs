@@ -18,6 +18,8 @@
 //!
 //! Each operation is physical redo of a few bits, never an image of the page. All fields are little-endian.
 
+use std::ops::Range;
+
 use pagestone_page_format::{
     MIN_PAGE_SIZE, OpKind, PAGE_HEADER_SIZE, PageError, PageId, PageKind, PageOp, PageResult, PageSize,
     PageWriter, RedoRange, SpeculativePage,
@@ -225,9 +227,30 @@ enum Bit {
     Clear,
 }
 
+/// Refuses ids of a map page's region that are not all in use: `AllocationState` for one that is free, `Malformed` for ids that the
+/// region does not have. For whoever is about to free them, and has changed nothing yet.
+pub fn check_allocated(page: SpeculativePage<'_>, first: PageId, count: u32) -> PageResult<()> {
+    check_bits(page, first, count, Bit::Clear).map(|_| ())
+}
+
 /// Turns the bits of `count` ids from `first` over to `to`: first all are checked, then all are changed.
 fn flip(page: &PageWriter<'_>, first: PageId, count: u32, to: Bit) -> PageResult<()> {
-    let map = MapHeader::read(page.read())?;
+    let (map, range) = check_bits(page.read(), first, count, to)?;
+    for (index, mask) in masks(range) {
+        let word = page.read().word(index).map_err(|error| error.malformed(map.first))?;
+        put(page, map.first, index, word ^ mask)?;
+    }
+    Ok(())
+}
+
+/// The region, and which of its bits can be turned over to `to`.
+fn check_bits(
+    page: SpeculativePage<'_>,
+    first: PageId,
+    count: u32,
+    to: Bit,
+) -> PageResult<(MapHeader, Range<u64>)> {
+    let map = MapHeader::read(page)?;
     let offset = first.get().checked_sub(map.first.get());
     let range = offset.and_then(|from| Some(from..from.checked_add(count.into())?));
     // The map page's own bit never changes.
@@ -236,7 +259,7 @@ fn flip(page: &PageWriter<'_>, first: PageId, count: u32, to: Bit) -> PageResult
         return Err(malformed(map.first, "ids that the region does not have"));
     };
     for (index, mask) in masks(range.clone()) {
-        let word = page.read().word(index).map_err(|error| error.malformed(map.first))?;
+        let word = page.word(index).map_err(|error| error.malformed(map.first))?;
         let (wrong, state) = match to {
             Bit::Set => (word & mask, "allocated"),
             Bit::Clear => (!word & mask, "free"),
@@ -246,15 +269,11 @@ fn flip(page: &PageWriter<'_>, first: PageId, count: u32, to: Bit) -> PageResult
             return Err(PageError::AllocationState { page_id: PageId::new(map.first.get() + bit), state });
         }
     }
-    for (index, mask) in masks(range) {
-        let word = page.read().word(index).map_err(|error| error.malformed(map.first))?;
-        put(page, map.first, index, word ^ mask)?;
-    }
-    Ok(())
+    Ok((map, range))
 }
 
 /// The words of a page in which these bits stand, and which bits of each.
-fn masks(bits: std::ops::Range<u64>) -> impl Iterator<Item = (usize, u64)> {
+fn masks(bits: Range<u64>) -> impl Iterator<Item = (usize, u64)> {
     (bits.start / 64..bits.end.div_ceil(64)).map(move |word| {
         let from = bits.start.max(word * 64) - word * 64;
         let to = bits.end.min(word * 64 + 64) - word * 64;

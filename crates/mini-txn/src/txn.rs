@@ -1,6 +1,6 @@
 //! One mini-transaction, from `begin` to `commit`.
 
-use pagestone_allocator::{ClearBits, Release, Reservation, SetBits, map_page_of};
+use pagestone_allocator::{ClearBits, Release, Reservation, SetBits, check_allocated, map_page_of};
 use pagestone_buffer_pool::{Admission, ExclusivePage, Pin};
 use pagestone_page_format::{Lsn, PageError, PageId, PageKind, PageOp, PageResult, SpeculativePage};
 use pagestone_wal::{GroupBuilder, LogSpace};
@@ -143,13 +143,21 @@ impl<'e> MiniTxn<'e> {
     }
 
     /// Frees ids in a row, one run of [`Reserve::frees`] or a part of one. The pages stay as the group leaves them; the ids can be
-    /// used again once the group is committed. Never waits.
+    /// used again once the group is committed. Waits for nothing but the map page's latch, whose holders wait for nothing.
     ///
     /// Errors: `AllocationState` if one of them is free or being freed already, `InvalidPageId`, and `Malformed` if the run was not
     /// reserved; each is a bug of the caller's or a broken file, and if anything was changed the handle is poisoned when the
-    /// transaction is dropped.
+    /// transaction is dropped. So free first: a group that fails here has changed nothing.
     pub fn free(&mut self, first: PageId, count: u32) -> PageResult<()> {
-        pin_of(&self.map_pins, map_page_of(first, self.env.pool().page_size()))?;
+        let map = map_page_of(first, self.env.pool().page_size());
+        if map == first {
+            return Err(PageError::InvalidPageId { page_id: first });
+        }
+        let map = pin_of(&self.map_pins, map)?;
+        // The allocator knows only regions that it was asked for ids of; the page knows. The bits of the group's own ids come with it.
+        if !self.ids.as_ref().is_some_and(|ids| ids.taken().contains(&first)) {
+            check_allocated(map.shared()?.page(), first, count)?;
+        }
         self.released.add(first, count)?;
         self.changed = true;
         Ok(())

@@ -2,6 +2,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each promise uses its part")]
 
 pub mod space;
+pub mod census;
 
 use std::collections::BTreeMap;
 use std::path::Path;
