@@ -188,3 +188,121 @@ fn so_it_is_on_pages_of_64_kib() {
         }
     }
 }
+
+/// What is left of random removals is not spread thin.
+#[test]
+fn leaves_stay_two_fifths_full_under_random_removals() {
+    for keys in [Keys::Scattered, Keys::Paths] {
+        let disk = SimDisk::new(2);
+        let store = open(&disk, options(4096, 256));
+        let tree = store.default_tree();
+        let mut random = Rng::new(3);
+        let all: Vec<_> = (0..20_000).map(|number| keys.key(number, tree.max_key_len())).collect();
+        for key in Order::Random.arrange(all.clone(), &mut random) {
+            let value = vec![1; random.below(100) as usize];
+            tree.put(&key, &value).expect("put");
+        }
+        for (number, key) in Order::Random.arrange(all, &mut random).into_iter().enumerate() {
+            if number % 2000 == 0 {
+                let census = Census::of(&store, &disk, PageSize::new(4096).expect("a page size"));
+                assert!(census.mean_fill() > 0.4, "{} after {number} removals", census.mean_fill());
+            }
+            assert!(tree.remove(&key).expect("remove"));
+        }
+    }
+}
+
+/// A queue, and a table that is filled and emptied by turns: what was freed is used again before the file grows.
+#[test]
+fn freed_pages_are_used_again() {
+    let disk = SimDisk::new(4);
+    let size = PageSize::new(4096).expect("a page size");
+    let store = open(&disk, options(4096, 256));
+    let tree = store.default_tree();
+    for number in 0..40_000_u64 {
+        tree.put(&number.to_be_bytes(), &[7; 90]).expect("put");
+        if let Some(old) = number.checked_sub(2000) {
+            assert!(tree.remove(&old.to_be_bytes()).expect("remove"));
+        }
+    }
+    let queue = Census::of(&store, &disk, size);
+    let pages = store.stats().expect("stats").data_pages;
+    assert!(queue.nodes.len() < 100 && queue.height == 2 && pages < 200, "{queue:?}, {pages} pages");
+    for round in 0..5_u64 {
+        for number in 0..2000 {
+            tree.put(&Keys::Scattered.key(number, 512), &vec![round as u8; 150]).expect("put");
+        }
+        for number in 0..2000 {
+            assert!(tree.remove(&Keys::Scattered.key(number, 512)).expect("remove"));
+        }
+        if round == 0 {
+            store.checkpoint().expect("checkpoint");
+        }
+    }
+    let after = store.stats().expect("stats").data_pages;
+    assert!(after < pages + 200, "{pages} pages, then {after}");
+    assert_eq!(contents(&store).expect("scan").len(), 2000);
+}
+
+/// Removals and inserts by turns, wherever a leaf is on its way down, move no pages to and fro.
+#[test]
+fn turns_of_removals_and_inserts_do_not_merge_and_split() {
+    let disk = SimDisk::new(5);
+    let store = open(&disk, options(4096, 256));
+    let tree = store.default_tree();
+    let key = |number: u64| number.to_be_bytes();
+    for number in 0..400_u64 {
+        tree.put(&key(number), &[7; 90]).expect("put");
+    }
+    let mut last = store.stats().expect("stats").tree;
+    for number in 0..399_u64 {
+        assert!(tree.remove(&key(number)).expect("remove"));
+        for _ in 0..20 {
+            tree.put(&key(number), &[8; 90]).expect("put");
+            assert!(tree.remove(&key(number)).expect("remove"));
+        }
+        let now = store.stats().expect("stats").tree;
+        assert!(now.merges <= last.merges + 2 && now.splits <= last.splits + 1, "{now:?} after {last:?}");
+        last = now;
+    }
+    assert_eq!(store.stats().expect("stats").tree.height, 1);
+}
+
+/// Growth and shrinking by turns, keys of all kinds at once, the least pool, with reopening.
+#[test]
+fn trees_that_grow_and_shrink_agree_with_a_map() {
+    for (page, seed, rounds) in [(4096, 6, 12), (65_536, 7, 4)] {
+        let disk = SimDisk::new(seed);
+        let size = PageSize::new(page).expect("a page size");
+        let mut store = open(&disk, options(page, 32));
+        let mut model = State::new();
+        let mut random = Rng::new(seed);
+        for round in 0..rounds {
+            let tree = store.default_tree();
+            let puts_of_ten = if round % 2 == 0 { 8 } else { 1 };
+            for _ in 0..3000 {
+                let kinds = [Keys::Scattered, Keys::Paths, Keys::LongAlike, Keys::LongUnlike, Keys::Mixed];
+                let key = random.pick(&kinds).key(random.below(400), tree.max_key_len());
+                if random.below(10) < puts_of_ten {
+                    let value = value(&key, &tree, &mut random);
+                    let put = tree.put(&key, &value).expect("put");
+                    assert_eq!(put.replaced, model.insert(key, value).is_some());
+                } else {
+                    // The nearest key that is there, mostly, so that it shrinks.
+                    let near = model.range(key.clone()..).next().map(|(key, _)| key.clone());
+                    let key = near.filter(|_| random.below(10) > 0).unwrap_or(key);
+                    assert_eq!(tree.remove(&key).expect("remove"), model.remove(&key).is_some());
+                }
+            }
+            assert!(contents(&store).expect("scan") == model);
+            let backward: Vec<_> = tree.range::<&[u8]>(..).rev().collect::<Result<_, _>>().expect("scan");
+            assert!(backward.iter().map(|(key, value)| (key, value)).eq(model.iter().rev()));
+            Census::of(&store, &disk, size);
+            assert_eq!(store.stats().expect("stats").tree.merges_given_up, 0);
+            if round % 3 == 2 {
+                drop((tree, store));
+                store = open(&disk, options(page, 32));
+            }
+        }
+    }
+}
