@@ -212,6 +212,42 @@ fn leaves_stay_two_fifths_full_under_random_removals() {
     }
 }
 
+/// Few keys with stems of all lengths, so that separators, prefixes and what fits beside what differ from node to node.
+#[test]
+fn so_it_is_with_keys_of_any_shape() {
+    let size = PageSize::new(4096).expect("a page size");
+    for seed in 0..300 {
+        let disk = SimDisk::new(seed);
+        let store = open(&disk, options(4096, 64));
+        let tree = store.default_tree();
+        let mut random = Rng::new(seed);
+        let stems: Vec<Vec<u8>> = (0..1 + random.below(30))
+            .map(|_| {
+                vec![b'a' + random.below(26) as u8; random.below(tree.max_key_len() as u64 - 8) as usize]
+            })
+            .collect();
+        let keys: Vec<_> = (0..100 + random.below(200))
+            .map(|_| [&random.pick(&stems)[..], &random.below(1000).to_be_bytes()].concat())
+            .collect();
+        let mut model = State::new();
+        for key in keys {
+            let value = value(&key, &tree, &mut random);
+            tree.put(&key, &value).expect("put");
+            model.insert(key, value);
+        }
+        let order = random.pick(&ORDERS).arrange(model.keys().cloned().collect(), &mut random);
+        for (number, key) in order.into_iter().enumerate() {
+            assert!(tree.remove(&key).expect("remove"), "a key was lost");
+            model.remove(&key);
+            if number % 50 == 49 {
+                assert!(contents(&store).expect("scan") == model);
+                Census::of(&store, &disk, size);
+            }
+        }
+        assert_eq!(Census::of(&store, &disk, size).nodes.len(), 1, "seed {seed}");
+    }
+}
+
 /// A queue, and a table that is filled and emptied by turns: what was freed is used again before the file grows.
 #[test]
 fn freed_pages_are_used_again() {

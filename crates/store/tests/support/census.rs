@@ -25,6 +25,8 @@ pub struct Census {
     pub height: u32,
     /// Share of each leaf that is in use, from left to right.
     pub fill: Vec<f64>,
+    /// Leaves without an entry whose parents have other children.
+    pub empty_beside_others: Vec<u64>,
 }
 
 impl Census {
@@ -40,7 +42,8 @@ impl Census {
             })
             .collect();
         let page = |id: u64| SpeculativePage::new(&pages[id as usize]);
-        let mut census = Self { nodes: BTreeSet::new(), height: 0, fill: Vec::new() };
+        let mut census =
+            Self { nodes: BTreeSet::new(), height: 0, fill: Vec::new(), empty_beside_others: Vec::new() };
         let mut level = vec![ROOT];
         let mut expected_level = None;
         while !level.is_empty() {
@@ -65,7 +68,12 @@ impl Census {
                 );
                 if own_level > 0 {
                     let children = 1..area.count().expect("separators") + 2;
-                    below.extend(children.map(|child| link(child).page_id().get()));
+                    let children: Vec<u64> = children.map(|child| link(child).page_id().get()).collect();
+                    let is_empty = |id: &&u64| SlottedPage::new(page(**id), 48).count().expect("cells") == 0;
+                    if own_level == 1 && children.len() > 1 {
+                        census.empty_beside_others.extend(children.iter().filter(is_empty));
+                    }
+                    below.extend(children);
                 } else {
                     let free = area.free_space_after_compaction().expect("a leaf");
                     census.fill.push(1.0 - free as f64 / size.get() as f64);
