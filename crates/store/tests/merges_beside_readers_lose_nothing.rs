@@ -30,7 +30,7 @@ fn passing(number: u64, thread: u64, index: u64, filler: usize) -> Vec<u8> {
 }
 
 fn value(key: &[u8]) -> Vec<u8> {
-    [key, &vec![key[key.len() - 1]; 150]].concat()
+    [key, &[key[key.len() - 1]; 150]].concat()
 }
 
 /// Fills a stretch of keys and empties it again, in one direction or the other: leaves split and merge all the time.
