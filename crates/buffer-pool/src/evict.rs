@@ -27,7 +27,7 @@ const EVICT_BATCH: usize = 32;
 /// Frames looked at before dirty pages are written for want of clean ones.
 const CLEAN_SEARCH: usize = 1024;
 /// Pages written in one go at most.
-pub(crate) const WRITE_BATCH: usize = 64;
+const WRITE_BATCH: usize = 64;
 /// How long a thread sleeps before it looks again for a frame; it is woken when a pin goes.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 

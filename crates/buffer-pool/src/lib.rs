@@ -13,7 +13,8 @@
 //!   table.rs     page id -> frame; one loader per page                         guards.rs  optimistic, shared, exclusive, pin
 //!   resolve.rs   the hot path                                                  fault.rs   the miss path
 //!   evict.rs     second chance; a frame changes its page only here             write_back.rs   log first, then the pages
-//!   by_id.rs     fetch and new_page, for any engine                            admission.rs    who may pin several pages
+//!   flush.rs     who asks for it: one page, all, or the oldest first            admission.rs    who may pin several pages
+//!   by_id.rs     fetch and new_page, for any engine
 //! ```
 //!
 //! In the face by swip a latch is never held across I/O or a wait: what needs I/O is a [`Restart::Fault`], which the caller
@@ -27,6 +28,7 @@ mod arena;
 mod by_id;
 mod evict;
 mod fault;
+mod flush;
 mod frame;
 mod guards;
 mod metrics;
@@ -40,6 +42,7 @@ mod write_back;
 
 pub use admission::Admission;
 pub use by_id::{PageGuard, PageMut, PageRef};
+pub use flush::Flushed;
 pub use guards::{ExclusivePage, OptimisticPage, Pin, SharedPage};
 pub use options::{MIN_FRAMES, PoolOptions};
 pub use pool::{BufferPool, Restart};

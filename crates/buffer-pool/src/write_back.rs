@@ -12,13 +12,10 @@
 //!   5  settle     clean if nothing came after the copy, else rec LSN = the copy's LSN (L3)
 //! ```
 
-use std::time::Duration;
-
-use pagestone_page_format::{FrameIndex, Lsn, Page, PageId, PageResult, SpeculativePage};
+use pagestone_page_format::{FrameIndex, Lsn, Page, PageResult, SpeculativePage};
 use pagestone_swip::mask_hints;
 
 use crate::BufferPool;
-use crate::evict::WRITE_BATCH;
 
 /// Optimistic copies tried before the shared latch is taken.
 const OPTIMISTIC_COPIES: usize = 4;
@@ -126,62 +123,5 @@ impl BufferPool {
         }
         // A page that changes as fast as it is copied; a flush copies it under the shared latch and does not come here.
         Ok(None)
-    }
-
-    /// Writes every page that was dirty when this was called. It may run beside writers; the caller holds no latch, no
-    /// [`crate::PageMut`] among them.
-    pub fn flush_all(&self) -> PageResult<()> {
-        let mut batch = Vec::with_capacity(WRITE_BATCH);
-        let mut left = Vec::new();
-        for index in 0..self.frames.len() {
-            let frame = &self.frames[index];
-            if !frame.is_dirty() {
-                continue;
-            }
-            batch.push(FrameIndex::new(index as u32));
-            left.push((index, frame.page(), frame.changes()));
-            if batch.len() == WRITE_BATCH {
-                self.write_back(&batch, WhenLatched::Wait)?;
-                batch.clear();
-            }
-        }
-        self.write_back(&batch, WhenLatched::Wait)?;
-        // Another thread may be writing one of them, or it was changed again before our copy: both are waited for.
-        for (index, id, changes) in left {
-            let frame = &self.frames[index];
-            while frame.page() == id && frame.is_unwritten_since(changes) {
-                self.write_back(&[FrameIndex::new(index as u32)], WhenLatched::Wait)?;
-                if frame.is_writing() {
-                    self.frame_freed.wait_until(Duration::from_millis(1), || !frame.is_writing());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes the page if it is resident and dirty. The caller holds no latch.
-    pub fn flush(&self, id: PageId) -> PageResult<()> {
-        let Some(index) = self.frame_of(id) else { return Ok(()) };
-        let frame = &self.frames[index.index()];
-        let changes = frame.changes();
-        while frame.holds(id) && frame.is_unwritten_since(changes) {
-            self.write_back(&[index], WhenLatched::Wait)?;
-            if frame.is_writing() {
-                self.frame_freed.wait_until(Duration::from_millis(1), || !frame.is_writing());
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes everything written so far durable. A failure poisons the handle: a failed sync is never tried again (L9, I9).
-    pub fn sync(&self) -> PageResult<()> {
-        self.poison.check()?;
-        self.store.sync().map_err(|error| self.poison.poison(format_args!("syncing the data file: {error}")))
-    }
-
-    /// [`BufferPool::flush_all`], then [`BufferPool::sync`].
-    pub fn checkpoint(&self) -> PageResult<()> {
-        self.flush_all()?;
-        self.sync()
     }
 }
