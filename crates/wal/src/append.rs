@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use pagestone_page_format::{Lsn, OpKind, PageId};
 use pagestone_sync::MutexGuard;
 
-use crate::block::block_lsn;
 use crate::error::{WalError, WalResult};
 use crate::group::GroupBuilder;
 use crate::wal::{State, Wal};
@@ -104,8 +103,8 @@ enum Short {
 impl Wal {
     /// Obtains room for a group of at most `bytes` bytes ([`GroupBuilder::bound`], [`GroupBuilder::encoded_len`]).
     ///
-    /// Everything that an append could wait for is waited for here: room in the buffer, the next segment, the budget. It
-    /// may do I/O. Call it before taking any latch, and hold one reservation at a time: waiting for room while holding
+    /// Everything that an append could wait for is waited for here: room in the buffer, the next segment, the budget; and from
+    /// three quarters of the budget on a delay that grows with its use, [`crate::WalOptions::delay_max`] at most. It may do I/O. Call it before taking any latch, and hold one reservation at a time: waiting for room while holding
     /// some can only end by the time limit.
     ///
     /// Errors, with nothing visible: `GroupTooLarge`; `LogFull` when no checkpoint freed room within
@@ -117,6 +116,9 @@ impl Wal {
         }
         self.poison.check()?;
         let mut state = self.state.lock();
+        if self.is_pressed(&state, bytes) {
+            state = self.slow_down(state, bytes)?;
+        }
         if state.queue.is_empty() && self.short(&state, bytes).is_none() {
             state.outstanding += bytes;
             let top_up = self.wants_segment(&state);
@@ -182,7 +184,7 @@ impl Wal {
     fn short(&self, state: &State, bytes: usize) -> Option<Short> {
         let more = state.outstanding + bytes;
         let behind = state.buffer.block_behind(more);
-        if block_lsn(behind).get().saturating_sub(state.keep.get()) > self.options.log_bytes {
+        if self.use_with(state, bytes) > self.options.log_bytes {
             Some(Short::Budget)
         } else if state.buffer.filled() + more > state.buffer.capacity() {
             Some(Short::Buffer)

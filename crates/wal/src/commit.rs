@@ -278,6 +278,7 @@ impl Wal {
         parking::unpark_all(&self.turn);
         self.followers.iter().for_each(parking::unpark_all);
         self.room.notify_all();
+        self.eased.notify_all();
         for callback in callbacks {
             callback(Err(self.poison.poison(cause).into()));
         }

@@ -11,6 +11,7 @@
 //!   buffer.rs             two buffers, laid out as the blocks will lie          pure
 //!   segment.rs            where blocks are on disk
 //!   append.rs             room first, then a copy that cannot fail
+//!   pressure.rs           who writes faster than checkpoints free the log is slowed down
 //!   commit.rs             leader and waiters
 //!   supply.rs             the next segments
 //!   recover/              read, decide where the log ends, settle, begin anew
@@ -36,6 +37,7 @@ mod metrics;
 #[cfg(all(loom, test))]
 mod model;
 mod options;
+mod pressure;
 mod record;
 mod recover;
 mod segment;

@@ -45,6 +45,9 @@ pub struct WalOptions {
     /// How long [`crate::Wal::reserve`] waits for room that only others can make before it gives
     /// [`WalError::LogFull`]. Default 10 s.
     pub full_wait: Duration,
+    /// How long [`crate::Wal::reserve`] delays a writer where the budget is all but used up; in proportion from three quarters
+    /// on. Zero where nobody could free the log meanwhile. Default 10 ms.
+    pub delay_max: Duration,
 }
 
 impl Default for WalOptions {
@@ -56,6 +59,7 @@ impl Default for WalOptions {
             direct: DirectIo::Prefer,
             read_ahead: false,
             full_wait: Duration::from_secs(10),
+            delay_max: Duration::from_millis(10),
         }
     }
 }

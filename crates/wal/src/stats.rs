@@ -26,6 +26,10 @@ pub struct WalStats {
     pub segments_recycled: u64,
     /// Times that a reservation had to wait.
     pub reserve_waits: u64,
+    /// Times that a reservation was delayed because more than three quarters of the budget were used.
+    pub delays: u64,
+    /// What those delays were asked to be, in microseconds; some ended sooner.
+    pub delay_us: u64,
     /// Segments that are ready, the current one included.
     pub segments: u64,
     /// End of the last appended group.

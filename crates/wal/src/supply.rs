@@ -107,7 +107,10 @@ impl Wal {
         let keep = {
             let mut state = self.state.lock();
             state.keep = state.keep.max(lsn.min(self.durable_lsn()));
-            state.keep
+            let keep = state.keep;
+            // At once: renaming takes a while, and who waits for the budget may have a ready segment.
+            self.ease(state);
+            keep
         };
         let (victims, mut first, mut count) = {
             let mut segments = self.segments.lock();
@@ -118,7 +121,6 @@ impl Wal {
             (victims, segments.back().map_or(0, |last| last.end()), segments.len())
         };
         if victims.is_empty() {
-            self.tell_room(self.state.lock());
             return Ok(());
         }
         let recycled =

@@ -77,6 +77,8 @@ pub struct Wal {
     pub(crate) state: Mutex<State>,
     /// Told whenever [`Wal::reserve`] may find more room than before.
     pub(crate) room: Condvar,
+    /// Told when the keep LSN rose: who is delayed may go on sooner.
+    pub(crate) eased: Condvar,
     /// Rises under the mutex. Release there pairs with the Acquire of those who look without it.
     pub(crate) durable: AtomicU64,
     /// A batch failed: nothing becomes durable any more.
@@ -115,6 +117,8 @@ pub(crate) struct State {
     /// Who waits in [`Wal::reserve`], in order.
     pub(crate) queue: VecDeque<u64>,
     pub(crate) next_ticket: u64,
+    /// How many sleep because the log is filling up.
+    pub(crate) delayed: usize,
     pub(crate) commit: CommitState,
     pub(crate) stats: WalStats,
 }
@@ -198,6 +202,7 @@ impl Wal {
             no_space: false,
             queue: VecDeque::new(),
             next_ticket: 0,
+            delayed: 0,
             commit: CommitState {
                 leading: false,
                 in_flight: false,
@@ -217,6 +222,7 @@ impl Wal {
             poison,
             state: Mutex::new(state),
             room: Condvar::new(),
+            eased: Condvar::new(),
             durable: AtomicU64::new(end.get()),
             dead: AtomicBool::new(false),
             turn: AtomicU64::new(0),

@@ -55,7 +55,13 @@ fn it_goes_round_and_round_in_the_same_files() {
 
 #[test]
 fn a_waiter_for_room_goes_on_when_a_checkpoint_frees_it() {
-    let options = WalOptions { log_bytes: 128 << 10, full_wait: Duration::from_secs(30), ..options() };
+    // Nobody slows down before: all of them run into the wall.
+    let options = WalOptions {
+        log_bytes: 128 << 10,
+        full_wait: Duration::from_secs(30),
+        delay_max: Duration::ZERO,
+        ..options()
+    };
     let (_disk, wal) = fresh(&options);
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..4)

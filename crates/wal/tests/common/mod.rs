@@ -22,6 +22,7 @@ pub(crate) fn options() -> WalOptions {
         direct: DirectIo::Prefer,
         read_ahead: false,
         full_wait: Duration::from_millis(20),
+        delay_max: Duration::from_micros(200),
     }
 }
 
