@@ -1,4 +1,5 @@
-//! The work that no caller waits for: the flush of relaxed writes, checkpoints, and the rest of interrupted drops.
+//! The work that no caller waits for: the flush of relaxed writes, checkpoints, the next segments of the log, and the rest of
+//! interrupted drops.
 //!
 //! Invariant: a background thread that panics or meets an error on the write path poisons the handle (E8, R5); none ends in
 //! silence.
@@ -11,11 +12,14 @@ use pagestone_page_format::PageError;
 use pagestone_threading::{StopSignal, Worker, spawn};
 use pagestone_wal::WalError;
 
-use crate::checkpoint::Core;
+use crate::checkpoint::{Core, Next};
 use crate::{Durability, StoreError, StoreResult};
 
-/// How often the checkpointer looks at the log.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How often the log is looked at while it grows, and while nothing is written.
+const LOOK_SOON: Duration = Duration::from_millis(2);
+const LOOK_IDLE: Duration = Duration::from_millis(10);
+/// How long a full disk is left alone.
+const DISK_FULL: Duration = Duration::from_millis(100);
 
 fn is_full_disk(error: &StoreError) -> bool {
     match error {
@@ -42,11 +46,17 @@ impl Workers {
     pub(crate) fn start(core: &Arc<Core>) -> StoreResult<Self> {
         let mut all = Self::none();
         if let Durability::Relaxed { interval } = core.durability {
-            all.add(core, "pagestone-flush", interval, |core| core.sync())?;
+            all.add(core, "pagestone-flush", move |core| core.sync().map(|()| interval))?;
         }
-        all.add(core, "pagestone-ckpt", LOOK_EVERY, |core| {
-            if core.checkpoint_is_due() { core.checkpoint() } else { Ok(()) }
+        all.add(core, "pagestone-ckpt", |core| {
+            Ok(match core.checkpoint_round()? {
+                Next::AtOnce => Duration::ZERO,
+                Next::Soon => LOOK_SOON,
+                Next::Idle => LOOK_IDLE,
+            })
         })?;
+        // Apart from the checkpointer: writing a segment's zeros takes long, and no writer should have to do it.
+        all.add(core, "pagestone-log", |core| Ok(core.env.log().prepare().map(|()| LOOK_IDLE)?))?;
         all.resume_drops(core)?;
         Ok(all)
     }
@@ -68,12 +78,12 @@ impl Workers {
         Ok(())
     }
 
+    /// Starts a thread that does `work` again and again; it says how long to wait before the next time.
     fn add(
         &mut self,
         core: &Arc<Core>,
         name: &'static str,
-        every: Duration,
-        work: fn(&Core) -> StoreResult<()>,
+        work: impl Fn(&Core) -> StoreResult<Duration> + Send + 'static,
     ) -> StoreResult<()> {
         let (stop, core) = (Arc::clone(&self.stop), Arc::clone(core));
         let poison = core.env.poison().clone();
@@ -81,16 +91,17 @@ impl Workers {
             poison.poison(format_args!("the thread {name} panicked: {message}"));
         };
         let worker = spawn(name, on_panic, move || {
-            while !stop.wait_for(every) {
-                match work(&core) {
-                    Ok(()) => {}
+            let mut pause = LOOK_SOON;
+            while !stop.wait_for(pause) {
+                pause = match work(&core) {
+                    Ok(pause) => pause,
                     // A full disk may have room again (I12); the writers are told by their own reservations.
-                    Err(error) if is_full_disk(&error) => {}
+                    Err(error) if is_full_disk(&error) => DISK_FULL,
                     Err(error) => {
                         core.env.poison().poison(format_args!("the thread {name}: {error}"));
                         return;
                     }
-                }
+                };
             }
         })
         .map_err(|error| StoreError::io("starting a background thread", error))?;

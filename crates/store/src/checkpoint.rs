@@ -1,25 +1,34 @@
 //! What a running store is made of, and its checkpoints.
 //!
 //! Invariant (L5): recovery from the published LSN finds in the log every change that the data file lacks. No writer waits for a
-//! checkpoint, unless the log's budget is used up.
+//! checkpoint to end: it holds nothing that they need while it writes and syncs, and publishes as it goes.
+//!
+//! ```text
+//!   round        the oldest pages, a bounded number      `reached`: redo may begin here once they are synced
+//!   publish      log, data, superblock copy, each synced; then the log below the older copy is given back
+//!
+//!   background   round, round, publish, round ...        paced by `pace.rs`
+//!   checkpoint   rounds until all is out that was dirty at the call, publishing on the way; publish
+//! ```
+//!
+//! What was reached once stays true: every change that began before it is in the data file. So it may be published rounds later.
 
 use std::sync::Arc;
 
 use pagestone_btree::BTree;
+use pagestone_buffer_pool::Flushed;
 use pagestone_mini_txn::LoggedPool;
 use pagestone_page_format::Lsn;
 use pagestone_sync::Mutex;
 use pagestone_sync::atomic::{AtomicU64, Ordering};
 
 use crate::catalog::Catalog;
+use crate::pace::{Pace, Published};
 use crate::superblock::{SuperblockCopies, USER_SLOTS};
 use crate::{Durability, Options, StoreError, StoreResult};
 
-/// A checkpoint is due when the log since the last one has grown by a quarter of its budget, or when what the log must
-/// keep is more than half of it: the log reaches back to the checkpoint before the last (L6), so after a long interval it takes
-/// a second checkpoint to free the first half.
-const DUE_SINCE: u64 = 4;
-const DUE_KEPT: u64 = 2;
+/// Pages of one round at most: so that what a round reached is soon published.
+const ROUND_PAGES: usize = 1024;
 
 /// What the handle and the background threads share.
 #[derive(Debug)]
@@ -29,10 +38,30 @@ pub(crate) struct Core {
     pub(crate) catalog: Catalog,
     pub(crate) durability: Durability,
     superblock: Mutex<SuperblockCopies>,
-    /// One checkpoint at a time.
-    checkpointing: Mutex<()>,
-    log_bytes: u64,
+    pace: Pace,
+    /// Held by whoever makes a checkpoint; one at a time.
+    checkpointing: Mutex<Reached>,
     pub(crate) checkpoints: AtomicU64,
+}
+
+/// How far checkpointing has come.
+#[derive(Debug)]
+struct Reached {
+    /// Every change that began before is in the data file, though perhaps not synced.
+    lsn: Lsn,
+    /// The log's end at the last round.
+    end: Lsn,
+}
+
+/// When the next round should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// This one had more to do than a round may.
+    AtOnce,
+    /// The log is growing.
+    Soon,
+    /// Nothing was written since the last one.
+    Idle,
 }
 
 impl Core {
@@ -49,39 +78,72 @@ impl Core {
             catalog,
             durability: options.durability,
             superblock,
-            checkpointing: Mutex::new(()),
-            log_bytes: options.log_bytes,
+            pace: Pace::new(options.log_bytes),
+            checkpointing: Mutex::new(Reached { lsn: Lsn::ZERO, end: Lsn::ZERO }),
             checkpoints: AtomicU64::new(0),
         }
     }
 
-    /// Whether the log has grown so much that a checkpoint should be made.
-    pub(crate) fn checkpoint_is_due(&self) -> bool {
-        let superblock = self.superblock.lock();
-        let (newest, older) = (superblock.current().checkpoint, superblock.older_checkpoint());
-        drop(superblock);
-        let log = self.env.log();
-        let since = log.end_lsn().get().saturating_sub(newest.get());
-        since > self.log_bytes / DUE_SINCE
-            || (log.used() > self.log_bytes / DUE_KEPT && (older < newest || since > 0))
+    /// One piece of continuous checkpointing: writes the pages that the horizon has passed, a bounded number of them, and
+    /// publishes what was reached if that is worth it.
+    pub(crate) fn checkpoint_round(&self) -> StoreResult<Next> {
+        let mut reached = self.checkpointing.lock();
+        self.env.poison().check()?;
+        let end = self.env.log().end_lsn();
+        let mut next = if end == reached.end { Next::Idle } else { Next::Soon };
+        reached.end = end;
+        if self.pace.is_flush_due(reached.lsn, end) {
+            let flushed = self.flush_below(self.pace.horizon(end), &mut reached)?;
+            if flushed.taken == ROUND_PAGES {
+                next = Next::AtOnce;
+            }
+        }
+        self.publish_if_due(&reached)?;
+        Ok(next)
     }
 
     /// Writes out what was dirty when it was called and moves the start of recovery up, beside writers.
     pub(crate) fn checkpoint(&self) -> StoreResult<()> {
-        let _one = self.checkpointing.lock();
-        let (pool, log) = (self.env.pool(), self.env.log());
+        let mut reached = self.checkpointing.lock();
         self.env.poison().check()?;
-        pool.flush_all()?;
+        let all = self.env.log().end_lsn();
+        // Oldest first, and published on the way: as long as it takes, writers get their log back.
+        while self.flush_below(all, &mut reached)?.oldest.is_some_and(|oldest| oldest < all) {
+            self.publish_if_due(&reached)?;
+        }
+        self.publish(reached.lsn)
+    }
+
+    /// Writes some of the pages with changes from before `lsn`, the oldest first, and says how far that reached (L5).
+    fn flush_below(&self, lsn: Lsn, reached: &mut Reached) -> StoreResult<Flushed> {
         // 1. Under the log's mutex: its end, and the oldest group whose pages may not be stamped yet.
-        let (end, oldest_in_progress) = log.checkpoint_floor();
+        let (end, oldest_in_progress) = self.env.log().checkpoint_floor();
         // 2. The oldest change that is in memory alone. Writers go on; what they change from now on begins at `end` or later,
         //    or is in progress above.
-        let oldest_dirty = pool.oldest_rec_lsn();
-        let checkpoint = [oldest_in_progress, oldest_dirty].into_iter().flatten().fold(end, Lsn::min);
+        let flushed = self.env.pool().flush_below(lsn, ROUND_PAGES)?;
+        let floor = [oldest_in_progress, flushed.oldest].into_iter().flatten().fold(end, Lsn::min);
+        reached.lsn = reached.lsn.max(floor);
+        Ok(flushed)
+    }
+
+    fn publish_if_due(&self, reached: &Reached) -> StoreResult<()> {
+        let superblock = self.superblock.lock();
+        let published =
+            Published { newest: superblock.current().checkpoint, older: superblock.older_checkpoint() };
+        drop(superblock);
+        if self.pace.is_publish_due(published, reached.lsn, self.env.log().end_lsn()) {
+            self.publish(reached.lsn)?;
+        }
+        Ok(())
+    }
+
+    /// Makes durable what lies behind `checkpoint` and moves the start of recovery there.
+    fn publish(&self, checkpoint: Lsn) -> StoreResult<()> {
+        let (pool, log) = (self.env.pool(), self.env.log());
         let data_pages = pool.store().len()?;
         // 3. The log that describes what was written out, and what was seen in the scan.
         log.flush_at_least(log.end_lsn())?;
-        // 4. The pages.
+        // 4. The pages. Nobody waits for this but who makes a checkpoint.
         pool.sync()?;
         // 5. Publish (L6): then the log below the older copy's checkpoint is not needed by either.
         let mut superblock = self.superblock.lock();
@@ -99,8 +161,13 @@ impl Core {
         }
         let keep_from = superblock.older_checkpoint();
         drop(superblock);
-        log.recycle_below(keep_from)?;
-        Ok(())
+        self.after_publish(keep_from)
+    }
+
+    /// Gives back what no recovery needs any more, whichever copy it reads: none begins before `keep_from`, the older copy's
+    /// checkpoint. The place also for what else is put off until a checkpoint has passed it (L8).
+    fn after_publish(&self, keep_from: Lsn) -> StoreResult<()> {
+        Ok(self.env.log().recycle_below(keep_from)?)
     }
 
     /// Waits until everything written so far is durable.

@@ -13,7 +13,8 @@
 //!   create.rs      a new store, whole or not there at all
 //!   open.rs        lock, superblock, log, redo, next generation: numbered steps
 //!   checkpoint.rs  correct beside writers (L5, L6)
-//!   background.rs  the flusher and the checkpointer, or `tick`
+//!   pace.rs        when pages are written and when a checkpoint is published
+//!   background.rs  flusher, checkpointer, supplier of log segments; or `tick`
 //!   superblock.rs  the two copies              late_log.rs  the pool's log before there is one
 //!   verify/        every byte of the data file reachable, free or reserved exactly once
 //!   options.rs     Options                     stats.rs     StoreStats, Prometheus text
@@ -28,6 +29,7 @@ mod error;
 mod late_log;
 mod open;
 mod options;
+mod pace;
 mod stats;
 mod store;
 mod superblock;

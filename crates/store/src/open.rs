@@ -19,7 +19,7 @@ use crate::checkpoint::Core;
 use crate::create::{LOCK_WAIT, check_directory, create};
 use crate::late_log::LateLog;
 use crate::superblock::{PAGES_AT, SuperblockCopies};
-use crate::{Options, StoreError, StoreResult};
+use crate::{Background, Options, StoreError, StoreResult};
 
 /// What opening found and did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,6 +47,13 @@ pub(crate) fn wal_options(options: &Options) -> WalOptions {
         segment_bytes: options.segment_bytes,
         log_bytes: options.log_bytes,
         direct: options.direct_io,
+        // Without threads the order of all calls to the disk follows from the calls to the store.
+        read_ahead: options.background == Background::Threads,
+        // Without threads nobody frees the log while a writer sleeps.
+        delay_max: match options.background {
+            Background::Threads => WalOptions::default().delay_max,
+            Background::Manual => Duration::ZERO,
+        },
         ..WalOptions::default()
     }
 }

@@ -131,18 +131,19 @@ impl Store {
         self.inner.core.sync()
     }
 
-    /// Writes out what is dirty and moves the start of recovery up. Writers go on meanwhile.
+    /// Writes out what is dirty now and moves the start of recovery up. Writers go on meanwhile. Not needed to bound the log or
+    /// the time of opening: checkpoints are made all the time.
     pub fn checkpoint(&self) -> StoreResult<()> {
         self.inner.core.env.check_open()?;
         self.inner.core.checkpoint()
     }
 
-    /// With [`Background::Manual`]: does what the background threads would have done by now.
+    /// With [`Background::Manual`]: one turn of each background thread. Makes durable what was written so far, and does one
+    /// bounded round of continuous checkpointing: the oldest pages, and a publication if it is due. The same state gives the
+    /// same calls to the disk. Segments of the log are made by the writers themselves.
     pub fn tick(&self) -> StoreResult<()> {
         self.sync()?;
-        if self.inner.core.checkpoint_is_due() {
-            self.checkpoint()?;
-        }
+        self.inner.core.checkpoint_round()?;
         self.inner.core.catalog.resume_drops(&|| false)
     }
 

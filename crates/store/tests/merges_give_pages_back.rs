@@ -266,7 +266,7 @@ fn freed_pages_are_used_again() {
     assert!(queue.nodes.len() < 100 && queue.height == 2 && pages < 200, "{queue:?}, {pages} pages");
     for round in 0..5_u64 {
         for number in 0..2000 {
-            tree.put(&Keys::Scattered.key(number, 512), &vec![round as u8; 150]).expect("put");
+            tree.put(&Keys::Scattered.key(number, 512), &[round as u8; 150]).expect("put");
         }
         for number in 0..2000 {
             assert!(tree.remove(&Keys::Scattered.key(number, 512)).expect("remove"));

@@ -16,26 +16,33 @@ use pagestone_sync::MutexGuard;
 impl Wal {
     /// Whether less than half a segment is ready beyond what is promised.
     pub(crate) fn wants_segment(&self, state: &State) -> bool {
-        let ahead = state.ready.saturating_sub(state.buffer.block_behind(state.outstanding));
-        !state.no_space && ahead < self.segment_blocks() / 2
+        !state.no_space && self.ahead(state) < self.segment_blocks() / 2
+    }
+
+    /// Blocks that are ready beyond what is promised.
+    fn ahead(&self, state: &State) -> u64 {
+        state.ready.saturating_sub(state.buffer.block_behind(state.outstanding))
     }
 
     fn segment_blocks(&self) -> u64 {
         self.options.segment_bytes / BLOCK as u64 - SLOTS
     }
 
-    /// Makes the next segment ready if less than a whole one is. For a background thread or an idle moment, so that no
-    /// writer has to: [`Wal::reserve`] does it when less than half of one is left.
+    /// Makes the next segment ready if less than three quarters of one are. For a background thread or an idle moment, so
+    /// that no writer has to: [`Wal::reserve`] does it when less than half of one is left.
     ///
     /// Errors: `NoSpace` and `Io` leave the log as it is; `Poisoned` if something failed half way.
     pub fn prepare(&self) -> WalResult<()> {
         self.poison.check()?;
+        let wanted =
+            |state: &State| (self.ahead(state) < self.segment_blocks() / 4 * 3).then_some(state.ready + 1);
+        if wanted(&self.state.lock()).is_none() {
+            return Ok(());
+        }
         let making = self.making.lock();
-        let wanted = {
-            let state = self.state.lock();
-            state.buffer.block_behind(state.outstanding) + self.segment_blocks()
-        };
-        self.make_until(making, wanted)
+        // Recycling, which was waited for here, may have made one meanwhile.
+        let Some(behind) = wanted(&self.state.lock()) else { return Ok(()) };
+        self.make_until(making, behind)
     }
 
     /// As [`Wal::prepare`], unless somebody is at it; a full disk is no error yet.

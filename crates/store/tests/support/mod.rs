@@ -1,8 +1,8 @@
 //! What the promises share: small stores on a simulated disk, a script of changes, and the states that its prefixes leave.
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each promise uses its part")]
 
-pub mod space;
 pub mod census;
+pub mod space;
 
 use std::collections::BTreeMap;
 use std::path::Path;
