@@ -75,6 +75,7 @@ impl StoreStats {
             ("log_batches_total", "batches written to the log", self.log.batches),
             ("log_syncs_total", "syncs of the log", self.log.syncs),
             ("log_used_bytes", "bytes of the log's budget that are used", self.log.used),
+            ("log_used_bytes_max", "the most that was used of it since opening", self.log.used_max),
             ("log_delays_total", "writers slowed down because the log was filling up", self.log.delays),
             ("log_delay_microseconds_total", "what those delays were asked to be", self.log.delay_us),
             ("tree_height", "levels of the default tree", self.tree.height.into()),

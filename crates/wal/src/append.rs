@@ -151,6 +151,7 @@ impl Wal {
         let (start, end) = state.buffer.append(bytes);
         state.end = end;
         state.commit.after_data |= after_data;
+        state.stats.used_max = state.stats.used_max.max(state.used());
         state.progress.began(start);
         state.stats.groups += 1;
         state.stats.group_bytes += bytes.len() as u64;

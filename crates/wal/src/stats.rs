@@ -40,6 +40,8 @@ pub struct WalStats {
     pub keep_lsn: Lsn,
     /// Bytes from the keep LSN to the end.
     pub used: u64,
+    /// The most that was, since the log was opened.
+    pub used_max: u64,
     /// Bytes that the log may span.
     pub budget: u64,
 }

@@ -1,0 +1,146 @@
+//! Threads that put random keys and note how long each put took.
+//!
+//! Invariant: with a rate, a put's latency counts from when it was due, so that a stop counts for every put that it held up and not
+//! only for the first (coordinated omission); a stop is one call, from when it was made. Values carry their key.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use pagestone::store::{Store, Tree};
+
+use crate::BenchResult;
+
+/// Calls that took longer are remembered one by one.
+const STOP: Duration = Duration::from_millis(5);
+
+/// What the writers do.
+#[derive(Debug, Clone)]
+pub(crate) struct Load {
+    pub(crate) threads: u64,
+    pub(crate) keys: u64,
+    pub(crate) value_bytes: usize,
+    /// Puts a second of all threads; 0: as fast as they can.
+    pub(crate) rate: u64,
+}
+
+/// A put that took long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stop {
+    pub(crate) began: Instant,
+    pub(crate) took: Duration,
+}
+
+/// What the writers saw.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// Nanoseconds.
+    pub(crate) latency: Histogram<u64>,
+    pub(crate) stops: Vec<Stop>,
+    pub(crate) took: Duration,
+}
+
+/// A number without pattern from a counter (SplitMix64, Steele et al. 2014).
+fn mix(number: u64) -> u64 {
+    let mut z = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn key(number: u64) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&mix(number).to_be_bytes());
+    key[8..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+fn value(key: &[u8; 16], version: u64, len: usize) -> Vec<u8> {
+    let mut value = vec![version as u8; len.max(24)];
+    value[..16].copy_from_slice(key);
+    value[16..24].copy_from_slice(&version.to_be_bytes());
+    value
+}
+
+impl Load {
+    /// Puts every key once.
+    pub(crate) fn fill(&self, store: &Store) -> BenchResult<()> {
+        let tree = store.default_tree();
+        for number in 0..self.keys {
+            tree.put(&key(number), &value(&key(number), 0, self.value_bytes))?;
+        }
+        Ok(())
+    }
+
+    /// Every key is there, with a value of its own.
+    pub(crate) fn check(&self, store: &Store) -> BenchResult<()> {
+        let tree = store.default_tree();
+        for number in 0..self.keys {
+            let key = key(number);
+            let found = tree.get(&key)?.ok_or_else(|| format!("key {number} is gone"))?;
+            if found.len() != self.value_bytes.max(24) || found[..16] != key {
+                return Err(format!("key {number} has another one's value").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Overwrites random keys for so long.
+    pub(crate) fn run(&self, store: &Store, seed: u64, long: Duration) -> BenchResult<Seen> {
+        let began = Instant::now();
+        let mut seen = Seen { latency: histogram()?, stops: Vec::new(), took: Duration::ZERO };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.threads)
+                .map(|thread| {
+                    let tree = store.default_tree();
+                    scope.spawn(move || self.write(&tree, mix(seed << 8 | thread), began, long))
+                })
+                .collect();
+            threads.into_iter().try_for_each(|thread| {
+                let (latency, stops) = thread.join().map_err(|_| "a writer panicked")??;
+                seen.latency.add(latency)?;
+                seen.stops.extend(stops);
+                BenchResult::Ok(())
+            })
+        })?;
+        seen.took = began.elapsed();
+        Ok(seen)
+    }
+
+    fn write(
+        &self,
+        tree: &Tree,
+        mut random: u64,
+        from: Instant,
+        long: Duration,
+    ) -> BenchResult<(Histogram<u64>, Vec<Stop>)> {
+        let (mut latency, mut stops) = (histogram()?, Vec::new());
+        let every = Duration::from_nanos((1_000_000_000 * self.threads).checked_div(self.rate).unwrap_or(0));
+        let mut due = from;
+        for version in 1.. {
+            let mut began = Instant::now();
+            if began.duration_since(from) >= long {
+                break;
+            }
+            if self.rate > 0 {
+                due += every;
+                std::thread::sleep(due.saturating_duration_since(began));
+                began = Instant::now();
+            } else {
+                due = began;
+            }
+            random = mix(random);
+            let key = key(random % self.keys);
+            tree.put(&key, &value(&key, version, self.value_bytes))?;
+            let took = began.elapsed();
+            latency.record((began + took).saturating_duration_since(due).as_nanos() as u64)?;
+            if took > STOP {
+                stops.push(Stop { began, took });
+            }
+        }
+        Ok((latency, stops))
+    }
+}
+
+fn histogram() -> BenchResult<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 600_000_000_000, 3)?)
+}
