@@ -15,11 +15,12 @@
 //! meanwhile reaches the allocator through [`Release`], which is told before a bit is cleared. So a load that runs beside
 //! such a change gives the same result whether it saw the bit set or clear.
 
-use pagestone_page_format::{PageError, PageId, PageResult, PageSize};
+use pagestone_page_format::{Lsn, PageError, PageId, PageResult, PageSize};
 use pagestone_sync::{Condvar, Mutex, MutexGuard};
 
-use crate::state::{Look, Request, State, Step};
-use crate::{MapSource, Release, Reservation, region_bits};
+use crate::readers::Readers;
+use crate::state::{GrewBeside, Look, Request, State, Step};
+use crate::{ExtentReservation, MapSource, ReadGuard, Release, Reservation, region_bits};
 
 /// How many unknown regions one call of `reserve` reads before it takes ids past the highest in use.
 const REGIONS_PER_RESERVE: u32 = 4;
@@ -59,6 +60,7 @@ pub struct PageAllocator {
     bits: u64,
     page_bytes: u64,
     state: Mutex<State>,
+    readers: Readers,
     /// Notified when a region is no longer in progress.
     progress: Condvar,
 }
@@ -87,6 +89,7 @@ impl PageAllocator {
             bits,
             page_bytes: size.get() as u64,
             state: Mutex::new(State::new(bits, end)),
+            readers: Readers::default(),
             progress: Condvar::new(),
         }
     }
@@ -98,7 +101,8 @@ impl PageAllocator {
     ///
     /// Errors: `NoSpace` if the file cannot have so many more pages, and whatever `source` gives; nothing is reserved then.
     pub fn reserve(&self, source: &dyn MapSource, ids: usize) -> PageResult<Reservation<'_>> {
-        self.reserve_as(source, Request::Singles(ids as u64))
+        let taken = self.reserve_as(source, Request::Singles(ids as u64))?;
+        Ok(Reservation::new(self, &taken.keep()))
     }
 
     /// Reserves ids in a row, all or none; otherwise as [`PageAllocator::reserve`].
@@ -107,7 +111,54 @@ impl PageAllocator {
     /// moment ago may be among them: that is right for pages that go through the log, and not for extents that are written
     /// past it before a checkpoint has passed their free (L8).
     pub fn reserve_run(&self, source: &dyn MapSource, ids: u32) -> PageResult<Reservation<'_>> {
-        self.reserve_as(source, Request::Run(ids.into()))
+        let taken = self.reserve_as(source, Request::Run(ids.into()))?;
+        Ok(Reservation::new(self, &taken.keep()))
+    }
+
+    /// Reserves `pages` ids for bytes that are written past the pool: in one run if the file has one so long, else in as few as
+    /// it can have without growing, else past its end; at most `runs` runs, each within one region. All or none; otherwise as
+    /// [`PageAllocator::reserve`].
+    ///
+    /// Only ids are given whose last free a checkpoint has passed and that nobody reads any more (L8). Where such are missing and
+    /// others are free, the file grows, and [`PageAllocator::wants_checkpoint`] says so.
+    pub fn reserve_extents(
+        &self,
+        source: &dyn MapSource,
+        pages: u64,
+        runs: usize,
+    ) -> PageResult<ExtentReservation<'_>> {
+        let taken = self.reserve_as(source, Request::Extents { pages, runs })?;
+        Ok(ExtentReservation::new(self, taken.keep()))
+    }
+
+    /// Registers a reader of values in extents: extents that are freed from now on stay as they are until the guard is dropped.
+    /// To be taken before the page with the reference is validated.
+    pub fn read_guard(&self) -> ReadGuard {
+        self.readers.guard()
+    }
+
+    /// Says that recovery will never again begin before `lsn`: what was freed by groups that end there or before may be used
+    /// as extents. To be called after each checkpoint, with the **older** superblock copy's LSN (L6, L8).
+    pub fn checkpoint_passed(&self, lsn: Lsn) {
+        self.state().checkpoint_passed(lsn);
+    }
+
+    /// Whether the file grew by extents while enough ids were free for pages alone: a checkpoint, in both superblock copies, would
+    /// make them free for extents.
+    pub fn wants_checkpoint(&self) -> bool {
+        self.state().grew_beside().is_some()
+    }
+
+    /// Whether these ids are so many, a sixteenth of the file, that the next extents should wait for that checkpoint rather
+    /// than let the file grow further.
+    pub fn needs_checkpoint(&self) -> bool {
+        self.state().grew_beside() == Some(GrewBeside::ManyYoung)
+    }
+
+    /// Ids that were freed and cannot be extents yet, in the regions that are known: no checkpoint has passed their free, or
+    /// somebody still reads them.
+    pub fn quarantined_count(&self) -> u64 {
+        self.state().quarantined()
     }
 
     /// Begins a release, of no ids yet.
@@ -117,17 +168,17 @@ impl PageAllocator {
 
     /// Free ids below the high water, in the regions that are known.
     pub fn free_count(&self) -> u64 {
-        self.state.lock().free_count()
+        self.state().free_count()
     }
 
     /// One past the highest id that is in use or reserved; `None` before the last region was needed.
     pub fn high_water(&self) -> Option<u64> {
-        self.state.lock().high_water()
+        self.state().high_water()
     }
 
     /// How many regions are formatted; `None` before region 0 was needed.
     pub fn regions(&self) -> Option<u64> {
-        self.state.lock().regions.count()
+        self.state().regions.count()
     }
 
     /// The map page of an id.
@@ -135,17 +186,24 @@ impl PageAllocator {
         PageId::new(id.get() - id.get() % self.bits)
     }
 
+    /// The state, with what readers have let go of since.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+        let mut state = self.state.lock();
+        state.let_go(&self.readers);
+        state
     }
 
-    fn reserve_as(&self, source: &dyn MapSource, request: Request) -> PageResult<Reservation<'_>> {
+    pub(crate) fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
+    fn reserve_as(&self, source: &dyn MapSource, request: Request) -> PageResult<Taken<'_>> {
         if request.ids() == 0 {
-            return Ok(Reservation::new(self, Vec::new()));
+            return Ok(Taken { allocator: self, runs: Vec::new() });
         }
         let mut look = Look::Regions(REGIONS_PER_RESERVE);
         loop {
-            let mut state = self.state.lock();
+            let mut state = self.state();
             let step = state.next_step(request, look);
             let done = match step {
                 Step::Wait => {
@@ -154,13 +212,11 @@ impl PageAllocator {
                 }
                 Step::NoSpace => return Err(self.no_space(request)),
                 Step::Take => {
-                    let ids = state.take(request);
+                    let taken = Taken { allocator: self, runs: state.take(request) };
                     drop(state);
-                    let pages = ids.last().map_or(0, |last| last.get() + 1);
-                    // If there is no room, dropping the reservation gives the ids back.
-                    let reservation = Reservation::new(self, ids);
-                    match self.make_room(source, pages) {
-                        Ok(()) => return Ok(reservation),
+                    // If there is no room, dropping it gives the ids back.
+                    match self.make_room(source, taken.end()) {
+                        Ok(()) => return Ok(taken),
                         Err(error) => Err(error),
                     }
                 }
@@ -222,6 +278,36 @@ impl PageAllocator {
     #[cold]
     fn no_space(&self, request: Request) -> PageError {
         PageError::NoSpace { needed: request.ids().saturating_mul(self.page_bytes) }
+    }
+}
+
+/// Runs that were taken: given back when dropped.
+struct Taken<'a> {
+    allocator: &'a PageAllocator,
+    runs: Vec<(u64, u64)>,
+}
+
+impl Taken<'_> {
+    /// One past the last id, the runs being in order.
+    fn end(&self) -> u64 {
+        self.runs.last().map_or(0, |(start, len)| start + len)
+    }
+
+    /// The runs, for somebody who gives them back.
+    fn keep(mut self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut self.runs)
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if self.runs.is_empty() {
+            return;
+        }
+        let mut state = self.allocator.state();
+        for (start, len) in self.runs.drain(..) {
+            state.forfeit(start, len);
+        }
     }
 }
 

@@ -32,6 +32,12 @@ pub(crate) struct Extents {
     total: u64,
 }
 
+impl Default for Extents {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Extents {
     /// No ids.
     pub(crate) fn new() -> Self {
@@ -111,6 +117,19 @@ impl Extents {
         let taken = len.min(at_most);
         self.take(start, taken).expect("the lowest extent is in the set");
         Some((start, taken))
+    }
+
+    /// Takes out whatever it holds of `[start, start + len)`.
+    pub(crate) fn take_within(&mut self, start: u64, len: u64) {
+        let found: Vec<(u64, u64)> = self.within(start..start + len).collect();
+        for (start, len) in found {
+            self.take(start, len).expect("what was found under this lock is in the set");
+        }
+    }
+
+    /// Its extents by size class, the longest classes first.
+    pub(crate) fn longest_first(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.by_class.iter().rev().flatten().map(|start| (*start, self.by_place[start]))
     }
 
     /// Where the lowest run of `len` ids starts.

@@ -6,8 +6,11 @@
 //! ```text
 //!   allocator.rs    PageAllocator: reserve, release; one mutex, never held across I/O
 //!    ├ reservation.rs  ids for one mini-transaction: take, commit, or forfeit on drop
+//!    ├ extent_reservation.rs  runs for bytes that are written past the pool: extend, trim, commit, or forfeit on drop
 //!    ├ release.rs      ids that one mini-transaction frees: add, commit, or forget on drop
-//!    ├ extents.rs      free ids as runs, by place and by size class
+//!    ├ readers.rs      ReadGuard: who may still be reading an extent
+//!    ├ quarantine.rs   freed ids that are no extents yet: held by readers, passed by no checkpoint
+//!    ├ extents.rs      sets of ids as runs, by place and by size class
 //!    ├ regions.rs      which regions are known, and the one that is being loaded or formatted
 //!    └ state.rs        all of that behind the mutex, and the step that a request needs next
 //!   map_source.rs   MapSource: the I/O that the caller does for the allocator
@@ -25,12 +28,15 @@
 #![forbid(unsafe_code)]
 
 mod allocator;
+mod extent_reservation;
 mod extents;
 mod map_source;
 #[cfg(test)]
 mod model;
+mod quarantine;
 #[cfg(test)]
 mod races;
+mod readers;
 mod region_bits;
 mod regions;
 mod release;
@@ -39,7 +45,9 @@ mod space_map;
 mod state;
 
 pub use allocator::PageAllocator;
+pub use extent_reservation::ExtentReservation;
 pub use map_source::MapSource;
+pub use readers::ReadGuard;
 pub use region_bits::RegionBits;
 pub use release::Release;
 pub use reservation::Reservation;

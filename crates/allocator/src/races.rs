@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use pagestone_page_format::{DEFAULT_PAGE_SIZE, PageError, PageId, PageResult};
+use pagestone_page_format::{DEFAULT_PAGE_SIZE, Lsn, PageError, PageId, PageResult};
 use pagestone_sync::Mutex;
 
 use crate::model::{BITS, File};
@@ -69,7 +69,7 @@ fn free_that_spans_a_load_is_neither_lost_nor_too_early() {
                     match *done {
                         0 => release.as_mut().expect("held").add(id(70), 1).expect("in use"),
                         1 if commits => file.apply_release(release.as_ref().expect("held")),
-                        2 if commits => release.take().expect("held").commit(),
+                        2 if commits => release.take().expect("held").commit(Lsn::new(1)),
                         2 => drop(release.take()),
                         _ => {}
                     }
@@ -111,7 +111,7 @@ fn id_is_not_given_out_while_it_is_being_freed() {
         allocator.release().add(id(71), 1),
         Err(PageError::AllocationState { page_id, state: "free" }) if page_id == id(71)
     ));
-    release.commit();
+    release.commit(Lsn::new(1));
     assert_eq!(allocator.reserve(&file, 2).expect("there is room").ids(), [id(70), id(71)]);
 }
 
@@ -253,7 +253,7 @@ fn full_disk_leaves_every_id_as_it_was_and_what_is_free_usable() {
     let mut release = allocator.release();
     release.add(id(7), 1).expect("frees still work");
     file.apply_release(&release);
-    release.commit();
+    release.commit(Lsn::new(1));
     assert_eq!(allocator.reserve(&file, 1).expect("one was freed").ids(), [id(7)]);
 }
 

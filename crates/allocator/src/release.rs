@@ -3,7 +3,7 @@
 //! Invariant: the allocator hears of a free before the bit is cleared, and takes the id back only after the group that
 //! cleared it was appended. So no load of a region can find the id free too early, and nobody can be given it twice.
 
-use pagestone_page_format::{PageId, PageResult};
+use pagestone_page_format::{Lsn, PageId, PageResult};
 
 use crate::reservation::joined;
 use crate::{ClearBits, PageAllocator};
@@ -15,7 +15,15 @@ use crate::{ClearBits, PageAllocator};
 pub struct Release<'a> {
     allocator: &'a PageAllocator,
     /// By first id.
-    runs: Vec<(PageId, u32)>,
+    runs: Vec<Freed>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Freed {
+    first: PageId,
+    count: u32,
+    /// Read past the pool by whoever has a reference and a [`crate::ReadGuard`].
+    extent: bool,
 }
 
 impl<'a> Release<'a> {
@@ -23,16 +31,26 @@ impl<'a> Release<'a> {
         Self { allocator, runs: Vec::new() }
     }
 
-    /// Adds `count` ids in a row, before their bits are cleared. Never waits and does no I/O: it may be called while pages
-    /// are latched.
+    /// Adds `count` ids of pages in a row, before their bits are cleared. Never waits and does no I/O: it may be called while
+    /// pages are latched.
     ///
     /// Errors, with nothing added: `AllocationState` if one of them is free or is being freed already (a double free; in a
     /// region that was not loaded yet it is [`ClearBits`] that finds it), `InvalidPageId` for a map page, a run that
     /// leaves its region, and ids that the file does not have.
     pub fn add(&mut self, first: PageId, count: u32) -> PageResult<()> {
-        self.allocator.state().begin_release(first, count)?;
-        let place = self.runs.partition_point(|(other, _)| *other < first);
-        self.runs.insert(place, (first, count));
+        self.push(Freed { first, count, extent: false })
+    }
+
+    /// Adds an extent, or a part of one: as [`Release::add`], but the ids stay out of use until every
+    /// [`crate::ReadGuard`] is gone that there is at the commit (L8).
+    pub fn add_extent(&mut self, first: PageId, count: u32) -> PageResult<()> {
+        self.push(Freed { first, count, extent: true })
+    }
+
+    fn push(&mut self, freed: Freed) -> PageResult<()> {
+        self.allocator.state().begin_release(freed.first, freed.count)?;
+        let place = self.runs.partition_point(|other| other.first < freed.first);
+        self.runs.insert(place, freed);
         Ok(())
     }
 
@@ -44,24 +62,31 @@ impl<'a> Release<'a> {
     /// The map pages of all ids, increasing, each once.
     pub fn map_pages(&self) -> impl Iterator<Item = PageId> {
         let mut last = None;
-        let pages = self.runs.iter().map(|(first, _)| self.allocator.map_page_of(*first));
+        let pages = self.runs.iter().map(|run| self.allocator.map_page_of(run.first));
         pages.filter(move |page| last.replace(*page) != Some(*page))
     }
 
     /// The changes that mark the ids as free, each with its map page, in increasing order. Where a group sets and clears
     /// the bit of one id, it sets it first.
     pub fn clear_bits(&self) -> impl Iterator<Item = (PageId, ClearBits)> {
-        joined(self.runs.iter().copied())
+        joined(self.runs.iter().map(|run| (run.first, run.count)))
             .map(|(first, count)| (self.allocator.map_page_of(first), ClearBits { first, count }))
     }
 
-    /// Makes the ids usable again. To be called after the group with [`Release::clear_bits`] was appended to the log, and
-    /// after [`crate::Reservation::commit`] where the same group took ids.
-    pub fn commit(mut self) {
+    /// Makes the ids usable again: as pages at once, or when they are read no more; as extents when a checkpoint has passed
+    /// `lsn` ([`PageAllocator::checkpoint_passed`]). To be called after the group with [`Release::clear_bits`] was appended to
+    /// the log, with the group's end; after its pages were let go; and after [`crate::Reservation::commit`] where the
+    /// same group took ids.
+    pub fn commit(mut self, lsn: Lsn) {
         let runs = std::mem::take(&mut self.runs);
+        if runs.is_empty() {
+            return;
+        }
         let mut state = self.allocator.state();
-        for (first, count) in runs {
-            state.finish_release(first.get(), count.into());
+        // Under the state's mutex, so that marks do not fall.
+        let mark = self.allocator.readers().mark();
+        for Freed { first, count, extent } in runs {
+            state.finish_release(lsn, first.get(), count.into(), mark.filter(|_| extent));
         }
     }
 }
@@ -72,8 +97,8 @@ impl Drop for Release<'_> {
             return;
         }
         let mut state = self.allocator.state();
-        for (first, count) in &self.runs {
-            state.forget_release(first.get(), (*count).into());
+        for run in &self.runs {
+            state.forget_release(run.first.get(), run.count.into());
         }
     }
 }

@@ -18,7 +18,8 @@ pub struct Reservation<'a> {
 }
 
 impl<'a> Reservation<'a> {
-    pub(crate) fn new(allocator: &'a PageAllocator, ids: Vec<PageId>) -> Self {
+    pub(crate) fn new(allocator: &'a PageAllocator, runs: &[(u64, u64)]) -> Self {
+        let ids = runs.iter().flat_map(|(start, len)| (*start..start + len).map(PageId::new)).collect();
         Self { allocator, ids, taken: 0 }
     }
 
@@ -61,13 +62,16 @@ impl<'a> Reservation<'a> {
         self.give_back(self.taken);
     }
 
-    /// Gives back the ids from index `from` on, and lets go of the rest.
+    /// Gives back the ids from index `from` on; the rest are in use now.
     fn give_back(&mut self, from: usize) {
         let ids = std::mem::take(&mut self.ids);
-        if ids.len() == from {
+        if ids.is_empty() {
             return;
         }
         let mut state = self.allocator.state();
+        for (first, count) in joined(ids[..from].iter().map(|id| (*id, 1))) {
+            state.put_to_use(first.get(), count.into());
+        }
         for (first, count) in joined(ids[from..].iter().map(|id| (*id, 1))) {
             state.forfeit(first.get(), count.into());
         }

@@ -1,23 +1,27 @@
 //! What the allocator knows, behind its mutex: which step a request needs next, and the effect of each step.
 //!
-//! Invariant: every id of a known region is in exactly one of four states: free (in `free`), being released (in
-//! `releasing`), in a reservation, or in use; the last two are told apart by their owners alone.
+//! Invariant: every id of a known region is in exactly one of five states: free (in `free`), being released (in
+//! `releasing`), held by readers (in `held`), in a reservation, or in use; the last two are told apart by their owners alone. Of
+//! the free ids those are settled (in `settled`, too) that are not young: only they may become extents.
 //!
 //! ```text
 //!              reserve                    commit
 //!     free ─────────────► reserved ─────────────────────► in use
 //!      ▲  ◄───────────────  drop                            │ ▲
 //!      │                                                add │ │ drop
-//!      └──────────────────────────────── being released ◄───┘ │
-//!                     commit                    └─────────────┘
+//!      ├──────────────────────────────── being released ◄───┘ │
+//!      │              commit             │      └─────────────┘
+//!      └───────── held ◄─────────────────┘ an extent, while somebody reads
 //! ```
 
 use std::ops::Range;
 
-use pagestone_page_format::{PageError, PageId, PageResult};
+use pagestone_page_format::{Lsn, PageError, PageId, PageResult};
 
 use crate::RegionBits;
 use crate::extents::Extents;
+use crate::quarantine::{Held, Young};
+use crate::readers::Readers;
 use crate::regions::Regions;
 use crate::space_map::malformed;
 
@@ -28,12 +32,14 @@ pub(crate) enum Request {
     Singles(u64),
     /// That many ids in a row.
     Run(u64),
+    /// That many settled ids, in at most so many runs.
+    Extents { pages: u64, runs: usize },
 }
 
 impl Request {
     pub(crate) fn ids(self) -> u64 {
         match self {
-            Self::Singles(ids) | Self::Run(ids) => ids,
+            Self::Singles(ids) | Self::Run(ids) | Self::Extents { pages: ids, .. } => ids,
         }
     }
 }
@@ -69,21 +75,125 @@ pub(crate) struct State {
     /// Ids of the file: up to this one, without it.
     end: u64,
     free: Extents,
+    /// Those of the free ids that are not young.
+    settled: Extents,
+    young: Young,
+    held: Held,
     releasing: Extents,
+    /// Extents were taken past the high water although young ids would have done; see [`State::grew_beside`].
+    grew_beside: Option<GrewBeside>,
     pub(crate) regions: Regions,
     /// Pages that the file is known to have room for.
     pub(crate) room: u64,
 }
 
+/// How much a checkpoint would have saved.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum GrewBeside {
+    /// Some ids.
+    Young,
+    /// A good part of the file.
+    ManyYoung,
+}
+
+/// Young ids are many if they are more than this part of those below the high water.
+const MANY: u64 = 16;
+
 impl State {
     pub(crate) fn new(bits: u64, end: u64) -> Self {
-        Self { bits, end, free: Extents::new(), releasing: Extents::new(), regions: Regions::new(), room: 0 }
+        Self {
+            bits,
+            end,
+            free: Extents::new(),
+            settled: Extents::new(),
+            young: Young::default(),
+            held: Held::default(),
+            releasing: Extents::new(),
+            grew_beside: None,
+            regions: Regions::new(),
+            room: 0,
+        }
+    }
+
+    /// Ids that are free, and free for no extent yet; with those that readers hold.
+    pub(crate) fn quarantined(&self) -> u64 {
+        self.young_free() + self.held.ids().total()
+    }
+
+    fn young_free(&self) -> u64 {
+        self.free.total() - self.settled.total()
+    }
+
+    /// Whether the file grew by extents while a checkpoint would have made room for them.
+    pub(crate) fn grew_beside(&self) -> Option<GrewBeside> {
+        self.grew_beside
+    }
+
+    /// A checkpoint at `lsn` has passed, in both copies: what was freed before it may be used as extents.
+    pub(crate) fn checkpoint_passed(&mut self, lsn: Lsn) {
+        let passed = self.young.pass(lsn);
+        if !passed.is_empty() {
+            self.grew_beside = None;
+        }
+        for (start, len) in passed.iter().flat_map(|ids| ids.within(0..self.end)) {
+            // Those that are reserved settle when they are forfeited; those of unknown regions when they are loaded.
+            for (start, len) in self.free.within(start..start + len).collect::<Vec<_>>() {
+                self.settled.give(start, len).expect("what was young is not settled");
+            }
+        }
+    }
+
+    /// Takes back what nobody reads any more.
+    pub(crate) fn let_go(&mut self, readers: &Readers) {
+        while let Some(run) = self.held.let_go(readers) {
+            self.become_young(run.lsn, run.start, run.len);
+        }
+    }
+
+    /// Ids become free, and settled as far as they are not young.
+    fn give(&mut self, start: u64, len: u64) {
+        self.free.give(start, len).expect("an id that becomes free is not free");
+        for (start, len) in self.young.others(start, len) {
+            self.settled.give(start, len).expect("what was not free was not settled");
+        }
+    }
+
+    /// Runs of settled ids for extents, lowest first: one, if there is one so long; else as few as there can be. Only such as
+    /// begin below `end`.
+    fn plan(&self, pages: u64, runs: usize, end: u64) -> Option<Vec<(u64, u64)>> {
+        if let Some(start) = self.settled.lowest_run(pages).filter(|start| *start < end) {
+            return Some(vec![(start, pages)]);
+        }
+        let (mut plan, mut missing) = (Vec::new(), pages);
+        for (start, len) in self.settled.longest_first().filter(|(start, _)| *start < end).take(runs) {
+            plan.push((start, len.min(missing)));
+            missing -= len.min(missing);
+            if missing == 0 {
+                plan.sort_unstable();
+                return Some(plan);
+            }
+        }
+        None
+    }
+
+    /// Takes note of what is taken, for [`State::grew_beside`].
+    fn note_growth(&mut self, first_past: u64, pages: u64, highest: u64) {
+        let young = self.young_free();
+        if highest >= first_past && young >= pages {
+            let how = if young >= first_past / MANY { GrewBeside::ManyYoung } else { GrewBeside::Young };
+            self.grew_beside = self.grew_beside.max(Some(how));
+        }
     }
 
     /// What `request` needs next. Prefers free ids among those in use, then a look into unknown regions, then ids past
     /// the highest in use, then a new region.
     pub(crate) fn next_step(&self, request: Request, look: Look) -> Step {
-        if matches!(request, Request::Run(len) if len >= self.bits) {
+        let impossible = match request {
+            Request::Singles(_) => false,
+            Request::Run(len) => len >= self.bits,
+            Request::Extents { pages, runs } => pages > (self.bits - 1).saturating_mul(runs as u64),
+        };
+        if impossible {
             return Step::NoSpace;
         }
         let unless_busy = |step| if self.regions.is_busy() { Step::Wait } else { step };
@@ -117,9 +227,16 @@ impl State {
         let region = self.regions.count()?;
         let first = region.checked_mul(self.bits)?;
         let pages = match request {
-            Request::Run(len) => first.checked_add(1 + len)?,
-            Request::Singles(ids) => {
-                let missing = ids - self.free.total().min(ids);
+            Request::Run(pages) => first.checked_add(1 + pages)?,
+            Request::Extents { pages, .. } if pages < self.bits => first.checked_add(1 + pages)?,
+            Request::Singles(ids) | Request::Extents { pages: ids, .. } => {
+                let free = match request {
+                    Request::Extents { runs, .. } => {
+                        self.settled.longest_first().take(runs).map(|(_, len)| len).sum()
+                    }
+                    _ => self.free.total(),
+                };
+                let missing = ids - free.min(ids);
                 let maps = missing.div_ceil(self.bits - 1);
                 first.checked_add(missing.checked_add(maps)?)?
             }
@@ -137,35 +254,54 @@ impl State {
                 self.free.total() - past >= ids
             }
             Request::Run(len) => self.free.lowest_run(len).is_some_and(|start| start < end),
+            Request::Extents { pages, runs } => self.plan(pages, runs, end).is_some(),
         }
     }
 
-    /// Takes the ids asked for, lowest first; [`Step::Take`] said that they are there.
-    pub(crate) fn take(&mut self, request: Request) -> Vec<PageId> {
-        let mut ids = Vec::new();
-        let mut push = |(start, len)| ids.extend((start..start + len).map(PageId::new));
+    /// Takes the ids asked for, lowest first, as runs; [`Step::Take`] said that they are there.
+    pub(crate) fn take(&mut self, request: Request) -> Vec<(u64, u64)> {
         match request {
             Request::Singles(wanted) => {
-                let mut missing = wanted;
+                let (mut runs, mut missing) = (Vec::new(), wanted);
                 while missing > 0 {
                     let run =
                         self.free.take_lowest(missing).expect("enough ids were counted under this lock");
+                    self.settled.take_within(run.0, run.1);
                     missing -= run.1;
-                    push(run);
+                    runs.push(run);
                 }
+                runs
             }
             Request::Run(len) => {
                 let start = self.free.lowest_run(len).expect("a run was found under this lock");
                 self.free.take(start, len).expect("a run that was found is free");
-                push((start, len));
+                self.settled.take_within(start, len);
+                vec![(start, len)]
             }
+            Request::Extents { pages, runs } => self.take_extents(pages, runs),
         }
-        ids
     }
 
-    /// Makes reserved ids free again.
+    fn take_extents(&mut self, pages: u64, runs: usize) -> Vec<(u64, u64)> {
+        let high = self.high_water().unwrap_or(0);
+        let plan = self.plan(pages, runs, high).or_else(|| self.plan(pages, runs, self.end));
+        let plan = plan.expect("extents were found under this lock");
+        for (start, len) in &plan {
+            self.settled.take(*start, *len).expect("what was planned is settled");
+            self.free.take(*start, *len).expect("what is settled is free");
+        }
+        self.note_growth(high, pages, plan.last().map_or(0, |(start, _)| *start));
+        plan
+    }
+
+    /// Takes note that reserved ids were put to use.
+    pub(crate) fn put_to_use(&mut self, start: u64, len: u64) {
+        self.young.forget(start, len);
+    }
+
+    /// Makes reserved ids free again, as settled as they were, or by now are.
     pub(crate) fn forfeit(&mut self, start: u64, len: u64) {
-        self.free.give(start, len).expect("ids of a reservation are not free");
+        self.give(start, len);
     }
 
     /// Takes in what was read of the region in progress. Ids that are being released are not free yet, whatever their
@@ -187,12 +323,11 @@ impl State {
             loaded.mark(start, len, false);
         }
         let own = self.ids_of(region);
-        for (start, len) in self.releasing.within(own.clone()) {
+        for (start, len) in self.releasing.within(own.clone()).chain(self.held.ids().within(own.clone())) {
             loaded.mark(start, len, true);
         }
         for (start, len) in loaded.free_runs() {
-            let len = own.end.saturating_sub(start.get()).min(len);
-            self.free.give(start.get(), len).expect("no id of an unknown region is free");
+            self.give(start.get(), own.end.saturating_sub(start.get()).min(len));
         }
         self.regions.set_known(region, loaded.regions());
         Ok(())
@@ -201,7 +336,7 @@ impl State {
     /// Takes in the region that was formatted.
     pub(crate) fn add_region(&mut self, region: u64) {
         let own = self.ids_of(region);
-        self.free.give(own.start + 1, own.end - own.start - 1).expect("no id of a new region is free");
+        self.give(own.start + 1, own.end - own.start - 1);
         self.regions.set_formatted(region);
     }
 
@@ -213,7 +348,8 @@ impl State {
         if in_region == 0 || len == 0 || in_region + len > self.bits || start >= self.end || !formatted {
             return Err(PageError::InvalidPageId { page_id: first });
         }
-        if let Some(id) = self.free.overlap(start, len).or_else(|| self.releasing.overlap(start, len)) {
+        let free = [&self.free, &self.releasing, self.held.ids()];
+        if let Some(id) = free.into_iter().find_map(|ids| ids.overlap(start, len)) {
             return Err(PageError::AllocationState { page_id: PageId::new(id), state: "free" });
         }
         self.releasing.give(start, len).expect("no overlap was found under this lock");
@@ -225,12 +361,21 @@ impl State {
         self.releasing.take(start, len).expect("what a release holds is being released");
     }
 
-    /// Makes released ids free. Those of an unknown region are found free when it is loaded.
-    pub(crate) fn finish_release(&mut self, start: u64, len: u64) {
+    /// Makes ids free that a group ending at `lsn` freed; with a mark, once every reader below it is gone.
+    pub(crate) fn finish_release(&mut self, lsn: Lsn, start: u64, len: u64, mark: Option<u64>) {
         self.forget_release(start, len);
+        match mark {
+            Some(mark) => self.held.add(mark, lsn, start, len),
+            None => self.become_young(lsn, start, len),
+        }
+    }
+
+    /// Makes ids free for pages. Those of an unknown region are found free when it is loaded.
+    fn become_young(&mut self, lsn: Lsn, start: u64, len: u64) {
+        self.young.add(lsn, start, len);
         let region = start / self.bits;
         if self.regions.is_known(region) {
-            self.free.give(start, len).expect("ids that are being released are not free");
+            self.give(start, len);
         } else {
             self.regions.note_released(region, start, len);
         }

@@ -9,7 +9,7 @@ use pagestone_allocator::{
     redo_range, region_bits,
 };
 use pagestone_page_format::{
-    DEFAULT_PAGE_SIZE, PageId, PageOp, PageResult, PageWriter, RedoTable, SpeculativePage,
+    DEFAULT_PAGE_SIZE, Lsn, PageId, PageOp, PageResult, PageWriter, RedoTable, SpeculativePage,
 };
 use pagestone_sync::Mutex;
 use pagestone_sync::atomic::{AtomicU64, Ordering};
@@ -49,7 +49,7 @@ impl File {
             reserved.commit();
         }
         if let Some(released) = released {
-            released.commit();
+            released.commit(Lsn::new(1));
         }
     }
 }

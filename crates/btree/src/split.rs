@@ -70,6 +70,7 @@ impl BTree {
             new_pages: levels + 1 + more.new_pages,
             pins: levels + more.pins,
             frees: more.frees,
+            extents: more.extents,
         }
     }
 

@@ -1,6 +1,8 @@
 //! One mini-transaction, from `begin` to `commit`.
 
-use pagestone_allocator::{ClearBits, Release, Reservation, SetBits, check_allocated, map_page_of};
+use pagestone_allocator::{
+    ClearBits, ExtentReservation, Release, Reservation, SetBits, check_allocated, map_page_of,
+};
 use pagestone_buffer_pool::{Admission, ExclusivePage, Pin};
 use pagestone_page_format::{Lsn, PageError, PageId, PageKind, PageOp, PageResult, SpeculativePage};
 use pagestone_wal::{GroupBuilder, LogSpace};
@@ -8,7 +10,7 @@ use pagestone_wal::{GroupBuilder, LogSpace};
 use crate::LoggedPool;
 use crate::map::{pin_all, pin_of};
 
-/// Log bytes that the space-map changes of one new page, or of one run that is freed, can need at most.
+/// Log bytes that the space-map changes of one new page, of one run that is freed, or of one extent can need at most.
 const MAP_CHANGE_BYTES: usize = 64;
 /// Operations that pin no more pages than this do not pass the admission gate.
 const PINS_WITHOUT_GATE: usize = 2;
@@ -24,6 +26,8 @@ pub struct Reserve<'a> {
     pub pins: usize,
     /// Ids that it may free: runs, each the first id and how many, none over the end of its region.
     pub frees: &'a [(PageId, u32)],
+    /// Runs of the extents that it will take ([`MiniTxn::take_extents`]).
+    pub extents: &'a [(PageId, u32)],
 }
 
 /// A latched page of a mini-transaction.
@@ -46,7 +50,10 @@ pub struct MiniTxn<'e> {
     latched: Vec<Latched<'e>>,
     group: GroupBuilder,
     ids: Option<Reservation<'e>>,
+    extents: Option<ExtentReservation<'e>>,
     released: Release<'e>,
+    /// What one call of [`MiniTxn::free_extents`] each freed.
+    released_extents: Vec<Release<'e>>,
     new_pins: Vec<Pin<'e>>,
     map_pins: Vec<Pin<'e>>,
     space: Option<LogSpace<'e>>,
@@ -68,13 +75,14 @@ impl<'e> MiniTxn<'e> {
             n => Some(env.allocator().reserve(env, n)?),
         };
         let size = env.pool().page_size();
-        let of_freed = reserve.frees.iter().map(|(first, _)| map_page_of(*first, size));
-        let mut map_ids: Vec<PageId> = ids.iter().flat_map(|ids| ids.map_pages()).chain(of_freed).collect();
+        let runs = reserve.frees.iter().chain(reserve.extents);
+        let of_runs = runs.clone().map(|(first, _)| map_page_of(*first, size));
+        let mut map_ids: Vec<PageId> = ids.iter().flat_map(|ids| ids.map_pages()).chain(of_runs).collect();
         map_ids.sort_unstable();
         map_ids.dedup();
         let pins = reserve.pins + reserve.new_pages + map_ids.len();
         let admission = (pins > PINS_WITHOUT_GATE).then(|| env.pool().admit(pins));
-        let bytes = reserve.log_bytes + (reserve.new_pages + reserve.frees.len()) * MAP_CHANGE_BYTES;
+        let bytes = reserve.log_bytes + (reserve.new_pages + runs.count()) * MAP_CHANGE_BYTES;
         let space = env.log().reserve(bytes)?;
         let map_pins = pin_all(env, &map_ids)?;
         let new_pins = ids
@@ -87,7 +95,9 @@ impl<'e> MiniTxn<'e> {
             latched: Vec::new(),
             group: GroupBuilder::new(),
             ids,
+            extents: None,
             released: env.allocator().release(),
+            released_extents: Vec::new(),
             new_pins,
             map_pins,
             space: Some(space),
@@ -163,6 +173,34 @@ impl<'e> MiniTxn<'e> {
         Ok(())
     }
 
+    /// Frees extents, each a run of [`Reserve::frees`]: all of them, or none if there is an error. Their ids stay out of use while
+    /// anybody reads who began before the commit (L8). Never waits; errors as [`MiniTxn::free`]. Before the first change an error
+    /// costs nothing.
+    pub fn free_extents(&mut self, runs: &[(PageId, u32)]) -> PageResult<()> {
+        let mut released = self.env.allocator().release();
+        for (first, count) in runs {
+            pin_of(&self.map_pins, map_page_of(*first, self.env.pool().page_size()))?;
+            released.add_extent(*first, *count)?;
+        }
+        self.changed |= !runs.is_empty();
+        self.released_extents.push(released);
+        Ok(())
+    }
+
+    /// Puts extents to use that were named in [`Reserve::extents`]: their bits are set in this group, and the group is durable only
+    /// after what was written there is (L12). Errors: `Malformed` if they were not named, a bug of the caller's; then nothing is
+    /// changed.
+    pub fn take_extents(&mut self, extents: ExtentReservation<'e>) -> PageResult<()> {
+        for page in extents.map_pages() {
+            pin_of(&self.map_pins, page)?;
+        }
+        self.changed = true;
+        self.group.refer_to_data();
+        debug_assert!(self.extents.is_none(), "a group takes extents once");
+        self.extents = Some(extents);
+        Ok(())
+    }
+
     /// Whether anything was changed yet.
     pub fn is_changed(&self) -> bool {
         self.changed
@@ -188,15 +226,24 @@ impl<'e> MiniTxn<'e> {
         if let Some(ids) = self.ids.take() {
             ids.commit();
         }
-        std::mem::replace(&mut self.released, self.env.allocator().release()).commit();
+        if let Some(extents) = self.extents.take() {
+            extents.commit();
+        }
+        std::mem::replace(&mut self.released, self.env.allocator().release()).commit(lsn);
+        for released in std::mem::take(&mut self.released_extents) {
+            released.commit(lsn);
+        }
         Ok(Committed { lsn })
     }
 
     /// In increasing order of the map pages, which is the order of their latches.
     fn change_map_pages(&mut self) -> PageResult<()> {
-        let set = self.ids.iter().flat_map(|ids| ids.set_bits());
+        let of_pages = self.ids.iter().flat_map(|ids| ids.set_bits());
+        let set = of_pages.chain(self.extents.iter().flat_map(|extents| extents.set_bits()));
         let set = set.map(|(map_page, op)| (map_page, MapChange::Set(op)));
-        let clear = self.released.clear_bits().map(|(map_page, op)| (map_page, MapChange::Clear(op)));
+        let released = [&self.released].into_iter().chain(&self.released_extents);
+        let clear =
+            released.flat_map(Release::clear_bits).map(|(map_page, op)| (map_page, MapChange::Clear(op)));
         let mut changes: Vec<_> = set.chain(clear).collect();
         changes.sort_by_key(|(map_page, _)| *map_page); // stable: what is set, is set first
         let mut current: Option<PageHandle> = None;

@@ -41,6 +41,8 @@ impl PageKind {
     pub const LEAF: PageKind = PageKind(2);
     /// An inner node of a B+tree.
     pub const INNER: PageKind = PageKind(3);
+    /// A page of a value that is too long for a leaf: bytes of the value and nothing else.
+    pub const VALUE: PageKind = PageKind(4);
 }
 
 /// Where a page keeps its references to others.
