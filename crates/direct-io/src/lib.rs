@@ -8,10 +8,13 @@
 //!   finish.rs     read_exact_at, write_all_at                        the only loops that finish a transfer (I1, I3, I4, I5)
 //!   lock.rs       lock_within                                        a bounded wait for a lock (E1, I18)
 //!   page_file/    PageFile: PageStore, PageFileOptions               pages at their places in a file, which may describe itself
+//!   shared_sync.rs  SharedSync: File                                 one sync at a time, shared, final when it fails (I9)
+//!   double_write/ DoubleWrite: PageStore, DoubleWriteFile            torn pages are restored
 //!   real/         RealDisk                                           the real file system, one file per platform
 //! ```
 #![deny(unsafe_code)] // real/linux.rs and real/ring.rs opt out and argue each call
 
+mod double_write;
 mod finish;
 mod lock;
 mod page_file;
@@ -19,9 +22,12 @@ mod real;
 #[cfg(test)]
 mod scripted;
 mod seam;
+mod shared_sync;
 
+pub use double_write::{DoubleWrite, DoubleWriteFile, DoubleWriteStats, Restored};
 pub use finish::{read_exact_at, read_exact_batch, write_all_at, write_all_batch};
 pub use lock::lock_within;
 pub use page_file::{PageFile, PageFileOptions};
 pub use real::{Backend, RealDisk};
 pub use seam::{Create, DirectIo, Disk, File, OpenHow, PathKind, ReadAt, WriteAt};
+pub use shared_sync::SharedSync;

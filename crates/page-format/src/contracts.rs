@@ -37,6 +37,12 @@ pub trait PageStore: Send + Sync + Debug {
         pages.iter_mut().try_for_each(|page| self.write_page(page))
     }
 
+    /// As [`PageStore::write_many`], for pages that nothing durable refers to yet, so that a torn one harms nobody: goes past
+    /// double-write. Whoever makes something refer to them calls [`PageStore::sync`] first (L12).
+    fn write_new(&self, pages: &mut [Page]) -> PageResult<()> {
+        self.write_many(pages)
+    }
+
     /// Makes every write that returned before this call durable. A failure is final for the handle (I9): never retry.
     fn sync(&self) -> PageResult<()>;
 
@@ -70,6 +76,9 @@ impl<S: PageStore + ?Sized> PageStore for Arc<S> {
     }
     fn write_many(&self, pages: &mut [Page]) -> PageResult<()> {
         (**self).write_many(pages)
+    }
+    fn write_new(&self, pages: &mut [Page]) -> PageResult<()> {
+        (**self).write_new(pages)
     }
     fn sync(&self) -> PageResult<()> {
         (**self).sync()

@@ -369,7 +369,7 @@ fn are_neighbours(a: &PageId, b: &PageId) -> bool {
 }
 
 /// Whether the system says that there is no room: on the disk, in the quota, or in a file of this file system.
-fn is_no_space(error: &io::Error) -> bool {
+pub(crate) fn is_no_space(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
