@@ -19,7 +19,7 @@ use pagestone_wal::Wal;
 
 use crate::catalog::CATALOG_TREE;
 use crate::superblock::{PAGES_AT, Superblock, SuperblockCopies};
-use crate::{Options, StoreError, StoreResult};
+use crate::{Options, StoreError, StoreResult, TornWrites, torn_writes};
 
 /// The data file while it is being made.
 const UNFINISHED: &str = "data.new";
@@ -65,9 +65,12 @@ pub(crate) fn create(
     if kind(UNFINISHED)?.is_none() {
         return Ok(None);
     }
-    // 3. The log, then the data file, each durable in itself.
+    // 3. The log, the double-write file, the data file, each durable in itself.
     let uuid = new_uuid()?;
     Wal::create(Arc::clone(disk), dir.join("log"), &crate::open::wal_options(options), uuid)?;
+    if options.torn_writes == TornWrites::DoubleWrite {
+        torn_writes::make(disk, dir, options, options.page_size)?;
+    }
     file.set_len(0).map_err(|error| StoreError::io("emptying the unfinished data file", error))?;
     let first = Superblock {
         page_size: options.page_size,
@@ -101,7 +104,8 @@ pub(crate) fn create(
 /// A directory that holds something else is not turned into a store.
 fn refuse_strangers(disk: &Arc<dyn Disk>, dir: &Path) -> StoreResult<()> {
     let names = disk.list(dir).map_err(|error| StoreError::io("listing the store's directory", error))?;
-    let stranger = names.iter().find(|name| *name != UNFINISHED && *name != "data" && *name != "log");
+    let ours = [UNFINISHED, "data", "log", torn_writes::NAME];
+    let stranger = names.iter().find(|name| ours.iter().all(|ours| name != ours));
     match stranger {
         Some(name) => Err(StoreError::NotAStore {
             path: dir.to_path_buf(),

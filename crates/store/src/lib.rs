@@ -1,17 +1,19 @@
 //! A crash-safe store: open, recover, checkpoint, trees, close.
 //!
 //! Invariant: after any crash, what is opened again is the effect of a prefix, in LSN order, of what was written, and holds
-//! everything that was acknowledged (R1, R2). A page of the data file that a power cut tore is reported as corrupt and not yet
-//! restored.
+//! everything that was acknowledged (R1, R2). A page of the data file that a power cut tore is restored, unless
+//! [`TornWrites::Off`] was asked for.
 //!
 //! ```text
 //!   dir/data      [ superblock A ][ superblock B ][ page 0: space map ][ page 1: root ][ page 2: catalog ] ...
 //!   dir/log/      segments of the write-ahead log
+//!   dir/doublewrite   copies of the pages that are being written
 //!
 //!   store.rs       Store: the handle, and Tree: a tree with the store's durability
 //!   catalog/       trees by name: created, renamed, dropped by logged intent
 //!   create.rs      a new store, whole or not there at all
-//!   open.rs        lock, superblock, log, redo, next generation: numbered steps
+//!   open.rs        lock, superblock, log, torn pages, redo, next generation: numbered steps
+//!   torn_writes.rs the file `doublewrite`
 //!   checkpoint.rs  correct beside writers (L5, L6)
 //!   pace.rs        when pages are written and when a checkpoint is published
 //!   background.rs  flusher, checkpointer, supplier of log segments; or `tick`
@@ -33,12 +35,13 @@ mod pace;
 mod stats;
 mod store;
 mod superblock;
+mod torn_writes;
 mod verify;
 
 pub use catalog::{MAX_TREE_NAME, TreeInfo};
 pub use error::{StoreError, StoreResult};
 pub use open::OpenReport;
-pub use options::{Background, Durability, Options};
+pub use options::{Background, Durability, Options, TornWrites};
 pub use pagestone_btree::TreeProblem;
 pub use stats::StoreStats;
 pub use store::{Store, Tree};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pagestone_allocator::PageAllocator;
 use pagestone_btree::{BTree, TREE_BASE_ID};
 use pagestone_buffer_pool::{BufferPool, PoolOptions};
-use pagestone_direct_io::{Create, Disk, File, OpenHow, PageFile, PathKind, lock_within};
+use pagestone_direct_io::{Create, Disk, File, OpenHow, PageFile, PathKind, SharedSync, lock_within};
 use pagestone_mini_txn::{LoggedPool, Redo};
 use pagestone_page_format::{PageChecksum, PageError, PageStore, Poison, RedoTable, WriteAhead};
 use pagestone_swip::MAX_SWIP_PAGE;
@@ -19,7 +19,7 @@ use crate::checkpoint::Core;
 use crate::create::{LOCK_WAIT, check_directory, create};
 use crate::late_log::LateLog;
 use crate::superblock::{PAGES_AT, SuperblockCopies};
-use crate::{Background, Options, StoreError, StoreResult};
+use crate::{Background, Options, StoreError, StoreResult, torn_writes};
 
 /// What opening found and did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,6 +32,8 @@ pub struct OpenReport {
     pub applied: u64,
     /// Pages that already had it.
     pub skipped: u64,
+    /// Pages that a power cut had torn and that were restored from their copies.
+    pub restored: u64,
     /// Whether there were remains of a batch behind the last whole group, which no acknowledged write can be in.
     pub torn_tail: bool,
     /// A copy of the superblock that could not be used; the other one was, and this opening has written it anew.
@@ -58,14 +60,15 @@ pub(crate) fn wal_options(options: &Options) -> WalOptions {
     }
 }
 
-/// The steps of opening, in this order. An error in the first four leaves every file as it was (R7); one in redo leaves, at most,
-/// pages as the log describes them.
+/// The steps of opening, in this order. An error in the first four leaves every file as it was (R7); one in the fifth leaves, at
+/// most, pages whole that were torn; one in redo leaves, at most, pages as the log describes them.
 pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> StoreResult<(Core, OpenReport)> {
     let began = Instant::now();
     options.check()?;
     // 1. Lock the data file, making the store if there is none.
     check_directory(disk, dir, options.create)?;
     let (file, created) = data_file(disk, dir, options)?;
+    let file: Arc<dyn File> = Arc::new(SharedSync::new(file));
     // 2. The superblock says what the store is and where its recovery begins.
     let mut superblock = SuperblockCopies::read(Arc::clone(&file))?;
     let first = superblock.current().clone();
@@ -103,17 +106,19 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> Store
         },
     )?;
     let verified = recovery.replay(|_| Ok(()))?;
-    // 5. Redo, into a pool that may evict as it goes. A page newer than the log's end is of another time or store (E2): the pool
+    // 5. Torn pages are restored from their copies, so that redo finds whole ones.
+    let (pages, restored) = torn_writes::recover(disk, dir, options, &first, pages, verified.end, &poison)?;
+    // 6. Redo, into a pool that may evict as it goes. A page newer than the log's end is of another time or store (E2): the pool
     //    refuses it as it is read.
     let late_log = Arc::new(LateLog::reading(verified.end));
     let mut pool_options = PoolOptions::new(frames);
     pool_options.log = Some(Arc::clone(&late_log) as Arc<dyn WriteAhead>);
     pool_options.poison = poison.clone();
-    let pool = Arc::new(BufferPool::with_options(Box::new(pages), pool_options)?);
+    let pool = Arc::new(BufferPool::with_options(pages, pool_options)?);
     let mut redo = Redo::new(&pool, redo_table());
     let replayed = recovery.replay(|group| redo.group(&group))?;
     let counts = redo.counts();
-    // 6. The next generation, durable before the first block that carries it. Two further if a newer copy may be lost.
+    // 7. The next generation, durable before the first block that carries it. Two further if a newer copy may be lost.
     let further = if damage.is_some() { 2 } else { 1 };
     let generation = first.generation.max(replayed.max_generation).checked_add(further).ok_or_else(|| {
         PageError::InvalidSuperblock { reason: "the log's generation has no successor".into() }
@@ -121,7 +126,7 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> Store
     superblock.publish(&poison, |next| next.generation = generation)?;
     let log = Arc::new(recovery.start(generation)?);
     late_log.open(Arc::clone(&log));
-    // 7. Ready.
+    // 8. Ready.
     let allocator = PageAllocator::under_log(first.page_size, MAX_SWIP_PAGE);
     let direct_io = file.is_direct();
     let env = Arc::new(LoggedPool::new(pool, log, allocator, poison));
@@ -136,6 +141,7 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> Store
         groups: replayed.groups,
         applied: counts.applied,
         skipped: counts.skipped,
+        restored,
         torn_tail: replayed.torn_tail,
         superblock_damage: damage,
         direct_io,

@@ -37,6 +37,19 @@ pub enum Background {
     Manual,
 }
 
+/// What keeps a page whole that a power cut meets while it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TornWrites {
+    /// Every page is written twice: the next opening restores a torn one from its copy. A batch of pages costs one more write and
+    /// one more sync.
+    #[default]
+    DoubleWrite,
+    /// Every page is written once. Only where the device writes whole pages or nothing; elsewhere a page can be lost to a power
+    /// cut, which is then reported as [`pagestone_page_format::PageError::ChecksumMismatch`]. The option may change from one opening
+    /// to the next.
+    Off,
+}
+
 /// How a store is opened. `Options::default()` suits most.
 ///
 /// ```
@@ -58,6 +71,8 @@ pub struct Options {
     pub durability: Durability,
     /// Whether data and log bypass the system's page cache.
     pub direct_io: DirectIo,
+    /// What keeps a page whole that is written when the power fails.
+    pub torn_writes: TornWrites,
     /// The checksum of the pages of a new store.
     pub checksum: ChecksumKind,
     /// Whether to create the store if there is none.
@@ -75,6 +90,7 @@ impl Default for Options {
             segment_bytes: 64 << 20,
             durability: Durability::Strict,
             direct_io: DirectIo::Prefer,
+            torn_writes: TornWrites::DoubleWrite,
             checksum: ChecksumKind::Crc32c,
             create: true,
             background: Background::Threads,

@@ -113,8 +113,8 @@ impl DoubleWriteFile {
                 continue;
             }
             any = true;
-            let plan = match in_place(pages, *id, &mut page)? {
-                None => {
+            let plan = match is_whole(pages, *id, &mut page)? {
+                false => {
                     let newest = needed.find(|copy| self.copy(*id, **copy).is_some());
                     if let Some((lsn, ..)) = newest.filter(|(lsn, ..)| *lsn > end) {
                         return Err(PageError::LsnBeyondLog { page_id: *id, found: *lsn, durable: end });
@@ -123,7 +123,7 @@ impl DoubleWriteFile {
                     newest
                 }
                 // Whole, but perhaps only in a cache, after a sync that failed: the same bytes again, for the sync below (L10).
-                Some(lsn) => needed.find(|copy| copy.0 == lsn && self.copy(*id, **copy).is_some()),
+                true => needed.find(|copy| self.copy(*id, **copy).is_some_and(|copy| *copy == *page.bytes())),
             };
             plans.extend(plan.map(|(_, _, slot)| Plan { id: *id, slot: *slot }));
         }
@@ -150,17 +150,17 @@ impl DoubleWriteFile {
     }
 }
 
-/// The LSN of the page in its place; nothing if it fails its check there.
-fn in_place(pages: &dyn PageStore, id: PageId, page: &mut Page) -> PageResult<Option<Lsn>> {
+/// Reads the page in its place; gives whether it passes its check there.
+fn is_whole(pages: &dyn PageStore, id: PageId, page: &mut Page) -> PageResult<bool> {
     match pages.read_into(id, page) {
-        Ok(()) => Ok(Some(page.lsn())),
+        Ok(()) => Ok(true),
         Err(
             PageError::ShortRead { .. }
             | PageError::BadMagic { .. }
             | PageError::UnsupportedVersion { .. }
             | PageError::ChecksumMismatch { .. }
             | PageError::MisdirectedPage { .. },
-        ) => Ok(None),
+        ) => Ok(false),
         Err(error) => Err(error),
     }
 }
