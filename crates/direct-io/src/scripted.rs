@@ -1,5 +1,5 @@
 //! A file in memory that does what a script says, for the tests of this crate. The simulated disk of
-//! `pagestone-testkit` stands above this crate and cannot be used here.
+//! `pagestone-testkit` stands above this crate: only `tests/` can use it.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
