@@ -315,3 +315,34 @@ fn page_without_a_place_is_refused_before_anything_is_written() {
     assert!(matches!(store.write_page(&mut large), Err(PageError::InvalidPageSize { size: 8192 })));
     assert_eq!(disk.journal_len(), before);
 }
+
+#[test]
+fn newest_needed_copy_is_taken_and_no_other() {
+    let disk = SimDisk::new(1);
+    made(&disk, 4096, 8);
+    let store = open(&disk, 4096).expect("opens");
+    for version in 1..=3 {
+        write(&store, &[1, 2], version).expect("written");
+    }
+    // The same LSN twice: the later one counts.
+    let mut last = page(&store, 2, 3);
+    last.payload_mut().fill(0x77);
+    store.write_page(&mut last).expect("written");
+    let torn = |disk: &SimDisk, id: u64| {
+        let torn = disk.power_cut(Keep::Everything);
+        torn.overwrite(DATA, id * 4096 + 512, &[0xa5; 3584]).expect("there");
+        torn
+    };
+    let (restored, count) = reopen(&torn(&disk, 1), 4096).expect("recovers");
+    assert_eq!((version(&restored, 1).expect("whole"), count), (3, 1));
+    let (restored, _) = reopen(&torn(&disk, 2), 4096).expect("recovers");
+    let mut found = restored.allocate_page(PageId::new(2));
+    restored.read_into(PageId::new(2), &mut found).expect("whole");
+    assert!(found.payload().iter().all(|byte| *byte == 0x77), "the earlier region's");
+    // Durable in its place, and a later region says so: the copies that are still in the file are not taken.
+    store.sync().expect("synced");
+    write(&store, &[5], 9).expect("written");
+    let (restored, count) = reopen(&torn(&disk, 1), 4096).expect("recovers");
+    let error = version(&restored, 1).expect_err("nothing to restore it from");
+    assert!(matches!(error, PageError::ChecksumMismatch { .. }) && count == 0, "{error}");
+}
