@@ -247,7 +247,8 @@ fn missing_foreign_or_broken_copies_are_ignored_and_made_anew() {
     let (disk, expected) = evicted();
     let (other, _) = evicted();
     let foreign = other.contents(COPIES).expect("read");
-    let spoil: [(&str, &dyn Fn(&SimDisk)); 4] = [
+    type Spoil<'a> = (&'a str, &'a dyn Fn(&SimDisk));
+    let spoil: [Spoil<'_>; 4] = [
         ("missing", &|disk| disk.remove_file(Path::new(COPIES)).expect("removed")),
         ("foreign", &|disk| replace(disk, &foreign)),
         ("noise", &|disk| replace(disk, &[0x5a; 100_001])),
