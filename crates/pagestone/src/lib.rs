@@ -72,7 +72,8 @@ pub use pagestone_page_format::{
 };
 #[cfg(feature = "store")]
 pub use pagestone_store::{
-    Background, Durability, OpenReport, Options, Store, StoreError, StoreResult, StoreStats, Tree, TreeInfo,
+    Background, Durability, Finding, OpenReport, Options, Problem, Store, StoreError, StoreResult,
+    StoreStats, Tree, TreeInfo, VerifyReport,
 };
 #[cfg(feature = "swip")]
 pub use pagestone_swip::{AtomicSwipWord, SwipState, SwipWord};

@@ -175,7 +175,8 @@ impl<'c> Look<'c> {
             let is = after.is_allocated(id).unwrap_or(false);
             in_use += u64::from(is);
             let reached = self.reached.contains(id) || id.get() == first;
-            if is && id.get() >= file_pages {
+            // Asked again: a page that was freed meanwhile may have been cut off.
+            if is && id.get() >= file_pages && self.is_in_use(id)? {
                 self.found(Some(id), Problem::Length, "a page of the file", format!("{file_pages} pages"));
             } else if was && is {
                 if !reached && self.report.not_looked_below == 0 {

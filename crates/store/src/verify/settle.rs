@@ -70,3 +70,73 @@ fn settled(core: &Core, page: PageId, stands: impl Fn(bool, bool) -> bool) -> St
     }
     Ok(false)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use pagestone_allocator::MapSource;
+    use pagestone_direct_io::Disk;
+    use pagestone_testkit::SimDisk;
+
+    use super::*;
+    use crate::verify::report::Finding;
+    use crate::{Background, Durability, Options};
+
+    fn core() -> Core {
+        let options = Options {
+            pool_bytes: 64 << 12,
+            log_bytes: 4 << 20,
+            segment_bytes: 1 << 20,
+            durability: Durability::RELAXED,
+            background: Background::Manual,
+            ..Options::default()
+        };
+        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
+        let (core, _) = crate::open::open(&disk, Path::new("/store"), &options).expect("a store");
+        for number in 0..2000u32 {
+            core.tree.put(&number.to_le_bytes(), &[7; 200]).expect("put");
+        }
+        core
+    }
+
+    #[test]
+    fn a_tree_holds_exactly_the_pages_in_use_that_are_no_map() {
+        let core = core();
+        let bits = core.env.load_region(0).expect("read").expect("a region");
+        let mut held = 0;
+        for id in (0..core.env.pool().store().len().expect("a length") + 9).map(PageId::new) {
+            let in_use = bits.is_allocated(id).expect("of the region") && id.get() != 0;
+            assert_eq!(core.tree.holds_page(id).expect("asked"), in_use, "{id}");
+            let settled = |wanted: (bool, bool)| {
+                settled(&core, id, |in_use, held| (in_use, held) == wanted).expect("asked")
+            };
+            assert!(!settled((false, true)), "{id} is not dangling");
+            assert_eq!(settled((true, false)), id.get() == 0, "{id}: the map holds itself");
+            held += u64::from(in_use);
+        }
+        assert!(held > 100, "only {held} pages");
+    }
+
+    #[test]
+    fn what_one_look_alone_saw_is_dropped() {
+        let looked = |pages: &[(u64, Problem)], more_findings| {
+            let finding = |(page, problem): &(u64, Problem)| Finding {
+                page_id: Some(PageId::new(*page)),
+                problem: *problem,
+                expected: String::new(),
+                found: String::new(),
+            };
+            let findings = pages.iter().map(finding).collect();
+            let report = VerifyReport { findings, more_findings, ..VerifyReport::default() };
+            Looked { report, values: Default::default() }
+        };
+        let first = looked(&[(1, Problem::Leaked), (2, Problem::Leaked), (3, Problem::Unreadable)], 5);
+        let second = looked(&[(1, Problem::Dangling), (2, Problem::Leaked), (4, Problem::Leaked)], 0);
+        let both = in_both(first, second).report;
+        let left: Vec<_> = both.findings.iter().map(|finding| (finding.page_id, finding.problem)).collect();
+        assert_eq!(left, [(Some(PageId::new(2)), Problem::Leaked)]);
+        assert_eq!(both.more_findings, 0);
+    }
+}
