@@ -97,6 +97,17 @@ pub fn contents(store: &Store) -> StoreResult<State> {
     Ok(all?)
 }
 
+/// Everything in the store, once verification has found nothing wrong with it.
+pub fn verified_contents(store: &Store) -> StoreResult<State> {
+    let report = store.verify()?;
+    assert!(report.is_sound(), "{:#?}", report.findings);
+    let told = report.map_pages + report.nodes + report.leaves + report.value_pages + report.free_pages;
+    assert_eq!(report.pages, told, "{report:?}");
+    let contents = contents(store)?;
+    assert_eq!(report.entries, contents.len() as u64);
+    Ok(contents)
+}
+
 /// Runs the script, noting each step once it is acknowledged.
 pub fn run(disk: &SimDisk, script: &[Step]) {
     let store = open(disk).expect("a healthy disk");
