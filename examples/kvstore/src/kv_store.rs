@@ -6,7 +6,7 @@ use std::ops::RangeBounds;
 use std::path::Path;
 
 use pagestone::btree::Put;
-use pagestone::store::{OpenReport, Store, StoreResult, Tree};
+use pagestone::store::{OpenReport, Store, StoreResult, Tree, VerifyReport};
 
 use crate::{Entries, KvStats, KvStoreOptions};
 
@@ -136,6 +136,11 @@ impl KvStore {
     /// Everything that is counted and measured, in Prometheus' text format.
     pub fn prometheus(&self) -> StoreResult<String> {
         self.store.prometheus()
+    }
+
+    /// Looks at every page of the store, beside readers and writers; what is wrong is in the report.
+    pub fn verify(&self) -> StoreResult<VerifyReport> {
+        self.store.verify()
     }
 
     /// What opening found and did.

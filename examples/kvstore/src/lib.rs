@@ -43,5 +43,5 @@ pub use kv_store::KvStore;
 pub use options::KvStoreOptions;
 pub use pagestone::btree::Put;
 pub use pagestone::page_format::Lsn;
-pub use pagestone::store::{Durability, OpenReport, StoreError, StoreResult};
+pub use pagestone::store::{Durability, OpenReport, StoreError, StoreResult, VerifyReport};
 pub use stats::KvStats;

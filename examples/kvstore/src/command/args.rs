@@ -19,7 +19,11 @@ const SEGMENT_UNIT: u64 = 64 << 10;
 
 /// A crash-safe key-value store in a directory.
 #[derive(Debug, Parser)]
-#[command(name = "kvstore", version, after_help = "Exit status: 0 done, 1 the key is missing, 2 an error.")]
+#[command(
+    name = "kvstore",
+    version,
+    after_help = "Exit status: 0 done, 1 the key is missing or the store damaged, 2 an error."
+)]
 pub(crate) struct Args {
     /// Directory of the store
     #[arg(long, global = true, value_name = "DIR", default_value = "./kvstore-data")]
@@ -123,6 +127,8 @@ pub(crate) enum Command {
     Checkpoint,
     /// Wait until everything is durable
     Sync,
+    /// Look at every page of the store; what is wrong is told on stderr
+    Verify,
     /// Print figures
     Stats {
         /// In Prometheus' text format

@@ -14,6 +14,8 @@ pub(crate) enum Outcome {
     Done,
     /// The key is not there.
     Missing,
+    /// The store is damaged; how stands on stderr.
+    Unsound,
 }
 
 /// Why a command failed. Carries positions and sizes, never keys or values.

@@ -11,6 +11,7 @@
 //!   import.rs    lines into the store                value.rs     one value from and to a file
 //!   acks.rs      Acks: keys out, once durable        failure.rs   Failure, Outcome
 //!   progress.rs  the bar                             size.rs      `256MiB`
+//!   verify.rs    every page of the store
 //! ```
 
 mod acks;
@@ -27,6 +28,7 @@ mod run;
 mod size;
 mod tsv;
 mod value;
+mod verify;
 
 pub(crate) use args::Args;
 pub(crate) use failure::Outcome;

@@ -12,6 +12,7 @@ use super::format::Format;
 use super::import::Import;
 use super::listing::{export, list};
 use super::value;
+use super::verify::verify;
 
 /// Does what was asked. Writes are durable when it returns `Ok`.
 pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
@@ -28,6 +29,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
     let closed = store.close();
     match outcome {
         Err(failure) if !failure.is_closed_pipe() => Err(failure),
+        // What closing makes of a damaged page was told.
+        Ok(Outcome::Unsound) => Ok(Outcome::Unsound),
         outcome => {
             closed?;
             outcome
@@ -49,6 +52,7 @@ enum Asked<'a> {
     Import(Import),
     Checkpoint,
     Sync,
+    Verify,
     Stats { prometheus: bool },
 }
 
@@ -84,6 +88,7 @@ impl<'a> Asked<'a> {
             }
             Command::Checkpoint => Self::Checkpoint,
             Command::Sync => Self::Sync,
+            Command::Verify => Self::Verify,
             Command::Stats { prometheus } => Self::Stats { prometheus: *prometheus },
         })
     }
@@ -119,6 +124,7 @@ impl<'a> Asked<'a> {
             Self::Import(import) => import.run(store, format)?,
             Self::Checkpoint => store.checkpoint()?,
             Self::Sync => store.sync()?,
+            Self::Verify => return verify(store, format),
             Self::Stats { prometheus: true } => {
                 out.extend_from_slice(store.prometheus()?.as_bytes());
             }
@@ -132,7 +138,7 @@ impl<'a> Asked<'a> {
     }
 }
 
-fn print(out: &[u8]) -> Result<(), Failure> {
+pub(super) fn print(out: &[u8]) -> Result<(), Failure> {
     if out.is_empty() {
         return Ok(());
     }
