@@ -196,9 +196,12 @@ impl Core {
         (superblock.judge(), superblock.current().data_pages)
     }
 
-    /// Every tree of the store.
-    pub(crate) fn all_trees(&self) -> Vec<BTree> {
-        vec![self.tree.clone()]
+    /// Every tree of the store, those that are being dropped and the catalog among them; and what is wrong with the catalog, so that
+    /// there may be others. Errors are about the handle.
+    pub(crate) fn all_trees(&self) -> StoreResult<(Vec<BTree>, Vec<StoreError>)> {
+        let (mut trees, wrong) = self.catalog.all_trees()?;
+        trees.push(self.tree.clone());
+        Ok((trees, wrong))
     }
 
     pub(crate) fn checkpoint_lsn(&self) -> Lsn {

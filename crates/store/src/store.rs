@@ -162,7 +162,7 @@ impl Store {
     /// store.default_tree().put(b"key", b"value")?;
     /// let report = store.verify()?;
     /// assert!(report.is_sound(), "{:?}", report.findings);
-    /// assert_eq!((report.map_pages, report.leaves, report.entries), (1, 1, 1));
+    /// assert_eq!((report.map_pages, report.trees, report.entries), (1, 1, 1));
     /// # Ok::<(), pagestone_store::StoreError>(())
     /// ```
     pub fn verify(&self) -> StoreResult<VerifyReport> {

@@ -3,7 +3,7 @@
 mod support;
 
 use pagestone_page_format::{ChecksumKind, PageChecksum, StoreUuid};
-use pagestone_store::{Store, StoreError, StoreResult};
+use pagestone_store::{Problem, Store, StoreError, StoreResult};
 use pagestone_testkit::{Keep, SimDisk};
 use support::{State, open};
 
@@ -79,8 +79,13 @@ fn any_byte_of_the_catalog_is_an_answer_or_an_error() {
             match open(&disk) {
                 Err(_) => wrong += 1,
                 Ok(store) => {
+                    let sound = store.verify().expect("verified").is_sound();
                     let answers = ask(&store);
                     let error = answers.iter().any(|answer| answer.is_err());
+                    assert!(
+                        !error || !sound,
+                        "byte {at}: verify finds what an operation stumbles over: {answers:?}"
+                    );
                     *(if error { &mut wrong } else { &mut right }) += 1;
                     // A drop of a page that is free already is found out late; else the rest of the store goes on.
                     let value = store.default_tree().get(b"default").expect("get");
@@ -123,6 +128,9 @@ fn entries_that_no_version_writes_are_told() {
         }
         store.tree("apples").expect("whole").put(b"still", b"good").expect("put");
     }
+    let store = open(&patched(&disk, pears + 2, &[2, 0, 0, 0])).expect("opens");
+    let report = store.verify().expect("verified");
+    assert!(report.findings.iter().any(|found| found.problem == Problem::Catalog), "two names of one id");
     // Another tree's root under this tree's id: each node says whose it is.
     let store = open(&patched(&disk, pears + 6, &root_of_apples)).expect("opens");
     let error = store.tree("pears").expect("opens").get(b"key").expect_err("another tree's node");

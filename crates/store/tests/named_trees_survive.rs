@@ -112,10 +112,15 @@ fn contents(store: &Store) -> StoreResult<Trees> {
 fn recovered(disk: &SimDisk, explain: impl Fn() -> String) -> Trees {
     let store = open(disk).unwrap_or_else(|error| panic!("{error}: {}", explain()));
     let found = contents(&store).unwrap_or_else(|error| panic!("{error}: {}", explain()));
+    let report = store.verify().expect("verified");
+    assert!(report.is_sound(), "before the rest of a drop: {:#?} {}", report.findings, explain());
     store.tick().unwrap_or_else(|error| panic!("{error}: {}", explain()));
     assert!(contents(&store).expect("reads") == found, "the rest of a drop changes no other tree");
     assert_eq!(store.stats().expect("stats").unfinished_drops, Some(0));
+    let report = store.verify().expect("verified");
+    assert!(report.is_sound(), "{:#?} {}", report.findings, explain());
     let trees = store.trees().expect("trees");
+    assert_eq!(report.trees, trees.len() as u64 + 1);
     store.close().expect("closes");
     space::check(disk, &trees);
     found

@@ -89,6 +89,10 @@ fn hammer(millis: u64, frames: usize) {
                             Err(StoreError::TreeNotFound { .. } | StoreError::TreeExists { .. }) => {}
                             Err(error) => panic!("{error}"),
                         },
+                        4 if random.below(10) == 0 => {
+                            let report = store.verify().expect("verified");
+                            assert!(report.is_sound(), "{:#?}", report.findings);
+                        }
                         4 => {
                             let trees = store.trees().expect("trees");
                             assert!(trees.is_sorted_by(|a, b| a.name < b.name));

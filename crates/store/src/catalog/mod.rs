@@ -24,10 +24,10 @@ mod drops;
 mod entry;
 mod open_trees;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pagestone_btree::BTree;
-use pagestone_page_format::{Lsn, PageId, PageResult};
+use pagestone_page_format::{Lsn, PageError, PageId, PageResult};
 use pagestone_sync::Mutex;
 use pagestone_sync::atomic::AtomicU64;
 
@@ -81,6 +81,11 @@ impl Catalog {
             freeing: Mutex::new(()),
             failed_drops: AtomicU64::new(0),
         })
+    }
+
+    /// The page of the catalog's root.
+    pub(crate) fn root_id(&self) -> PageId {
+        self.list.root_id()
     }
 
     /// The tree of this name; with the LSN at which it is durable, if it was made by this call.
@@ -137,6 +142,41 @@ impl Catalog {
         }
     }
 
+    /// The catalog and all trees that it lists, also those that are being dropped, as handles of their own; and what is wrong with it.
+    /// Errors are about the handle.
+    pub(crate) fn all_trees(&self) -> StoreResult<(Vec<BTree>, Vec<StoreError>)> {
+        let mut known = self.known.lock();
+        let (mut trees, mut wrong) = (vec![self.list.clone()], Vec::new());
+        // An entry is judged by itself if there is no head to judge it by.
+        let head = match self.head(&mut known) {
+            Ok(head) => head,
+            Err(error) => {
+                wrong.push(of_the_catalog(error)?);
+                Head { next_tree: u32::MAX, ..Head::NEW }
+            }
+        };
+        let mut seen = BTreeSet::new();
+        let mut cursor = self.list.cursor();
+        let mut listed = cursor.seek(&[ENTRY_PREFIX]);
+        while let Ok(()) = listed {
+            match cursor.next() {
+                Ok(None) => break,
+                Ok(Some((key, value))) => match name_of(key).and_then(|_| Entry::decode(value, head)) {
+                    Ok(entry) if seen.insert(entry.tree) => {
+                        trees.push(self.list.beside(entry.tree, entry.root)?)
+                    }
+                    Ok(entry) => wrong.push(bad("names of one tree id", 1, entry.tree.into())),
+                    Err(error) => wrong.push(of_the_catalog(error)?),
+                },
+                Err(error) => listed = Err(error),
+            }
+        }
+        if let Err(error) = listed {
+            wrong.push(of_the_catalog(error.into())?);
+        }
+        Ok((trees, wrong))
+    }
+
     fn create(&self, known: &mut Known, key: &[u8]) -> StoreResult<(BTree, Lsn)> {
         let head = self.head(known)?;
         let tree = head.next_tree;
@@ -179,6 +219,15 @@ impl Catalog {
         self.list.put(HEAD_KEY, &head.encode())?;
         known.head = Some(head);
         Ok(())
+    }
+}
+
+/// An error that says something about the catalog's bytes; one about the handle is an error.
+fn of_the_catalog(error: StoreError) -> StoreResult<StoreError> {
+    match error {
+        StoreError::Closed
+        | StoreError::Page(PageError::Poisoned { .. } | PageError::BufferPoolExhausted { .. }) => Err(error),
+        error => Ok(error),
     }
 }
 

@@ -10,6 +10,7 @@ use pagestone_sync::thread;
 use super::page_set::PageSet;
 use super::report::{FINDINGS_MAX, Finding, Findings, Problem, VerifyProgress, VerifyReport, VerifyStep};
 use crate::StoreResult;
+use crate::catalog::CATALOG_TREE;
 use crate::checkpoint::Core;
 use crate::superblock::PAGES_AT;
 
@@ -133,12 +134,19 @@ impl<'c> Look<'c> {
     /// Step 3.
     fn trees(&mut self) -> StoreResult<()> {
         self.progress.begin(VerifyStep::Trees);
-        for tree in self.core.all_trees() {
+        let (trees, wrong) = self.core.all_trees()?;
+        for wrong in wrong {
+            let root = Some(self.core.catalog.root_id());
+            self.found(root, Problem::Catalog, "the trees by name", wrong.to_string());
+            self.report.not_looked_below += 1; // there may be trees that nobody told of
+        }
+        for tree in trees {
             let seen = tree.check(self)?;
-            self.report.trees += 1;
+            let is_catalog = tree.tree_id() == CATALOG_TREE;
+            self.report.trees += u64::from(!is_catalog);
             self.report.nodes += seen.nodes;
             self.report.leaves += seen.leaves;
-            self.report.entries += seen.entries;
+            self.report.entries += if is_catalog { 0 } else { seen.entries };
             self.report.value_pages += seen.value_pages;
             self.report.not_looked_below += seen.not_looked_below;
         }

@@ -18,6 +18,8 @@ pub enum Problem {
     Length,
     /// A page of the space map cannot be read or believed.
     Map,
+    /// The catalog of trees, whose root this is, holds something that it cannot hold, or cannot be read to its end.
+    Catalog,
     /// In use, and nothing refers to it.
     Leaked,
     /// Something refers to it, and it is free.
@@ -34,6 +36,7 @@ impl std::fmt::Display for Problem {
             Self::Superblock => "unusable copy of the superblock",
             Self::Length => "past the end of the file",
             Self::Map => "unusable page of the space map",
+            Self::Catalog => "not a list of trees",
             Self::Leaked => "leaked",
             Self::Dangling => "dangling",
             Self::Unreadable => "unreadable",
@@ -73,11 +76,11 @@ pub struct VerifyReport {
     pub pages: u64,
     /// Pages of the space map.
     pub map_pages: u64,
-    /// Trees.
+    /// Trees, the default tree and those that are being dropped among them.
     pub trees: u64,
-    /// Inner nodes of all trees.
+    /// Inner nodes of all trees and of the catalog.
     pub nodes: u64,
-    /// Leaves of all trees.
+    /// Leaves of all trees and of the catalog.
     pub leaves: u64,
     /// Entries of all trees.
     pub entries: u64,
@@ -87,7 +90,7 @@ pub struct VerifyReport {
     pub free_pages: u64,
     /// Bytes of the data file.
     pub bytes: u64,
-    /// Inner nodes that could not be looked below. What hangs there is not told from what is leaked, so nothing is reported as
+    /// Inner nodes that could not be looked below, and faults of the catalog. What hangs there is not told from what is leaked, so nothing is reported as
     /// leaked then.
     pub not_looked_below: u64,
     /// How often the whole file was looked at: once if nothing was wrong, else three times at most.

@@ -57,7 +57,7 @@ fn settled(core: &Core, page: PageId, stands: impl Fn(bool, bool) -> bool) -> St
         let sample = pin.optimistic()?;
         let in_use = RegionBits::decode(sample.page()).map(|bits| bits.is_allocated(page));
         let mut held = false;
-        for tree in core.all_trees() {
+        for tree in core.all_trees()?.0 {
             held |= tree.holds_page(page)?;
         }
         if sample.validate().is_ok() {

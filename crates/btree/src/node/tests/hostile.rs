@@ -26,7 +26,7 @@ fn read_everything(page: &TestPage, key: &[u8]) {
 
 fn change_everything(image: &[u8], key: &[u8]) {
     let value = [7; 60];
-    let ops: [&dyn PageOp; 9] = [
+    let ops: [&dyn PageOp; 10] = [
         &InsertCell { key, value: &value, flags: 1 },
         &UpdateCell { key, value: &value, flags: 1 },
         &RemoveCell { key },
@@ -34,6 +34,7 @@ fn change_everything(image: &[u8], key: &[u8]) {
         &RemoveSeparator { key },
         &CutNode { upper: key, right_sibling: PageId::new(4) },
         &MarkObsolete,
+        &EndLevel,
         &SetChild { index: 2, child: PageId::new(4) },
         &SetRightSibling { sibling: pagestone_swip::SwipWord::NULL },
     ];

@@ -93,6 +93,48 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// However full a node is and whatever its fences share: it can lose its upper fence, and keeps all it has.
+    #[test]
+    fn any_node_can_be_the_last_of_its_level(
+        shared in 0..=500_usize,
+        between in 0..=500_usize,
+        lens in prop::collection::vec((0..=512_usize, 0..960_usize), 0..80),
+        inner: bool,
+    ) {
+        let lower = vec![7; shared];
+        let upper = Some([vec![7; shared], vec![9; 4]].concat());
+        let child = pagestone_swip::SwipWord::new(PageId::new(5)).unwrap();
+        let mut format = FormatNode { lower, upper, right_sibling: child, ..FormatNode::empty_leaf(1) };
+        if inner {
+            (format.level, format.first_child) = (1, child);
+        }
+        let node = TestPage::formatted(4096, 1, &format);
+        // All keys may share more than the fences do, so that the node is tight.
+        let start = [vec![7; shared], vec![8; between.min(500 - shared)]].concat();
+        for (number, (key_len, value_len)) in lens.into_iter().enumerate() {
+            let mut key = [&start[..], &(number as u16).to_be_bytes()].concat();
+            key.resize(key.len().max(key_len), 1);
+            let value = vec![3; value_len.min(max_value(4096, &key))];
+            if inner && node.view().can_hold(&key, 0).unwrap() {
+                node.apply(&InsertSeparator { key: &key, child: PageId::new(6) }).unwrap();
+            } else if !inner && node.view().can_hold(&key, value.len()).unwrap() {
+                node.apply(&InsertCell { key: &key, value: &value, flags: 0 }).unwrap();
+            }
+        }
+        let all = |node: &TestPage| -> Vec<_> {
+            (0..node.view().count().unwrap()).map(|slot| (node.key(slot), node.value(slot))).collect()
+        };
+        let before = all(&node);
+        node.apply(&EndLevel).unwrap();
+        node.sound();
+        prop_assert!(node.upper().is_none() && node.view().right_sibling().unwrap().is_null());
+        prop_assert!(all(&node) == before);
+    }
+}
+
 #[test]
 fn records_are_little_more_than_the_users_bytes() {
     let (key, value) = (b"user000000012345", [7; 100]);
