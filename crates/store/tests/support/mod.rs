@@ -37,6 +37,7 @@ pub enum Step {
     Put(Vec<u8>, Vec<u8>),
     Remove(Vec<u8>),
     Checkpoint,
+    Sync,
 }
 
 impl Step {
@@ -46,14 +47,15 @@ impl Step {
             Self::Put(key, value) => tree.put(key, value).map(|_| ()),
             Self::Remove(key) => tree.remove(key).map(|_| ()),
             Self::Checkpoint => store.checkpoint(),
+            Self::Sync => store.sync(),
         }
     }
 
-    fn apply(&self, state: &mut State) {
+    pub fn apply(&self, state: &mut State) {
         match self {
             Self::Put(key, value) => drop(state.insert(key.clone(), value.clone())),
             Self::Remove(key) => drop(state.remove(key)),
-            Self::Checkpoint => {}
+            Self::Checkpoint | Self::Sync => {}
         }
     }
 }
