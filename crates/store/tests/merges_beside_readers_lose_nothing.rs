@@ -1,6 +1,6 @@
 //! Prevents: a reader that believes a page which was merged away and is another node by now; a scan that misses a key, or gives it
 //! twice, because its leaf was merged meanwhile; a deadlock of a merge with splits, scans and evictions; a page that leaks between
-//! them.
+//! them; a verification that takes a merge for damage.
 
 mod support;
 
@@ -116,6 +116,13 @@ fn churn(millis: u64, frames: usize, filler: usize) -> TreeStats {
                 }
             });
         }
+        let (verifier, ended) = (store.clone(), &ended);
+        scope.spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                let report = verifier.verify().expect("verify");
+                assert!(report.is_sound(), "nothing is wrong: {:?}", report.findings);
+            }
+        });
         // A panic of a writer ends the readers too.
         let results: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
         ended.store(true, Ordering::Relaxed);

@@ -30,10 +30,12 @@ pub struct Census {
 }
 
 impl Census {
-    /// Makes a checkpoint, and counts. Panics unless each page is either free, or a map page, or reached exactly once from the root
+    /// Makes a checkpoint, asks the store itself, and counts. Panics unless each page is either free, or a map page, or reached exactly once from the root
     /// through nodes whose levels fall by one, each level a chain of siblings from left to right.
     pub fn of(store: &Store, disk: &SimDisk, size: PageSize) -> Self {
         store.checkpoint().expect("a healthy disk");
+        let report = store.verify().expect("a healthy disk");
+        assert!(report.is_sound(), "{:?}", report.findings);
         let file = disk.contents("/store/data").expect("a data file");
         let pages: Vec<Vec<AtomicU64>> = file[PAGES_AT..]
             .chunks_exact(size.get())
