@@ -39,7 +39,7 @@ fn grow_and_shrink(order: impl Fn(&mut Vec<u64>), keys: u64, again: u64) -> Vec<
 
 /// Data pages are whole or old here: what tears in them is mended once pages are written twice.
 fn options() -> CrashOptions {
-    CrashOptions { exhaustive_max: 16, pairs_max: 4, splits_max: 4, random: 2, ..CrashOptions::default() }
+    CrashOptions { exhaustive_max: 8, pairs_max: 2, splits_max: 4, random: 1, ..CrashOptions::default() }
         .page_atomic(|path| path.to_string_lossy().starts_with("/store/data"))
 }
 

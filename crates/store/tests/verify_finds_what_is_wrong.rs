@@ -6,101 +6,13 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering as Std};
 
 use pagestone_allocator::{ClearBits, SetBits};
-use pagestone_page_format::slotted::{SlottedPage, SlottedWriter};
-use pagestone_page_format::{
-    ChecksumKind, PageChecksum, PageId, PageOp, PageWriter, SpeculativePage, StoreUuid,
-};
+use pagestone_page_format::slotted::SlottedWriter;
+use pagestone_page_format::{PageId, PageOp, PageWriter};
 use pagestone_store::{Background, Durability, Options, Problem, Store, TreeProblem, VerifyReport};
 use pagestone_swip::SwipWord;
-use pagestone_sync::atomic::AtomicU64;
-use pagestone_testkit::{Keep, Rng, SimDisk};
+use pagestone_testkit::{Rng, SimDisk};
+use support::damaged::{AREA, Damaged, PAGE};
 use support::{DIR, open, run, script, small, states};
-
-const DATA: &str = "/store/data";
-const PAGE: usize = 4096;
-/// Where the slotted area of a node begins.
-const AREA: usize = 48;
-
-/// A closed store on a simulated disk, to be damaged.
-struct Damaged {
-    disk: SimDisk,
-}
-
-impl Damaged {
-    fn copy_of(disk: &SimDisk) -> Self {
-        Self { disk: disk.power_cut(Keep::Everything) }
-    }
-
-    fn file(&self) -> Vec<u8> {
-        self.disk.contents(DATA).expect("read")
-    }
-
-    fn pages(&self) -> u64 {
-        ((self.file().len() - 2 * PAGE) / PAGE) as u64
-    }
-
-    fn checksum(&self) -> PageChecksum {
-        let file = self.file();
-        let uuid = StoreUuid::new(file[16..32].try_into().expect("sixteen bytes"));
-        PageChecksum::new(ChecksumKind::from_number(file[72]).expect("a kind"), uuid)
-    }
-
-    fn words(&self, page: u64) -> Vec<AtomicU64> {
-        let at = 2 * PAGE + page as usize * PAGE;
-        let file = self.file();
-        let (words, _) = file[at..at + PAGE].as_chunks::<8>();
-        words.iter().map(|word| AtomicU64::new(u64::from_le_bytes(*word))).collect()
-    }
-
-    /// Changes a page and stamps it, so that its checksum is right.
-    fn rewrite(&self, page: u64, change: impl FnOnce(&PageWriter<'_>)) {
-        let words = self.words(page);
-        let writer = PageWriter::new(&words);
-        change(&writer);
-        let mut bytes = vec![0; PAGE];
-        writer.read().copy_out(&mut bytes);
-        self.checksum().stamp(&mut bytes);
-        self.disk.overwrite(DATA, (2 * PAGE + page as usize * PAGE) as u64, &bytes).expect("overwritten");
-    }
-
-    fn flip(&self, at: usize) {
-        let old = self.file()[at];
-        self.disk.overwrite(DATA, at as u64, &[old ^ 0x10]).expect("overwritten");
-    }
-
-    fn in_use(&self, page: u64) -> bool {
-        self.words(0)[6 + page as usize / 64].load(std::sync::atomic::Ordering::Relaxed) >> (page % 64) & 1
-            == 1
-    }
-
-    fn free_page(&self) -> u64 {
-        (0..self.pages()).find(|page| !self.in_use(*page)).expect("a free page")
-    }
-
-    fn area<T>(&self, page: u64, look: impl FnOnce(SlottedPage<'_>) -> T) -> T {
-        look(SlottedPage::new(SpeculativePage::new(&self.words(page)), AREA))
-    }
-
-    /// Pages of the children of an inner node.
-    fn children(&self, page: u64) -> Vec<u64> {
-        self.area(page, |area| {
-            (1..area.link_count().expect("a node"))
-                .map(|link| SwipWord::from_raw(area.link(link).expect("a link")).page_id().get())
-                .collect()
-        })
-    }
-
-    fn set_link(&self, page: u64, link: usize, to: u64) {
-        self.rewrite(page, |writer| {
-            let swip = SwipWord::new(PageId::new(to)).expect("an id");
-            SlottedWriter::new(*writer, AREA).set_link(link, swip.raw()).expect("a link");
-        });
-    }
-
-    fn verify(&self) -> VerifyReport {
-        open(&self.disk).expect("opens").verify().expect("verification ends")
-    }
-}
 
 /// A store whose tree has three levels, closed.
 fn sample() -> SimDisk {

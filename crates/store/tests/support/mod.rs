@@ -2,6 +2,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each promise uses its part")]
 
 pub mod census;
+pub mod damaged;
 pub mod space;
 
 use std::collections::BTreeMap;
