@@ -6,17 +6,22 @@
 
 use pagestone_sync::atomic::{AtomicU64, Ordering};
 
+use pagestone_allocator::ReadGuard;
 use pagestone_page_format::{OutOfBounds, PageId, SpeculativePage};
+use pagestone_sync::Arc;
 
 use crate::descend::Seek;
 use crate::error::malformed;
 use crate::node::NodeView;
+use crate::read::ReferenceAt;
 use crate::retry::optimistically;
 use crate::{BTree, TreeError, TreeResult};
 
 /// A position between two entries of a tree.
 ///
-/// It lends what it gives until the next call. After an error every step is [`TreeError::CursorFailed`], until a seek that
+/// It lends what it gives until the next call. Values of all lengths are given whole; the steps that give keys alone read none.
+/// While a cursor stands in a leaf that refers to long values, the space of long values that are removed or replaced is not
+/// used again, so keep it no longer than it takes. After an error every step is [`TreeError::CursorFailed`], until a seek that
 /// succeeds (E11).
 #[derive(Debug)]
 pub struct Cursor {
@@ -35,6 +40,8 @@ struct LeafCopy {
     words: Box<[AtomicU64]>,
     page_id: PageId,
     count: usize,
+    /// Keeps the extents that the copy refers to, if it refers to any.
+    guard: Option<Arc<ReadGuard>>,
 }
 
 impl LeafCopy {
@@ -46,12 +53,20 @@ impl LeafCopy {
         read.map_err(malformed(self.page_id))
     }
 
-    /// Replaces the contents of `key` and `value` by those of a slot.
-    fn entry(&self, slot: usize, key: &mut Vec<u8>, value: &mut Vec<u8>) -> TreeResult<()> {
+    /// Replaces the contents of `key` by the key of a slot.
+    fn key(&self, slot: usize, key: &mut Vec<u8>) -> TreeResult<()> {
         key.clear();
+        self.believe(self.view().append_key(slot, key))
+    }
+
+    /// Replaces the contents of `value` by the value of a slot, which may stand elsewhere.
+    fn value(&self, tree: &BTree, slot: usize, value: &mut Vec<u8>) -> TreeResult<()> {
         value.clear();
-        self.believe(self.view().append_key(slot, key))?;
-        self.believe(self.view().append_value(slot, value))
+        let flags = self.believe(self.view().append_flagged(slot, value))?;
+        let Some(guard) = self.guard.clone().filter(|_| flags != 0) else { return Ok(()) };
+        let chunks = tree.chunks(value, ReferenceAt { leaf: self.page_id, guard })?;
+        value.clear();
+        chunks.append_to(value)
     }
 
     fn upper_fence(&self) -> TreeResult<Option<Vec<u8>>> {
@@ -88,7 +103,7 @@ impl BTree {
 
     /// Whether the tree has no entry.
     pub fn is_empty(&self) -> TreeResult<bool> {
-        Ok(self.cursor().next()?.is_none())
+        Ok(self.cursor().next_key()?.is_none())
     }
 }
 
@@ -124,6 +139,18 @@ impl Cursor {
         self.lend(self.slot - 1).map(Some)
     }
 
+    /// As [`Cursor::next`], without the value: a long one is not read.
+    pub fn next_key(&mut self) -> TreeResult<Option<&[u8]>> {
+        self.start()?;
+        while self.slot >= self.loaded().count {
+            if !self.load_right()? {
+                return Ok(None);
+            }
+        }
+        self.slot += 1;
+        self.lend_key(self.slot - 1).map(Some)
+    }
+
     /// Gives the entry before the position and steps back over it; nothing before the first.
     pub fn prev(&mut self) -> TreeResult<Option<(&[u8], &[u8])>> {
         self.start()?;
@@ -134,6 +161,18 @@ impl Cursor {
         }
         self.slot -= 1;
         self.lend(self.slot).map(Some)
+    }
+
+    /// As [`Cursor::prev`], without the value: a long one is not read.
+    pub fn prev_key(&mut self) -> TreeResult<Option<&[u8]>> {
+        self.start()?;
+        while self.slot == 0 {
+            if !self.load_left()? {
+                return Ok(None);
+            }
+        }
+        self.slot -= 1;
+        self.lend_key(self.slot).map(Some)
     }
 
     /// Adds the entries of the rest of this leaf and goes to the next one; false at the end.
@@ -161,8 +200,16 @@ impl Cursor {
 
     fn lend(&mut self, slot: usize) -> TreeResult<(&[u8], &[u8])> {
         let leaf = self.leaf.as_ref().expect("a started cursor has a leaf");
-        leaf.entry(slot, &mut self.key, &mut self.value).inspect_err(|_| self.failed = true)?;
+        let entry =
+            leaf.key(slot, &mut self.key).and_then(|()| leaf.value(&self.tree, slot, &mut self.value));
+        entry.inspect_err(|_| self.failed = true)?;
         Ok((&self.key, &self.value))
+    }
+
+    fn lend_key(&mut self, slot: usize) -> TreeResult<&[u8]> {
+        let leaf = self.leaf.as_ref().expect("a started cursor has a leaf");
+        leaf.key(slot, &mut self.key).inspect_err(|_| self.failed = true)?;
+        Ok(&self.key)
     }
 
     fn load_right(&mut self) -> TreeResult<bool> {
@@ -203,11 +250,14 @@ impl Cursor {
             for (index, word) in words.iter_mut().enumerate() {
                 word.store(leaf.believe(page.word(index))?, Ordering::Relaxed);
             }
+            let copy = NodeView::new(SpeculativePage::new(&words));
+            // The guard first, then the proof that the references still stood when it was there (L8).
+            let guard = leaf.believe(copy.has_references())?.then(|| tree.guard());
             leaf.validate()?;
-            Ok(leaf.id())
+            Ok((leaf.id(), guard))
         });
-        let page_id = loaded.inspect_err(|_| self.failed = true)?;
-        let mut leaf = LeafCopy { words, page_id, count: 0 };
+        let (page_id, guard) = loaded.inspect_err(|_| self.failed = true)?;
+        let mut leaf = LeafCopy { words, page_id, count: 0, guard };
         let count = leaf.believe(leaf.view().count());
         leaf.count = count.inspect_err(|_| self.failed = true)?;
         self.leaf = Some(leaf);

@@ -23,11 +23,12 @@
 
 use pagestone_buffer_pool::ExclusivePage;
 use pagestone_mini_txn::{MiniTxn, Reserve};
-use pagestone_page_format::{Lsn, OutOfBounds, PageId, PageResult};
+use pagestone_page_format::{Lsn, OutOfBounds, PageError, PageId, PageResult};
 
 use crate::descend::{Hold, Node, Seek};
 use crate::error::{Interrupt, TreeError};
 use crate::node::{EndLevel, MarkObsolete, RemoveCell, RemoveSeparator};
+use crate::overflow::references;
 use crate::retry::optimistically;
 use crate::split::{bug, view};
 use crate::{BTree, TreeResult};
@@ -202,9 +203,7 @@ fn cut<'t>(
     key: &[u8],
 ) -> PageResult<()> {
     // First, because it is how a file that lies about its pages is found out: then nothing was changed yet.
-    for (first, count) in frees {
-        txn.free(*first, *count)?;
-    }
+    txn.free_extents(frees)?;
     if let Some(keeps) = edge.keeps {
         let keeps = txn.latch(keeps);
         let mut separator = Vec::new();
@@ -231,21 +230,18 @@ fn cut<'t>(
     Ok(())
 }
 
-/// The runs that the entries of a leaf refer to: they go with it. This version knows entries that are whole in their leaf; one that
-/// is not must not be forgotten silently.
-fn append_references(node: &Node<'_>, _runs: &mut Vec<(PageId, u32)>) -> Result<(), Interrupt> {
+/// The runs that the entries of a leaf refer to: they go with it.
+fn append_references(node: &Node<'_>, runs: &mut Vec<(PageId, u32)>) -> Result<(), Interrupt> {
     if node.level() > 0 {
         return Ok(());
     }
     for slot in 0..node.believe(node.view().count())? {
-        let flags = node.believe(node.view().cell(slot))?.flags;
-        if flags != 0 {
-            return Err(node.refuse(TreeError::WrongNode {
-                page_id: node.id(),
-                reason: "an entry with flags that are not known",
-                expected: 0,
-                found: flags.into(),
-            }));
+        match node.believe(references(node.view(), slot))? {
+            Ok(more) => runs.extend(more),
+            Err(reason) => {
+                let page_id = node.id();
+                return Err(node.refuse(PageError::Malformed { page_id, reason }.into()));
+            }
         }
     }
     Ok(())

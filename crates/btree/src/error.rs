@@ -18,13 +18,19 @@ pub enum TreeError {
         /// The most that fit.
         max: usize,
     },
-    /// The value does not fit a quarter of a page.
-    #[error("value of {len} bytes, at most {max} fit this page size")]
+    /// The value is longer than any may be, or than the place for it.
+    #[error("value of at least {len} bytes, at most {max} fit")]
     ValueTooLong {
-        /// Bytes of the value.
-        len: usize,
+        /// Bytes of the value, as far as it was looked at.
+        len: u64,
         /// The most that fit.
-        max: usize,
+        max: u64,
+    },
+    /// What a value was to be read from failed, or ended before its announced length.
+    #[error("reading a value from its source: {source}")]
+    Source {
+        /// What it said.
+        source: std::io::Error,
     },
     /// A page could not be read, written or believed.
     #[error(transparent)]

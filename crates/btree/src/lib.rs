@@ -15,6 +15,7 @@
 //!   listing.rs  entries that change together with the tree that they list
 //!   drain.rs    the pages of a dropped tree, freed in bounded groups
 //!   node/       one page: layout, search, page operations
+//!   overflow/   values that are too long for a leaf, in extents, streamed in and out
 //!   error.rs    TreeError; Interrupt, which never leaves the retry loop
 //! ```
 //!
@@ -30,6 +31,7 @@ mod error;
 mod listing;
 mod merge;
 mod node;
+mod overflow;
 mod range;
 mod read;
 mod retry;
@@ -42,6 +44,7 @@ pub use cursor::Cursor;
 pub use drain::Drained;
 pub use error::{TreeError, TreeResult};
 pub use node::{max_inline_value, max_key_len, redo_range};
+pub use overflow::{MAX_VALUE_LEN, ValueReader};
 pub use range::Range;
 pub use split::split_log_bytes;
 pub use tree::{BTree, MIN_TREE_FRAMES, TREE_BASE_ID, TreeStats, WeakTree};

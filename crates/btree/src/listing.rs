@@ -20,6 +20,7 @@ use crate::error::{Interrupt, TreeError};
 use crate::node::{FormatNode, RemoveCell};
 use crate::retry::optimistically;
 use crate::split::{bug, view};
+use crate::write::NewCell;
 use crate::{BTree, TreeResult};
 
 /// Log bytes of an empty root, and of one cell operation beside its key.
@@ -53,7 +54,7 @@ impl BTree {
         tree_id: u32,
         entry: impl FnOnce(PageId) -> [u8; N],
     ) -> TreeResult<Option<(BTree, Lsn)>> {
-        self.check_lengths(key, &[0; N])?;
+        self.check_inline(key, &[0; N])?;
         let more = Reserve { log_bytes: FRAMING, new_pages: 1, ..Reserve::default() };
         let (mut txn, chain) = self.latch_chain(key, N, more)?;
         let leaf = *chain.last().expect("a chain ends with its leaf");
@@ -63,7 +64,7 @@ impl BTree {
         let root = txn.allocate()?;
         let root_id = txn.id(root);
         txn.change(root, &FormatNode::empty_leaf(tree_id))?;
-        self.split_and_put(&mut txn, chain, key, &entry(root_id))?;
+        self.split_and_put(&mut txn, chain, key, NewCell::inline(&entry(root_id)))?;
         let lsn = txn.commit()?.lsn;
         Ok(Some((self.beside(tree_id, root_id)?, lsn)))
     }
@@ -75,7 +76,7 @@ impl BTree {
     pub fn rename_entry(&self, old: &[u8], new: &[u8]) -> TreeResult<Option<Lsn>> {
         loop {
             let Some(value) = self.get(old)? else { return Ok(None) };
-            self.check_lengths(new, &value)?;
+            self.check_inline(new, &value)?;
             let levels = self.chain_len(new, value.len())?;
             let more = Reserve { log_bytes: old.len() + FRAMING, pins: 1, ..Reserve::default() };
             let mut txn = self.env().begin(self.reserve_for_split(levels, more))?;
@@ -92,7 +93,7 @@ impl BTree {
             if view(&txn, leaf).has_room_for(new, value.len()).map_err(bug(&txn, leaf))? {
                 chain = vec![leaf]; // what went may have made the room
             }
-            self.split_and_put(&mut txn, chain, new, &value)?;
+            self.split_and_put(&mut txn, chain, new, NewCell::inline(&value))?;
             return Ok(Some(txn.commit()?.lsn));
         }
     }

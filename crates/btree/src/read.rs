@@ -1,8 +1,28 @@
 //! Point lookups: copied out of the leaf, then validated; "not found" is validated like any answer.
 
+use pagestone_allocator::ReadGuard;
+use pagestone_page_format::{PageError, PageId};
+use pagestone_sync::Arc;
+
 use crate::descend::Seek;
+use crate::overflow::{Chunks, Reference};
 use crate::retry::optimistically;
-use crate::{BTree, TreeResult};
+use crate::{BTree, TreeResult, ValueReader};
+
+/// What a look-up found in the leaf.
+enum Found {
+    Nothing,
+    /// All of the value.
+    Value,
+    /// A reference to it.
+    Reference(ReferenceAt),
+}
+
+/// Where a reference was found, and what keeps the pages that it names.
+pub(crate) struct ReferenceAt {
+    pub(crate) leaf: PageId,
+    pub(crate) guard: Arc<ReadGuard>,
+}
 
 impl BTree {
     /// The value of `key`, if there is one. A key longer than any that fits is simply not there.
@@ -13,20 +33,60 @@ impl BTree {
 
     /// Replaces the contents of `value` by the value of `key`, and gives whether there is one; if not, `value` is empty.
     pub fn get_into(&self, key: &[u8], value: &mut Vec<u8>) -> TreeResult<bool> {
+        match self.look_up(key, value)? {
+            Found::Nothing => Ok(false),
+            Found::Value => Ok(true),
+            Found::Reference(at) => {
+                let chunks = self.chunks(value, at).inspect_err(|_| value.clear())?;
+                value.clear();
+                chunks.append_to(value).inspect_err(|_| value.clear())?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// The value of `key`, if there is one, to be read piece by piece: as it is now, whatever becomes of the key meanwhile.
+    pub fn get_reader(&self, key: &[u8]) -> TreeResult<Option<ValueReader>> {
+        let mut value = Vec::new();
+        Ok(match self.look_up(key, &mut value)? {
+            Found::Nothing => None,
+            Found::Value => Some(ValueReader::inline(value)),
+            Found::Reference(at) => Some(ValueReader::of_chunks(self.chunks(&value, at)?)),
+        })
+    }
+
+    /// What stands in the leaf of `key`.
+    fn look_up(&self, key: &[u8], value: &mut Vec<u8>) -> TreeResult<Found> {
         optimistically(self.env(), |attempt| {
             value.clear();
             let leaf = self.descend(attempt.reading(), Seek::Key(key), |_, _| Ok(()))?;
             let view = leaf.view();
-            let found = leaf.believe(view.find(key))?;
-            if let Some(slot) = found {
-                leaf.believe(view.append_value(slot, value))?;
+            let mut answer = Found::Nothing;
+            if let Some(slot) = leaf.believe(view.find(key))? {
+                answer = match leaf.believe(view.append_flagged(slot, value))? {
+                    0 => Found::Value,
+                    // The guard first, then the proof that the reference still stood when it was there (L8).
+                    _ => Found::Reference(ReferenceAt { leaf: leaf.id(), guard: self.guard() }),
+                };
             }
             if let Err(restart) = leaf.validate() {
                 value.clear();
                 return Err(restart.into());
             }
-            Ok(found.is_some())
+            Ok(answer)
         })
+    }
+
+    /// Keeps the extents that leaves refer to from now on.
+    pub(crate) fn guard(&self) -> Arc<ReadGuard> {
+        Arc::new(self.env().allocator().read_guard())
+    }
+
+    /// The pages that these bytes of a cell refer to.
+    pub(crate) fn chunks(&self, reference: &[u8], at: ReferenceAt) -> TreeResult<Chunks> {
+        let reference = Reference::decode(reference, self.env().pool().page_size());
+        let reference = reference.map_err(|reason| PageError::Malformed { page_id: at.leaf, reason })?;
+        Ok(Chunks::new(self.clone(), reference, at.guard))
     }
 
     /// Whether the key is there.

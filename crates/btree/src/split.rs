@@ -18,8 +18,9 @@ use pagestone_page_format::{OutOfBounds, PageError, PageResult, PageSize};
 use crate::descend::{Hold, Node, Seek};
 use crate::error::Interrupt;
 use crate::node::{CutNode, FormatNode, InsertSeparator, NodeView, SplitPoint, choose_split, max_key_len};
+use crate::overflow::Swap;
 use crate::retry::optimistically;
-use crate::write::{Put, PutOp};
+use crate::write::{NewCell, Put, PutOp, Stands};
 use crate::{BTree, TreeResult};
 
 /// Log bytes that splitting `levels` nodes at once can take: the cells of each, those of both halves if it is the root's, and
@@ -29,10 +30,23 @@ pub fn split_log_bytes(size: PageSize, levels: usize) -> usize {
 }
 
 impl BTree {
-    pub(crate) fn put_with_split(&self, key: &[u8], value: &[u8]) -> TreeResult<Put> {
-        let (mut txn, chain) = self.latch_chain(key, value.len(), Reserve::default())?;
-        let replaced = self.split_and_put(&mut txn, chain, key, value)?;
-        Ok(Put { replaced, lsn: txn.commit()?.lsn })
+    pub(crate) fn put_with_split<'t>(
+        &'t self,
+        key: &[u8],
+        cell: NewCell<'_>,
+        swap: &mut Swap<'t>,
+    ) -> TreeResult<Result<Put, Stands>> {
+        let more = Reserve { frees: swap.frees(), extents: swap.extents(), ..Reserve::default() };
+        let (mut txn, chain) = self.latch_chain(key, cell.value.len(), more)?;
+        let leaf = *chain.last().expect("a chain ends with its leaf");
+        let node = view(&txn, leaf);
+        let surprise = node.find(key).and_then(|slot| swap.surprise(node, slot)).map_err(bug(&txn, leaf))?;
+        if let Some(found) = surprise {
+            return Ok(Err(Stands { found, leaf: txn.id(leaf) }));
+        }
+        swap.apply(&mut txn)?;
+        let replaced = self.split_and_put(&mut txn, chain, key, cell)?;
+        Ok(Ok(Put { replaced, lsn: txn.commit()?.lsn }))
     }
 
     /// Steps 1 to 3, with `more` reserved for what else stands in the group.
@@ -101,8 +115,9 @@ impl BTree {
         txn: &mut MiniTxn<'t>,
         chain: Vec<PageHandle>,
         key: &[u8],
-        value: &[u8],
+        cell: NewCell<'_>,
     ) -> PageResult<bool> {
+        let value = cell.value;
         let mut parent = None;
         for mut node in chain {
             let room = view(txn, node).has_room_for(key, value.len()).map_err(bug(txn, node))?;
@@ -115,7 +130,7 @@ impl BTree {
             parent = Some(node);
         }
         let leaf = parent.expect("a chain ends with its leaf");
-        let op = PutOp::choose(view(txn, leaf), key, value).map_err(bug(txn, leaf))?;
+        let op = PutOp::choose(view(txn, leaf), key, cell).map_err(bug(txn, leaf))?;
         let op = op.ok_or(PageError::Malformed {
             page_id: txn.id(leaf),
             reason: "a half of a split leaf has no room for the entry that caused it",

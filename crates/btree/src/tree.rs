@@ -10,6 +10,7 @@ use pagestone_sync::Arc;
 use pagestone_sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::node::{FormatNode, max_inline_value, max_key_len};
+use crate::overflow::MAX_VALUE_LEN;
 use crate::{TreeError, TreeResult};
 
 /// The fewest frames with which a tree works: what one split of the highest tree may hold at once, twice.
@@ -169,8 +170,13 @@ impl BTree {
         max_key_len(self.env().pool().page_size())
     }
 
-    /// The longest value under a key of this length, in bytes.
-    pub fn max_value_len(&self, key_len: usize) -> usize {
+    /// The longest value, in bytes: 4 GiB.
+    pub fn max_value_len(&self) -> u64 {
+        MAX_VALUE_LEN
+    }
+
+    /// The longest value that stands in the leaf of a key of this length, in bytes; longer ones stand in extents.
+    pub fn max_inline_value(&self, key_len: usize) -> usize {
         max_inline_value(self.env().pool().page_size(), key_len)
     }
 

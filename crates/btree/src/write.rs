@@ -1,11 +1,14 @@
 //! Put and remove where one leaf is all that changes.
 
+use std::io::Read;
+
 use pagestone_mini_txn::{MiniTxn, Reserve};
-use pagestone_page_format::{Lsn, OpKind, OutOfBounds, PageOp, PageResult, PageWriter};
+use pagestone_page_format::{Lsn, OpKind, OutOfBounds, PageId, PageOp, PageResult, PageWriter};
 
 use crate::descend::Seek;
 use crate::error::{Interrupt, TreeError};
-use crate::node::{InsertCell, NodeView, RemoveCell, UpdateCell, max_inline_value};
+use crate::node::{InsertCell, NodeView, RemoveCell, UpdateCell};
+use crate::overflow::{Expected, MAX_VALUE_LEN, OVERFLOW, Source, Swap, fill, write_value};
 use crate::retry::{Attempt, optimistically};
 use crate::{BTree, TreeResult};
 
@@ -21,35 +24,102 @@ pub struct Put {
     pub lsn: Lsn,
 }
 
+/// The value part of a cell that is to be put.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewCell<'a> {
+    pub(crate) value: &'a [u8],
+    pub(crate) flags: u8,
+}
+
+impl<'a> NewCell<'a> {
+    /// A value that stands in its leaf.
+    pub(crate) fn inline(value: &'a [u8]) -> Self {
+        Self { value, flags: 0 }
+    }
+
+    /// A reference to a value that does not.
+    fn reference(bytes: &'a [u8]) -> Self {
+        Self { value: bytes, flags: OVERFLOW }
+    }
+}
+
 /// How it went with one leaf.
-enum InLeaf {
-    Done { replaced: bool },
+enum InLeaf<T> {
+    Done(T),
     Full,
+    /// Something else stands in the cell than was expected.
+    Stands(Stands),
+}
+
+/// What stands in a cell of a leaf.
+#[derive(Debug)]
+pub(crate) struct Stands {
+    pub(crate) found: Expected,
+    pub(crate) leaf: PageId,
 }
 
 impl BTree {
     /// Inserts or replaces. Visible at once; durable with the log at [`Put::lsn`].
     ///
+    /// A value longer than [`BTree::max_inline_value`] is written to extents first, past the pool (L12).
+    ///
     /// Errors, with the tree unchanged: `KeyTooLong`, `ValueTooLong`, `Page` with `NoSpace`, `BufferPoolExhausted`, `Poisoned`
-    /// or what reading a page gave.
+    /// or what reading a page gave. A value takes a map page in the pool for each region that it touches, 34 for 4 GiB in pages of
+    /// 4 KiB: with fewer frames to spare it is `BufferPoolExhausted`.
     pub fn put(&self, key: &[u8], value: &[u8]) -> TreeResult<Put> {
-        self.check_lengths(key, value)?;
-        let log_bytes = key.len() + value.len() + CELL_FRAMING;
-        let mut txn = self.env().begin(Reserve { log_bytes, pins: 1, ..Reserve::default() })?;
-        let in_leaf = optimistically(self.env(), |attempt| {
-            self.change_leaf(&mut txn, attempt, key, |view| {
-                Ok(match PutOp::choose(view, key, value)? {
-                    Some(op) => (InLeaf::Done { replaced: op.replaces() }, Some(op)),
-                    None => (InLeaf::Full, None),
+        if value.len() <= self.check_key(key)? {
+            return self.put_cell(key, NewCell::inline(value), Swap::new(None));
+        }
+        self.put_reader(key, Some(value.len() as u64), value)
+    }
+
+    /// As [`BTree::put`], with a value that is read piece by piece: at most a mebibyte of it is in memory at once. Of a known
+    /// length, exactly so many bytes are taken; else all that come.
+    ///
+    /// Errors, with the tree unchanged, beside those of [`BTree::put`]: `Source` for what the reader says, and if it ends before
+    /// the length that was announced. Some of it may have been read then.
+    pub fn put_reader(&self, key: &[u8], len: Option<u64>, mut value: impl Read) -> TreeResult<Put> {
+        let inline = self.check_key(key)?;
+        if let Some(len) = len.filter(|len| *len > MAX_VALUE_LEN) {
+            return Err(TreeError::ValueTooLong { len, max: MAX_VALUE_LEN });
+        }
+        // One byte more than fits tells a value whose length nobody knows.
+        let head = len.map_or(inline + 1, |len| len.min(inline as u64) as usize);
+        let mut bytes = vec![0; head];
+        let filled = fill(&mut value, &mut bytes).map_err(|source| TreeError::Source { source })?;
+        bytes.truncate(filled);
+        if len == Some(filled as u64) || (len.is_none() && filled <= inline) {
+            return self.put_cell(key, NewCell::inline(&bytes), Swap::new(None));
+        }
+        let source = Source { head: &bytes, rest: &mut value, len };
+        let (reference, extents) = write_value(self.env(), source)?;
+        self.put_cell(key, NewCell::reference(&reference.encode()), Swap::new(Some(extents)))
+    }
+
+    fn put_cell<'t>(&'t self, key: &[u8], cell: NewCell<'_>, mut swap: Swap<'t>) -> TreeResult<Put> {
+        loop {
+            let log_bytes = key.len() + cell.value.len() + CELL_FRAMING;
+            let mut txn = self.begin_swap(log_bytes, &swap)?;
+            let in_leaf = optimistically(self.env(), |attempt| {
+                self.change_leaf(&mut txn, &mut swap, attempt, key, |view, slot| {
+                    Ok(match PutOp::choose_at(view, slot, key, cell)? {
+                        Some(op) => (InLeaf::Done(op.replaces()), Some(op)),
+                        None => (InLeaf::Full, None),
+                    })
                 })
-            })
-        })?;
-        match in_leaf {
-            InLeaf::Done { replaced } => Ok(Put { replaced, lsn: txn.commit()?.lsn }),
-            InLeaf::Full => {
-                drop(txn); // nothing was changed
-                self.put_with_split(key, value)
-            }
+            })?;
+            let stands = match in_leaf {
+                InLeaf::Done(replaced) => return Ok(Put { replaced, lsn: txn.commit()?.lsn }),
+                InLeaf::Full => {
+                    drop(txn); // nothing was changed
+                    match self.put_with_split(key, cell, &mut swap)? {
+                        Ok(put) => return Ok(put),
+                        Err(stands) => stands,
+                    }
+                }
+                InLeaf::Stands(stands) => stands,
+            };
+            swap.expect(stands.found, stands.leaf, self.env().pool().page_size())?;
         }
     }
 
@@ -61,48 +131,76 @@ impl BTree {
         if key.len() > self.max_key_len() {
             return Ok(None);
         }
-        let log_bytes = key.len() + CELL_FRAMING;
-        let mut txn = self.env().begin(Reserve { log_bytes, pins: 1, ..Reserve::default() })?;
-        let found = optimistically(self.env(), |attempt| {
-            self.change_leaf(&mut txn, attempt, key, |view| match view.find(key)? {
-                None => Ok((None, None)),
-                Some(slot) => Ok((Some(view.removal_asks_for_merge(slot)?), Some(RemoveCell { key }))),
-            })
-        })?;
-        let Some(merge) = found else { return Ok(None) };
-        let lsn = txn.commit()?.lsn;
-        if merge {
-            self.merge_around(key)?;
+        let mut swap = Swap::new(None);
+        loop {
+            let mut txn = self.begin_swap(key.len() + CELL_FRAMING, &swap)?;
+            let in_leaf = optimistically(self.env(), |attempt| {
+                self.change_leaf(&mut txn, &mut swap, attempt, key, |view, slot| match slot {
+                    None => Ok((InLeaf::Done(None), None)),
+                    Some(slot) => {
+                        let merge = view.removal_asks_for_merge(slot)?;
+                        Ok((InLeaf::Done(Some(merge)), Some(RemoveCell { key })))
+                    }
+                })
+            })?;
+            match in_leaf {
+                InLeaf::Done(Some(merge)) => {
+                    let lsn = txn.commit()?.lsn;
+                    if merge {
+                        self.merge_around(key)?;
+                    }
+                    return Ok(Some(lsn));
+                }
+                InLeaf::Done(None) | InLeaf::Full => return Ok(None),
+                InLeaf::Stands(Stands { found, leaf }) => {
+                    swap.expect(found, leaf, self.env().pool().page_size())?;
+                }
+            }
         }
-        Ok(Some(lsn))
     }
 
-    pub(crate) fn check_lengths(&self, key: &[u8], value: &[u8]) -> TreeResult<()> {
-        let max_key = self.max_key_len();
-        if key.len() > max_key {
-            return Err(TreeError::KeyTooLong { len: key.len(), max: max_key });
-        }
-        let max_value = max_inline_value(self.env().pool().page_size(), key.len());
-        if value.len() > max_value {
-            return Err(TreeError::ValueTooLong { len: value.len(), max: max_value });
-        }
-        Ok(())
+    fn begin_swap<'t>(&'t self, log_bytes: usize, swap: &Swap<'t>) -> TreeResult<MiniTxn<'t>> {
+        let (frees, extents) = (swap.frees(), swap.extents());
+        Ok(self.env().begin(Reserve { log_bytes, pins: 1, frees, extents, ..Reserve::default() })?)
     }
 
-    /// Looks at the leaf of `key`; `decide` says what to answer and what to change. With nothing to change the answer is
-    /// validated; else the leaf is taken exclusively as it was looked at, and changed.
+    /// The longest value that stands in the leaf of this key.
+    fn check_key(&self, key: &[u8]) -> TreeResult<usize> {
+        let max = self.max_key_len();
+        if key.len() > max {
+            return Err(TreeError::KeyTooLong { len: key.len(), max });
+        }
+        Ok(self.max_inline_value(key.len()))
+    }
+
+    /// Refuses what does not stand in a leaf.
+    pub(crate) fn check_inline(&self, key: &[u8], value: &[u8]) -> TreeResult<()> {
+        let max = self.check_key(key)? as u64;
+        let len = value.len() as u64;
+        if len > max { Err(TreeError::ValueTooLong { len, max }) } else { Ok(()) }
+    }
+
+    /// Looks at the leaf of `key`; `decide` says what to answer and what to change, given the key's slot. With nothing to change
+    /// the answer is validated; else the leaf is taken exclusively as it was looked at, and changed, with the extents of the swap.
     fn change_leaf<'t, T, Op: PageOp>(
         &'t self,
         txn: &mut MiniTxn<'t>,
+        swap: &mut Swap<'t>,
         attempt: Attempt,
         key: &[u8],
-        decide: impl FnOnce(NodeView<'_>) -> Result<(T, Option<Op>), OutOfBounds>,
-    ) -> Result<T, Interrupt> {
+        decide: impl FnOnce(NodeView<'_>, Option<usize>) -> Result<(InLeaf<T>, Option<Op>), OutOfBounds>,
+    ) -> Result<InLeaf<T>, Interrupt> {
         let leaf = self.descend(attempt.writing(), Seek::Key(key), |_, _| Ok(()))?;
-        let (answer, op) = leaf.believe(decide(leaf.view()))?;
+        let slot = leaf.believe(leaf.view().find(key))?;
+        if let Some(found) = leaf.believe(swap.surprise(leaf.view(), slot))? {
+            leaf.validate()?;
+            return Ok(InLeaf::Stands(Stands { found, leaf: leaf.id() }));
+        }
+        let (answer, op) = leaf.believe(decide(leaf.view(), slot))?;
         leaf.validate()?;
         if let Some(op) = op {
             let page = txn.latch(leaf.into_exclusive()?);
+            swap.apply(txn)?;
             txn.change(page, &op)?;
         }
         Ok(answer)
@@ -125,16 +223,24 @@ impl<'a> PutOp<'a> {
     pub(crate) fn choose(
         view: NodeView<'_>,
         key: &'a [u8],
-        value: &'a [u8],
+        cell: NewCell<'a>,
     ) -> Result<Option<Self>, OutOfBounds> {
-        Ok(match view.find(key)? {
-            Some(slot) => view.can_update(slot, value.len())?.then_some(Self::Update(UpdateCell {
-                key,
-                value,
-                flags: 0,
-            })),
+        Self::choose_at(view, view.find(key)?, key, cell)
+    }
+
+    /// With the key's slot, if it has one.
+    fn choose_at(
+        view: NodeView<'_>,
+        slot: Option<usize>,
+        key: &'a [u8],
+        NewCell { value, flags }: NewCell<'a>,
+    ) -> Result<Option<Self>, OutOfBounds> {
+        Ok(match slot {
+            Some(slot) => {
+                view.can_update(slot, value.len())?.then_some(Self::Update(UpdateCell { key, value, flags }))
+            }
             None => {
-                view.can_hold(key, value.len())?.then_some(Self::Insert(InsertCell { key, value, flags: 0 }))
+                view.can_hold(key, value.len())?.then_some(Self::Insert(InsertCell { key, value, flags }))
             }
         })
     }

@@ -41,6 +41,8 @@ pub(crate) struct Core {
     pace: Pace,
     /// Held by whoever makes a checkpoint; one at a time.
     checkpointing: Mutex<Reached>,
+    /// Held by who makes space; the others find it made.
+    making_space: Mutex<()>,
     pub(crate) checkpoints: AtomicU64,
 }
 
@@ -80,12 +82,13 @@ impl Core {
             superblock,
             pace: Pace::new(options.log_bytes),
             checkpointing: Mutex::new(Reached { lsn: Lsn::ZERO, end: Lsn::ZERO }),
+            making_space: Mutex::new(()),
             checkpoints: AtomicU64::new(0),
         }
     }
 
     /// One piece of continuous checkpointing: writes the pages that the horizon has passed, a bounded number of them, and
-    /// publishes what was reached if that is worth it.
+    /// publishes what was reached if that is worth it. More where long values lack what a whole checkpoint would free for them.
     pub(crate) fn checkpoint_round(&self) -> StoreResult<Next> {
         let mut reached = self.checkpointing.lock();
         self.env.poison().check()?;
@@ -99,6 +102,10 @@ impl Core {
             }
         }
         self.publish_if_due(&reached)?;
+        drop(reached);
+        if self.env.allocator().wants_checkpoint() {
+            self.checkpoint()?;
+        }
         Ok(next)
     }
 
@@ -167,7 +174,24 @@ impl Core {
     /// Gives back what no recovery needs any more, whichever copy it reads: none begins before `keep_from`, the older copy's
     /// checkpoint. The place also for what else is put off until a checkpoint has passed it (L8).
     fn after_publish(&self, keep_from: Lsn) -> StoreResult<()> {
+        self.env.allocator().checkpoint_passed(keep_from);
         Ok(self.env.log().recycle_below(keep_from)?)
+    }
+
+    /// Before a long value is put: where the file would grow although much of it is free for pages alone, two checkpoints, which
+    /// both superblock copies then carry, make that free for extents.
+    pub(crate) fn make_space(&self) -> StoreResult<()> {
+        self.env.check_open()?;
+        let allocator = self.env.allocator();
+        if !allocator.needs_checkpoint() {
+            return Ok(());
+        }
+        let _one = self.making_space.lock();
+        if allocator.needs_checkpoint() {
+            self.checkpoint()?;
+            self.checkpoint()?;
+        }
+        Ok(())
     }
 
     /// Waits until everything written so far is durable.

@@ -8,7 +8,9 @@
 //! | `Wal(WalCorrupt)` | the log is broken before its tail | restore a backup; nothing was changed |
 //! | `Page(Poisoned)` | an earlier write or sync failed | close, mend the disk, open again |
 //! | `Wal(AlreadyExists)` | there is a log and no data file | restore the data file |
-//! | `Tree(KeyTooLong, ValueTooLong)` | it does not fit a page | a larger page size, or shorter data |
+//! | `Tree(KeyTooLong)` | it does not fit a page | a larger page size, or a shorter key |
+//! | `Tree(ValueTooLong)` | more than 4 GiB | shorter values, several of them |
+//! | `Tree(Source)` | the reader of a value failed | the tree is as it was; again with another reader |
 //! | `InvalidOption` | an option makes no sense | see what was expected |
 //! | `NotFound` | no store, and none was to be made | `create: true`, or another path |
 //! | `NotAStore` | the path holds something else | give another path |

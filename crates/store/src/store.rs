@@ -1,10 +1,11 @@
 //! The handle.
 
+use std::io::Read;
 use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 
-use pagestone_btree::{BTree, Cursor, Put, Range};
+use pagestone_btree::{BTree, Cursor, Put, Range, ValueReader};
 use pagestone_direct_io::{Disk, RealDisk};
 use pagestone_page_format::Lsn;
 use pagestone_sync::Mutex;
@@ -257,9 +258,40 @@ impl Tree {
         self.tree.tree_id()
     }
 
-    /// Inserts or replaces; tells which.
+    /// Inserts or replaces; tells which. Values have up to 4 GiB; those that do not fit a quarter of a page stand in extents of
+    /// their own and take whole pages.
     pub fn put(&self, key: &[u8], value: &[u8]) -> StoreResult<Put> {
+        if value.len() > self.tree.max_inline_value(key.len()) {
+            self.core().make_space()?;
+        }
         let put = self.tree.put(key, value)?;
+        self.inner.acknowledge(put.lsn)?;
+        Ok(put)
+    }
+
+    /// As [`Tree::put`], with a value that is read piece by piece, so that at most a mebibyte of it is in memory at once. Of a
+    /// known length exactly so many bytes are taken; else all that come.
+    ///
+    /// Errors, with the tree unchanged and nothing of the value kept: `Tree(Source)` for what the reader says, and if it ends
+    /// before the announced length; `Tree(ValueTooLong)`; those of `put`.
+    ///
+    /// ```
+    /// # use pagestone_store::{Options, Store};
+    /// # use std::io::Read;
+    /// # let dir = tempfile::tempdir().expect("a directory");
+    /// # let store = Store::open(dir.path().join("store"), Options::default())?;
+    /// let tree = store.default_tree();
+    /// tree.put_reader(b"long", None, std::io::repeat(7).take(10_000_000))?;
+    /// let mut value = tree.get_reader(b"long")?.expect("it is there");
+    /// assert_eq!(value.len(), 10_000_000);
+    /// let mut some = [0; 5];
+    /// value.read_exact(&mut some).expect("it is as it was written");
+    /// assert_eq!(some, [7; 5]);
+    /// # Ok::<(), pagestone_store::StoreError>(())
+    /// ```
+    pub fn put_reader(&self, key: &[u8], len: Option<u64>, value: impl Read) -> StoreResult<Put> {
+        self.core().make_space()?;
+        let put = self.tree.put_reader(key, len, value)?;
         self.inner.acknowledge(put.lsn)?;
         Ok(put)
     }
@@ -280,6 +312,11 @@ impl Tree {
     /// Replaces the contents of `value`; tells whether the key is there.
     pub fn get_into(&self, key: &[u8], value: &mut Vec<u8>) -> StoreResult<bool> {
         Ok(self.tree.get_into(key, value)?)
+    }
+
+    /// The value of the key, if there is one, to be read piece by piece: as it is now, whatever becomes of the key meanwhile.
+    pub fn get_reader(&self, key: &[u8]) -> StoreResult<Option<ValueReader>> {
+        Ok(self.tree.get_reader(key)?)
     }
 
     /// Whether the key is there.
@@ -317,9 +354,14 @@ impl Tree {
         self.tree.max_key_len()
     }
 
-    /// The longest value under a key of this length, in bytes.
-    pub fn max_value_len(&self, key_len: usize) -> usize {
-        self.tree.max_value_len(key_len)
+    /// The longest value, in bytes: 4 GiB.
+    pub fn max_value_len(&self) -> u64 {
+        self.tree.max_value_len()
+    }
+
+    /// The longest value that stands beside a key of this length in its leaf, in bytes; longer ones stand in extents.
+    pub fn max_inline_value(&self, key_len: usize) -> usize {
+        self.tree.max_inline_value(key_len)
     }
 
     /// Waits until a write that gave this LSN is durable.

@@ -51,10 +51,11 @@ fn agree(page: usize, frames: usize, seed: u64, steps: usize) {
         let key = key(&mut random, tree.max_key_len());
         match random.below(20) {
             0..11 => {
-                let max = tree.max_value_len(key.len());
+                let max = tree.max_inline_value(key.len());
                 let len = match random.below(12) {
                     0 => max,
                     1 => 0,
+                    2 => max + 1 + random.below(20_000) as usize, // in extents
                     _ => random.below(200.min(max as u64)) as usize,
                 };
                 let value = vec![step as u8; len];
@@ -146,13 +147,15 @@ fn on_16_kib_pages() {
 fn keys_and_values_past_their_limits_are_refused_and_change_nothing() {
     let store = open(&SimDisk::new(1), relaxed(4096, 64));
     let tree = store.default_tree();
-    let (max_key, max_value) = (tree.max_key_len(), tree.max_value_len(1));
+    let (max_key, max_value) = (tree.max_key_len(), tree.max_inline_value(1));
     assert!(max_key >= 4096 / 8 && max_value >= 4096 / 5, "{max_key} {max_value}");
     tree.put(&vec![7; max_key], b"fits").expect("at the limit");
     tree.put(b"k", &vec![7; max_value]).expect("at the limit");
     let error = tree.put(&vec![7; max_key + 1], b"").expect_err("past the limit");
     assert!(matches!(error, StoreError::Tree(pagestone_btree::TreeError::KeyTooLong { .. })), "{error}");
-    let error = tree.put(b"k", &vec![8; max_value + 1]).expect_err("past the limit");
+    let error = tree
+        .put_reader(b"k", Some(tree.max_value_len() + 1), std::io::repeat(8))
+        .expect_err("past the limit");
     assert!(matches!(error, StoreError::Tree(pagestone_btree::TreeError::ValueTooLong { .. })), "{error}");
     assert_eq!(tree.get(b"k").expect("get"), Some(vec![7; max_value]));
     assert_eq!(tree.get(&vec![7; 100_000]).expect("get"), None);

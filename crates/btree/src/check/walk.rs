@@ -10,6 +10,7 @@ use super::path::{NodeCopy, Path, Stop, finding};
 use super::{CheckVisitor, PageUse, ReachedPage, TreeFinding, TreeProblem, TreeReport, is_of_the_handle};
 use crate::descend::Hold;
 use crate::node::NodeView;
+use crate::overflow::{self, OVERFLOW};
 use crate::retry::optimistically;
 use crate::{BTree, TreeError, TreeResult};
 
@@ -152,9 +153,9 @@ impl<'a> Walk<'a> {
                         }
                     }
                 }
-                Err(flags) => {
-                    let found = format!("{flags:#04x} in cell {slot}");
-                    self.visitor.finding(finding(id, TreeProblem::UnknownFlags, "no flags", found));
+                Err((problem, what)) => {
+                    let found = format!("{what} in cell {slot}");
+                    self.visitor.finding(finding(id, problem, "a value or a reference to one", found));
                 }
             }
         }
@@ -238,12 +239,17 @@ fn entries_from(view: NodeView<'_>, key: &[u8]) -> Result<u64, OutOfBounds> {
 }
 
 /// The runs of pages that hold the value of a cell: the first of each, and how many. Nothing for a value that stands in
-/// the leaf; the flags if they are not known.
-fn references(view: NodeView<'_>, slot: usize) -> Result<Vec<(PageId, u32)>, u8> {
+/// the leaf; else what is wrong with the cell.
+fn references(view: NodeView<'_>, slot: usize) -> Result<Vec<(PageId, u32)>, (TreeProblem, String)> {
     match view.flags(slot) {
-        Ok(0) => Ok(Vec::new()),
-        Ok(flags) => Err(flags),
+        Ok(flags) if flags & !OVERFLOW != 0 => {
+            Err((TreeProblem::UnknownFlags, format!("flags {flags:#04x}")))
+        }
         // The node was checked, so there is such a cell.
+        Ok(_) => match overflow::references(view, slot) {
+            Ok(runs) => runs.map_err(|reason| (TreeProblem::Malformed, reason.to_owned())),
+            Err(OutOfBounds) => Ok(Vec::new()),
+        },
         Err(OutOfBounds) => Ok(Vec::new()),
     }
 }

@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 
 use pagestone_page_format::slotted::{Cell, Search, SlottedError, SlottedPage};
-use pagestone_page_format::{OutOfBounds, PageKind, SpeculativePage};
+use pagestone_page_format::{OutOfBounds, PageKind, PageSize, SpeculativePage};
 use pagestone_swip::SwipWord;
 
 use super::header::{BASE, FIRST_CHILD, NodeHeader, RIGHT_SIBLING};
@@ -192,6 +192,29 @@ impl<'a> NodeView<'a> {
     #[inline]
     pub(crate) fn append_value(&self, slot: usize, out: &mut Vec<u8>) -> Result<(), OutOfBounds> {
         self.area().append_value(self.cell(slot)?, out)
+    }
+
+    /// Size of the page.
+    pub(crate) fn page_size(&self) -> Result<PageSize, OutOfBounds> {
+        PageSize::new(self.page.len()).map_err(|_| OutOfBounds)
+    }
+
+    /// Whether the value of any entry of a leaf stands elsewhere.
+    pub(crate) fn has_references(&self) -> Result<bool, OutOfBounds> {
+        for slot in 0..self.count()? {
+            if self.flags(slot)? != 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Appends the value of a slot to `out`, and gives the cell's flags.
+    #[inline]
+    pub(crate) fn append_flagged(&self, slot: usize, out: &mut Vec<u8>) -> Result<u8, OutOfBounds> {
+        let cell = self.cell(slot)?;
+        self.area().append_value(cell, out)?;
+        Ok(cell.flags)
     }
 
     /// The flags of a slot.
