@@ -159,6 +159,14 @@ impl<'e> MiniTxn<'e> {
     /// reserved; each is a bug of the caller's or a broken file, and if anything was changed the handle is poisoned when the
     /// transaction is dropped. So free first: a group that fails here has changed nothing.
     pub fn free(&mut self, first: PageId, count: u32) -> PageResult<()> {
+        self.check_freed(first, count)?;
+        self.released.add(first, count)?;
+        self.changed = true;
+        Ok(())
+    }
+
+    /// What can be told of a run before it is freed: its map page is pinned, and says that it is in use.
+    fn check_freed(&self, first: PageId, count: u32) -> PageResult<()> {
         let map = map_page_of(first, self.env.pool().page_size());
         if map == first {
             return Err(PageError::InvalidPageId { page_id: first });
@@ -168,8 +176,6 @@ impl<'e> MiniTxn<'e> {
         if !self.ids.as_ref().is_some_and(|ids| ids.taken().contains(&first)) {
             check_allocated(map.shared()?.page(), first, count)?;
         }
-        self.released.add(first, count)?;
-        self.changed = true;
         Ok(())
     }
 
@@ -179,7 +185,7 @@ impl<'e> MiniTxn<'e> {
     pub fn free_extents(&mut self, runs: &[(PageId, u32)]) -> PageResult<()> {
         let mut released = self.env.allocator().release();
         for (first, count) in runs {
-            pin_of(&self.map_pins, map_page_of(*first, self.env.pool().page_size()))?;
+            self.check_freed(*first, *count)?;
             released.add_extent(*first, *count)?;
         }
         self.changed |= !runs.is_empty();
