@@ -342,3 +342,59 @@ fn busy_store_has_no_finding() {
         assert_sound(&store.verify().expect("verified"));
     }
 }
+
+/// Pages that are freed and taken again all the time, lowest first, by merges, splits, and trees that come and go: what is in
+/// use and what is reached never agree over one whole look, and nothing is ever called wrong.
+#[test]
+fn store_whose_pages_change_hands_has_no_finding() {
+    let options = Options {
+        pool_bytes: 500 * PAGE,
+        log_bytes: 16 << 20,
+        segment_bytes: 1 << 20,
+        durability: Durability::RELAXED,
+        background: Background::Threads,
+        ..small()
+    };
+    let disk = std::sync::Arc::new(SimDisk::new(10));
+    let store = Store::open_on(disk, std::path::Path::new(DIR), options).expect("a store");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for writer in 0..2u64 {
+            let (store, stop) = (store.clone(), &stop);
+            scope.spawn(move || {
+                let tree = store.default_tree();
+                while !stop.load(Std::Relaxed) {
+                    for number in 0..300u64 {
+                        let key = format!("{writer}-{number:05}");
+                        tree.put(key.as_bytes(), &[1; 400]).expect("put");
+                    }
+                    for number in 0..300u64 {
+                        tree.remove(format!("{writer}-{number:05}").as_bytes()).expect("removed");
+                    }
+                }
+            });
+        }
+        let (trees, stopped) = (store.clone(), &stop);
+        scope.spawn(move || {
+            while !stopped.load(Std::Relaxed) {
+                let tree = trees.tree("comes and goes").expect("made");
+                for number in 0..100u64 {
+                    tree.put(&number.to_be_bytes(), &[2; 400]).expect("put");
+                }
+                drop(tree);
+                trees.drop_tree("comes and goes").expect("dropped");
+            }
+        });
+        for round in 0..100 {
+            let report = store.verify().expect("verified");
+            if !report.is_sound() {
+                stop.store(true, Std::Relaxed);
+                panic!("round {round}: {report:#?}");
+            }
+        }
+        stop.store(true, Std::Relaxed);
+    });
+    let tree = store.stats().expect("stats").tree;
+    assert!(tree.merges > 50 && tree.splits > 50, "pages changed hands: {tree:?}");
+    assert_sound(&store.verify().expect("verified"));
+}

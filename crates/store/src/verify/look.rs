@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pagestone_allocator::{MapSource, RegionBits, region_bits};
-use pagestone_btree::{CheckVisitor, PageUse, ReachedPage, TreeFinding};
+use pagestone_btree::{BTree, CheckVisitor, PageUse, ReachedPage, TreeFinding};
 use pagestone_page_format::{Page, PageError, PageId, PageResult};
 use pagestone_sync::thread;
 
@@ -141,7 +141,13 @@ impl<'c> Look<'c> {
             self.report.not_looked_below += 1; // there may be trees that nobody told of
         }
         for tree in trees {
+            let before = std::mem::take(&mut self.findings);
             let seen = tree.check(self)?;
+            let of_tree = std::mem::replace(&mut self.findings, before);
+            if !of_tree.is_empty() && !self.is_listed(&tree)? {
+                continue; // dropped meanwhile: its pages are free, or others'
+            }
+            self.findings.append(of_tree);
             let is_catalog = tree.tree_id() == CATALOG_TREE;
             self.report.trees += u64::from(!is_catalog);
             self.report.nodes += seen.nodes;
@@ -151,6 +157,14 @@ impl<'c> Look<'c> {
             self.report.not_looked_below += seen.not_looked_below;
         }
         Ok(())
+    }
+
+    /// Whether the store still has this tree, as far as its catalog can be read. Its entry goes in the group that frees its root, and
+    /// its id is never another's.
+    fn is_listed(&self, tree: &BTree) -> StoreResult<bool> {
+        let (trees, wrong) = self.core.all_trees()?;
+        let is_it = |other: &BTree| (other.tree_id(), other.root_id()) == (tree.tree_id(), tree.root_id());
+        Ok(!wrong.is_empty() || trees.iter().any(is_it))
     }
 
     /// Steps 4 and 5, region by region.

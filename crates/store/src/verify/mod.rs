@@ -15,7 +15,8 @@
 //! ```
 //!
 //! Why beside writers nothing false is reported. The trees' own findings are of one instant each (see `BTree::check`). What the
-//! file holds is read again while the page is dirty, or in flight, or no longer in use. That leaves in use against reached: a
+//! file holds is read again while the page is dirty, or in flight, or no longer in use. What is wrong with a tree that was dropped
+//! under the walk is forgotten: a tree's entry goes with its root, and its id is never another's. That leaves in use against reached: a
 //! page may have been freed and taken again elsewhere between the two looks at the map, behind the walk's back. So if there are
 //! findings, the whole look is made a second and a third time, and a finding counts if all of them had it. And what then still
 //! seems leaked or dangling is asked of the tree itself, while the map page does not change: a node in use is found by a descent

@@ -165,6 +165,15 @@ impl Findings {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    pub(super) fn append(&mut self, others: Self) {
+        self.more += others.more;
+        others.known.into_values().for_each(|finding| self.add(finding));
+    }
+
     pub(super) fn into_report(self, report: &mut VerifyReport) {
         report.findings = self.known.into_values().collect();
         report.more_findings = self.more;

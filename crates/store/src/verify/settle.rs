@@ -102,13 +102,15 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_holds_exactly_the_pages_in_use_that_are_no_map() {
+    fn the_trees_hold_exactly_the_pages_in_use_that_are_no_map() {
         let core = core();
         let bits = core.env.load_region(0).expect("read").expect("a region");
+        let trees = core.all_trees().expect("listed").0;
         let mut held = 0;
         for id in (0..core.env.pool().store().len().expect("a length") + 9).map(PageId::new) {
             let in_use = bits.is_allocated(id).expect("of the region") && id.get() != 0;
-            assert_eq!(core.tree.holds_page(id).expect("asked"), in_use, "{id}");
+            let holders = trees.iter().filter(|tree| tree.holds_page(id).expect("asked")).count();
+            assert_eq!(holders, usize::from(in_use), "{id}");
             let settled = |wanted: (bool, bool)| {
                 settled(&core, id, |in_use, held| (in_use, held) == wanted).expect("asked")
             };
