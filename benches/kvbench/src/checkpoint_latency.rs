@@ -121,7 +121,8 @@ fn compare(args: &Args, mode: Mode) -> BenchResult<()> {
     let small = filled(format!("{name}-with"), args.log_mib)?;
     let large = filled(format!("{name}-without"), args.large_log_mib)?;
     let long = Duration::from_secs(args.seconds);
-    // As long as a measurement, so that the large log has its segments from here on.
+    // As long as a measurement, so that both logs have their segments from here on.
+    measure(&load, &small, &probe, 0, long)?;
     measure(&load, &large, &probe, 0, long)?;
     give_log_back(&large)?;
     println!(

@@ -13,36 +13,39 @@ use crate::wal::{State, Wal};
 use pagestone_page_format::Lsn;
 use pagestone_sync::MutexGuard;
 
+/// What [`Wal::prepare`] keeps ready at most of segments that are smaller.
+const SMALL_AHEAD_BYTES: u64 = 16 << 20;
+
 impl Wal {
     /// Whether less than half a segment is ready beyond what is promised.
     pub(crate) fn wants_segment(&self, state: &State) -> bool {
-        !state.no_space && self.ahead(state) < self.segment_blocks() / 2
-    }
-
-    /// Blocks that are ready beyond what is promised.
-    fn ahead(&self, state: &State) -> u64 {
-        state.ready.saturating_sub(state.buffer.block_behind(state.outstanding))
+        let ahead = state.ready.saturating_sub(state.buffer.block_behind(state.outstanding));
+        !state.no_space && ahead < self.segment_blocks() / 2
     }
 
     fn segment_blocks(&self) -> u64 {
         self.options.segment_bytes / BLOCK as u64 - SLOTS
     }
 
-    /// Makes the next segment ready if less than three quarters of one are. For a background thread or an idle moment, so
-    /// that no writer has to: [`Wal::reserve`] does it when less than half of one is left.
+    /// Makes the next segments ready: at least three quarters of one beyond what is promised, and of small ones an eighth of
+    /// the budget. For a background thread or an idle moment, so that no writer has to: [`Wal::reserve`] does it when less
+    /// than half of one is left.
     ///
     /// Errors: `NoSpace` and `Io` leave the log as it is; `Poisoned` if something failed half way.
     pub fn prepare(&self) -> WalResult<()> {
         self.poison.check()?;
-        let wanted =
-            |state: &State| (self.ahead(state) < self.segment_blocks() / 4 * 3).then_some(state.ready + 1);
-        if wanted(&self.state.lock()).is_none() {
+        let small = (self.options.log_bytes / 8).min(SMALL_AHEAD_BYTES) / BLOCK as u64;
+        let aim = small.max(self.segment_blocks() / 4 * 3);
+        let behind = |state: &State| state.buffer.block_behind(state.outstanding) + aim;
+        let state = self.state.lock();
+        if behind(&state) <= state.ready {
             return Ok(());
         }
+        drop(state);
         let making = self.making.lock();
-        // Recycling, which was waited for here, may have made one meanwhile.
-        let Some(behind) = wanted(&self.state.lock()) else { return Ok(()) };
-        self.make_until(making, behind)
+        // Recycling, which was waited for here, may have made some meanwhile.
+        let wanted = behind(&self.state.lock());
+        self.make_until(making, wanted)
     }
 
     /// As [`Wal::prepare`], unless somebody is at it; a full disk is no error yet.

@@ -133,3 +133,23 @@ fn groups_in_progress_hold_the_checkpoint_back() {
     append(&wal, (1, 9), 50);
     assert_eq!(wal.checkpoint_floor(), (wal.end_lsn(), None));
 }
+
+/// Segments that a background thread made ready: no writer makes one, and the files stay within the budget and two more.
+#[test]
+fn prepared_segments_are_there_before_a_writer_needs_them() {
+    let options = WalOptions { log_bytes: 1 << 20, ..options() };
+    let (disk, wal) = fresh(&options);
+    for number in 0..1000 {
+        wal.prepare().expect("a segment");
+        let made = wal.stats().segments_created;
+        let end = commit(&wal, (1, number), 3000);
+        assert_eq!(wal.stats().segments_created, made, "a writer made a segment");
+        if wal.used() > wal.budget() / 2 {
+            wal.recycle_below(end).expect("recycle");
+        }
+    }
+    assert!(segments(&disk).len() as u64 <= wal.budget() / options.segment_bytes + 2);
+    let made = wal.stats().segments_created;
+    (0..10).for_each(|_| wal.prepare().expect("enough is ready"));
+    assert_eq!(wal.stats().segments_created, made);
+}
