@@ -117,7 +117,7 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> Store
     let pool = Arc::new(BufferPool::with_options(pages, pool_options)?);
     let mut redo = Redo::new(&pool, redo_table());
     let replayed = recovery.replay(|group| redo.group(&group))?;
-    let counts = redo.counts();
+    let counts = redo.finish()?;
     // 7. The next generation, durable before the first block that carries it. Two further if a newer copy may be lost.
     let further = if damage.is_some() { 2 } else { 1 };
     let generation = first.generation.max(replayed.max_generation).checked_add(further).ok_or_else(|| {

@@ -19,11 +19,11 @@ use crate::node::NodeView;
 /// The reference in a cell, as its bytes, if it has one.
 pub(crate) type Expected = Option<Vec<u8>>;
 
-/// The runs that a slot of a leaf refers to, none if its value stands in the leaf; or what is wrong with it.
-pub(crate) fn references(
-    leaf: NodeView<'_>,
-    slot: usize,
-) -> Result<Result<Vec<(PageId, u32)>, &'static str>, OutOfBounds> {
+/// Runs of a reference, or what is wrong with it.
+pub(crate) type Runs = Result<Vec<(PageId, u32)>, &'static str>;
+
+/// The runs that a slot of a leaf refers to; none if its value stands in the leaf.
+pub(crate) fn references(leaf: NodeView<'_>, slot: usize) -> Result<Runs, OutOfBounds> {
     let mut bytes = Vec::new();
     Ok(match leaf.append_flagged(slot, &mut bytes)? {
         0 => Ok(Vec::new()),

@@ -85,6 +85,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let fresh = BufferPool::new(PageFile::new(file, 0, DEFAULT_PAGE_SIZE, checksum), 64)?;
     let mut redo = Redo::new(&fresh, RedoTable::new(vec![redo_range(), counters()]));
     open_log(&dir, 1)?.replay(|group| redo.group(&group))?;
+    redo.finish()?;
     for (page, value) in [(1, 11), (2, 22)] {
         let pin = fresh.fault(PageId::new(page))?;
         let page = pin.exclusive()?;
