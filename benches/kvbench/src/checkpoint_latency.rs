@@ -1,9 +1,9 @@
 //! Latency of writes with continuous checkpoints and without any.
 //!
 //! Two stores with the same contents and options, but for the log: the small one makes checkpoints all the time, the large one never
-//! needs one. They are written by turns, round after round; between its rounds the large one's log is given back, so that it never
+//! needs one. They are written by syncs, round after round; between its rounds the large one's log is given back, so that it never
 //! has to make a segment while it is measured. A probe writes and syncs one block now and then all the while: a put that took
-//! long while the probe did too was stopped by the disk.
+//! long while the probe did too was stopped by the disk; and each writer knows how long it had no processor.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use pagestone::store::{Durability, Options, Store};
 
 use crate::BenchResult;
-use crate::probe::{Longest, Probe, Turn, longest, longest_during};
+use crate::probe::{Probe, Sync, longest, longest_during};
 use crate::writers::{Load, Seen, Stop};
 
 /// Options of this bench.
@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// Measurements of each kind.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// When a put returns.
+    /// When a put resyncs.
     #[arg(long, value_enum, default_values_t = [Mode::Strict, Mode::Relaxed])]
     mode: Vec<Mode>,
 }
@@ -67,7 +67,7 @@ enum Mode {
 #[derive(Debug)]
 struct Measured {
     seen: Seen,
-    turns: Vec<Turn>,
+    syncs: Vec<Sync>,
     checkpoints: u64,
     delays: u64,
     /// Most that was ever used of the log's budget, in bytes.
@@ -79,19 +79,20 @@ impl Measured {
         self.seen.latency.value_at_quantile(quantile) as f64 / 1000.0
     }
 
-    /// The longest call, if any took more than a few milliseconds, and what kept the probe meanwhile.
-    fn longest_stop(&self) -> (Duration, Longest) {
-        match self.seen.stops.iter().max_by_key(|stop| stop.took) {
-            Some(stop) => (stop.took, longest_during(&self.turns, stop.began, stop.took)),
-            None => (Duration::ZERO, Longest::default()),
-        }
+    /// The longest call, if any took more than a few milliseconds.
+    fn longest_stop(&self) -> Option<&Stop> {
+        self.seen.stops.iter().max_by_key(|stop| stop.took)
     }
 
-    /// Puts of more than 100 ms in whose time neither disk nor processors kept the probe half as long.
+    /// The longest sync of the probe while that call lasted.
+    fn sync_during(&self, stop: &Stop) -> Duration {
+        longest_during(&self.syncs, stop.began, stop.took)
+    }
+
+    /// Calls of more than 100 ms in whose time neither a sync of the probe nor the wait for a processor took half as long.
     fn unexplained(&self) -> usize {
         let is_ours = |stop: &&Stop| {
-            let probe = longest_during(&self.turns, stop.began, stop.took);
-            stop.took > Duration::from_millis(100) && probe.late.max(probe.sync) * 2 < stop.took
+            stop.took > Duration::from_millis(100) && self.sync_during(stop).max(stop.starved) * 2 < stop.took
         };
         self.seen.stops.iter().filter(is_ours).count()
     }
@@ -134,7 +135,7 @@ fn compare(args: &Args, mode: Mode) -> BenchResult<()> {
         args.value_bytes
     );
     println!(
-        "| round | checkpoints | puts/s | p50 µs | p99 µs | p99.9 µs | longest call, ms | bare sync then | bare sleep then | bare sync max | delays | log used |"
+        "| round | checkpoints | puts/s | p50 µs | p99 µs | p99.9 µs | longest call, ms | bare sync then | no processor then | bare sync max | delays | log used |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     let (mut with, mut without) = (Vec::new(), Vec::new());
@@ -180,17 +181,17 @@ fn give_log_back(store: &Store) -> BenchResult<()> {
 fn measure(load: &Load, store: &Store, probe: &Probe, seed: u64, long: Duration) -> BenchResult<Measured> {
     let before = store.stats()?;
     let stop = AtomicBool::new(false);
-    let (seen, turns) = std::thread::scope(|scope| {
+    let (seen, syncs) = std::thread::scope(|scope| {
         let probe = scope.spawn(|| probe.run(&stop));
         let seen = load.run(store, seed, long);
         stop.store(true, Ordering::Relaxed);
-        let turns = probe.join().map_err(|_| "the probe panicked")??;
-        BenchResult::Ok((seen?, turns))
+        let syncs = probe.join().map_err(|_| "the probe panicked")??;
+        BenchResult::Ok((seen?, syncs))
     })?;
     let after = store.stats()?;
     Ok(Measured {
         seen,
-        turns,
+        syncs,
         checkpoints: after.checkpoints - before.checkpoints,
         delays: after.log.delays - before.log.delays,
         used_max: after.log.used_max,
@@ -198,7 +199,7 @@ fn measure(load: &Load, store: &Store, probe: &Probe, seed: u64, long: Duration)
 }
 
 fn row(round: usize, measured: &Measured, log_mib: u64) -> String {
-    let (stop, probe) = measured.longest_stop();
+    let stop = measured.longest_stop();
     let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
     format!(
         "| {round} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.1} | {:.1} | {:.1} | {:.1} | {} | {:.0} % |",
@@ -207,10 +208,10 @@ fn row(round: usize, measured: &Measured, log_mib: u64) -> String {
         measured.micros(0.5),
         measured.micros(0.99),
         measured.micros(0.999),
-        millis(stop),
-        millis(probe.sync),
-        millis(probe.late),
-        millis(longest(&measured.turns).sync),
+        millis(stop.map_or(Duration::ZERO, |stop| stop.took)),
+        millis(stop.map_or(Duration::ZERO, |stop| measured.sync_during(stop))),
+        millis(stop.map_or(Duration::ZERO, |stop| stop.starved)),
+        millis(longest(&measured.syncs)),
         measured.delays,
         measured.used_max as f64 * 100.0 / (log_mib << 20) as f64,
     )
@@ -229,7 +230,7 @@ fn summary(with: &[Measured], without: &[Measured]) -> String {
         );
     }
     let unexplained: usize = with.iter().map(Measured::unexplained).sum();
-    let _ = write!(text, "stops above 100 ms that the probe does not explain: {unexplained}");
+    let _ = write!(text, "stops above 100 ms that neither disk nor processors explain: {unexplained}");
     text
 }
 

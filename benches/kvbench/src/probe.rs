@@ -1,8 +1,7 @@
 //! What the disk does meanwhile: one block written and synced again and again, in a file of its own.
 //!
 //! Invariant: it writes the same block of a file whose blocks are written, so that its time is the device's and the file system's,
-//! and no store's. It pauses between two syncs, in order not to be the load itself; how late it comes back from a pause tells how
-//! long a thread that wants nothing but a processor had to wait for one.
+//! and no store's. It pauses between two syncs, in order not to be the load itself.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,21 +17,11 @@ const BLOCK: usize = 4096;
 const BLOCKS: u64 = 1024;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// One turn of the probe: a pause, then a write and a sync.
+/// One write and sync.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Turn {
+pub(crate) struct Sync {
     began: Instant,
-    /// How much longer than asked for it slept: the processors were busy with others.
-    pub(crate) late: Duration,
-    /// What the write and the sync took.
-    pub(crate) sync: Duration,
-}
-
-/// The longest that the disk and the processors kept the probe.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Longest {
-    pub(crate) late: Duration,
-    pub(crate) sync: Duration,
+    took: Duration,
 }
 
 /// The file, ready to be written.
@@ -53,37 +42,29 @@ impl Probe {
         Ok(Self { file })
     }
 
-    /// Goes on until told to stop.
-    pub(crate) fn run(&self, stop: &AtomicBool) -> std::io::Result<Vec<Turn>> {
+    /// Writes and syncs until told to stop.
+    pub(crate) fn run(&self, stop: &AtomicBool) -> std::io::Result<Vec<Sync>> {
         let block = AlignedBuf::zeroed(BLOCK);
-        let mut turns = Vec::new();
+        let mut syncs = Vec::new();
         while !stop.load(Ordering::Relaxed) {
             let began = Instant::now();
-            std::thread::sleep(PAUSE);
-            let awake = Instant::now();
-            write_all_at(&*self.file, &block, (turns.len() as u64 % BLOCKS) * BLOCK as u64)?;
+            write_all_at(&*self.file, &block, (syncs.len() as u64 % BLOCKS) * BLOCK as u64)?;
             self.file.sync()?;
-            let late = awake.duration_since(began).saturating_sub(PAUSE);
-            turns.push(Turn { began, late, sync: awake.elapsed() });
+            syncs.push(Sync { began, took: began.elapsed() });
+            std::thread::sleep(PAUSE);
         }
-        Ok(turns)
+        Ok(syncs)
     }
 }
 
-/// The longest of these turns.
-pub(crate) fn longest(turns: &[Turn]) -> Longest {
-    of(turns.iter())
+/// The longest of them.
+pub(crate) fn longest(syncs: &[Sync]) -> Duration {
+    syncs.iter().map(|sync| sync.took).max().unwrap_or_default()
 }
 
 /// The longest of those that overlapped `took` from `began` on.
-pub(crate) fn longest_during(turns: &[Turn], began: Instant, took: Duration) -> Longest {
+pub(crate) fn longest_during(syncs: &[Sync], began: Instant, took: Duration) -> Duration {
     let end = began + took;
-    of(turns.iter().filter(|turn| turn.began < end && turn.began + PAUSE + turn.late + turn.sync > began))
-}
-
-fn of<'a>(turns: impl Iterator<Item = &'a Turn>) -> Longest {
-    turns.fold(Longest::default(), |longest, turn| Longest {
-        late: longest.late.max(turn.late),
-        sync: longest.sync.max(turn.sync),
-    })
+    let overlaps = |sync: &&Sync| sync.began < end && sync.began + sync.took > began;
+    syncs.iter().filter(overlaps).map(|sync| sync.took).max().unwrap_or_default()
 }

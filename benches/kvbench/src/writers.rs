@@ -3,6 +3,8 @@
 //! Invariant: with a rate, a put's latency counts from when it was due, so that a stop counts for every put that it held up and not
 //! only for the first (coordinated omission); a stop is one call, from when it was made. Values carry their key.
 
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -12,6 +14,9 @@ use crate::BenchResult;
 
 /// Calls that took longer are remembered one by one.
 const STOP: Duration = Duration::from_millis(5);
+
+/// Calls between two looks at how long the thread had no processor.
+const LOOK_EVERY: u64 = 32;
 
 /// What the writers do.
 #[derive(Debug, Clone)]
@@ -28,6 +33,8 @@ pub(crate) struct Load {
 pub(crate) struct Stop {
     pub(crate) began: Instant,
     pub(crate) took: Duration,
+    /// How much of it the thread could have run and had no processor.
+    pub(crate) starved: Duration,
 }
 
 /// What the writers saw.
@@ -114,6 +121,7 @@ impl Load {
         long: Duration,
     ) -> BenchResult<(Histogram<u64>, Vec<Stop>)> {
         let (mut latency, mut stops) = (histogram()?, Vec::new());
+        let mut starved = Starved::of_this_thread();
         let every = Duration::from_nanos((1_000_000_000 * self.threads).checked_div(self.rate).unwrap_or(0));
         let mut due = from;
         for version in 1.. {
@@ -134,11 +142,41 @@ impl Load {
             let took = began.elapsed();
             latency.record((began + took).saturating_duration_since(due).as_nanos() as u64)?;
             if took > STOP {
-                stops.push(Stop { began, took });
+                stops.push(Stop { began, took, starved: starved.since_last().min(took) });
+            } else if version % LOOK_EVERY == 0 {
+                starved.since_last();
             }
         }
         Ok((latency, stops))
     }
+}
+
+/// How long this thread waited for a processor, as Linux counts it; where nobody counts, it never did.
+#[derive(Debug)]
+struct Starved {
+    file: Option<File>,
+    last: Duration,
+}
+
+impl Starved {
+    fn of_this_thread() -> Self {
+        let mut starved = Self { file: File::open("/proc/thread-self/schedstat").ok(), last: Duration::ZERO };
+        starved.since_last();
+        starved
+    }
+
+    fn since_last(&mut self) -> Duration {
+        let now = self.file.as_mut().and_then(waited_in_all).unwrap_or(self.last);
+        now - std::mem::replace(&mut self.last, now)
+    }
+}
+
+/// The second of three numbers: nanoseconds ready to run and not running.
+fn waited_in_all(file: &mut File) -> Option<Duration> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.read_to_string(&mut text).ok()?;
+    Some(Duration::from_nanos(text.split_whitespace().nth(1)?.parse().ok()?))
 }
 
 fn histogram() -> BenchResult<Histogram<u64>> {
