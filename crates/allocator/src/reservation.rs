@@ -57,7 +57,7 @@ impl<'a> Reservation<'a> {
     }
 
     /// Keeps the ids taken and gives back the others. To be called after the group with [`Reservation::set_bits`] was
-    /// appended to the log.
+    /// appended to the log, and before anybody can see the pages, and free them.
     pub fn commit(mut self) {
         self.give_back(self.taken);
     }

@@ -226,15 +226,17 @@ impl<'e> MiniTxn<'e> {
         }
         self.changed = false;
         let lsn = appended.end;
-        self.latched.clear();
-        // Only now may a checkpoint forget that the group is in progress (L5): its pages carry their rec LSN.
-        drop(appended);
+        // Before anybody can see the pages that use them, and free them: else what is put to use here would be what another group
+        // has freed by then (L8).
         if let Some(ids) = self.ids.take() {
             ids.commit();
         }
         if let Some(extents) = self.extents.take() {
             extents.commit();
         }
+        self.latched.clear();
+        // Only now may a checkpoint forget that the group is in progress (L5): its pages carry their rec LSN.
+        drop(appended);
         std::mem::replace(&mut self.released, self.env.allocator().release()).commit(lsn);
         for released in std::mem::take(&mut self.released_extents) {
             released.commit(lsn);
