@@ -121,7 +121,7 @@ impl Order {
 }
 
 fn value(key: &[u8], tree: &Tree, random: &mut Rng) -> Vec<u8> {
-    let max = tree.max_value_len(key.len()) as u64;
+    let max = tree.max_inline_value(key.len()) as u64;
     let len = if random.below(20) == 0 { max } else { random.below(max.min(120) + 1) };
     vec![key[key.len() - 1]; len as usize]
 }
