@@ -329,7 +329,8 @@ fn busy_store_has_no_finding() {
                     }
                 });
             }
-            for round in 0..12 {
+            let splits = || store.stats().expect("stats").tree.splits;
+            for round in (0..).take_while(|round| *round < 12 || splits() < 100) {
                 let report = store.verify().expect("verified");
                 if !report.is_sound() {
                     stop.store(true, Std::Relaxed);
@@ -338,7 +339,6 @@ fn busy_store_has_no_finding() {
             }
             stop.store(true, Std::Relaxed);
         });
-        assert!(store.stats().expect("stats").tree.splits > 100, "the writers split");
         assert_sound(&store.verify().expect("verified"));
     }
 }
@@ -385,7 +385,9 @@ fn store_whose_pages_change_hands_has_no_finding() {
                 trees.drop_tree("comes and goes").expect("dropped");
             }
         });
-        for round in 0..100 {
+        let changes = || store.stats().expect("stats").tree;
+        let few = || changes().merges < 50 || changes().splits < 50;
+        for round in (0..).take_while(|round| *round < 100 || few()) {
             let report = store.verify().expect("verified");
             if !report.is_sound() {
                 stop.store(true, Std::Relaxed);
@@ -394,7 +396,5 @@ fn store_whose_pages_change_hands_has_no_finding() {
         }
         stop.store(true, Std::Relaxed);
     });
-    let tree = store.stats().expect("stats").tree;
-    assert!(tree.merges > 50 && tree.splits > 50, "pages changed hands: {tree:?}");
     assert_sound(&store.verify().expect("verified"));
 }
