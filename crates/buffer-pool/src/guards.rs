@@ -176,6 +176,16 @@ impl<'p> Pin<'p> {
         Ok(ExclusivePage { pool: self.pool, index: self.index, id: self.id, latch })
     }
 
+    /// As [`Pin::exclusive`], but gives nothing where it would have to wait: for callers who hold latches that are not before
+    /// this page's in latch order.
+    pub fn try_exclusive(&self) -> PageResult<Option<ExclusivePage<'p>>> {
+        match self.frame_header().latch.try_lock_exclusive() {
+            Ok(latch) => Ok(Some(ExclusivePage { pool: self.pool, index: self.index, id: self.id, latch })),
+            Err(_) if self.frame_header().latch.is_poisoned() => Err(self.pool.latch_poisoned(self.id)),
+            Err(_) => Ok(None),
+        }
+    }
+
     /// Waits for the page and takes it shared. An error means that an earlier holder panicked (E7).
     pub fn shared(&self) -> PageResult<SharedPage<'p>> {
         let latch = self.frame_header().latch.lock_shared().map_err(|_| self.pool.latch_poisoned(self.id))?;
