@@ -130,6 +130,14 @@ impl<'p> Node<'p> {
         self.held.refuse(error)
     }
 
+    /// The look at it, if no latch was taken for that: who takes the page exclusively by it later knows it unchanged.
+    pub(crate) fn sample(&self) -> Option<OptimisticPage<'p>> {
+        match &self.held {
+            Held::Optimistic(page) => Some(*page),
+            Held::Shared(_) | Held::Exclusive(_) => None,
+        }
+    }
+
     /// Takes it exclusively, as it was looked at.
     pub(crate) fn into_exclusive(self) -> Result<ExclusivePage<'p>, Restart> {
         match self.held {

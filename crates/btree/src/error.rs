@@ -32,6 +32,22 @@ pub enum TreeError {
         /// What it said.
         source: std::io::Error,
     },
+    /// A write batch is larger than one mini-transaction may be; split it up.
+    #[error("a write batch of {found} {what}, at most {max} fit")]
+    BatchTooLarge {
+        /// What it has too much of: `log bytes` or `leaves`.
+        what: &'static str,
+        /// How much of it, at least.
+        found: usize,
+        /// The most.
+        max: usize,
+    },
+    /// A write batch names a tree that is not in its store.
+    #[error("tree {tree_id} is of another store")]
+    ForeignTree {
+        /// Number of the tree.
+        tree_id: u32,
+    },
     /// A page could not be read, written or believed.
     #[error(transparent)]
     Page(#[from] PageError),

@@ -14,6 +14,7 @@
 //!   check/      every node from the root to the leaves, for `verify`
 //!   listing.rs  entries that change together with the tree that they list
 //!   drain.rs    the pages of a dropped tree, freed in bounded groups
+//!   batch/      many changes, over several trees, in one group
 //!   node/       one page: layout, search, page operations
 //!   overflow/   values that are too long for a leaf, in extents, streamed in and out
 //!   error.rs    TreeError; Interrupt, which never leaves the retry loop
@@ -23,6 +24,7 @@
 //! Coupling*, and Bayer and Unterauer, *Prefix B-trees*, TODS 1977; separators by Graefe, *Modern B-Tree Techniques*, 2011.
 #![forbid(unsafe_code)]
 
+mod batch;
 mod check;
 mod cursor;
 mod descend;
@@ -39,6 +41,7 @@ mod split;
 mod tree;
 mod write;
 
+pub use batch::{BatchChange, BatchDone, BatchOp, apply_batch};
 pub use check::{CheckVisitor, PageUse, ReachedPage, TreeFinding, TreeProblem, TreeReport};
 pub use cursor::Cursor;
 pub use drain::Drained;

@@ -19,7 +19,7 @@ use crate::descend::{Hold, Node, Seek};
 use crate::error::{Interrupt, TreeError};
 use crate::node::{FormatNode, RemoveCell};
 use crate::retry::optimistically;
-use crate::split::{bug, view};
+use crate::split::{Cause, bug, view};
 use crate::write::NewCell;
 use crate::{BTree, TreeResult};
 
@@ -56,7 +56,7 @@ impl BTree {
     ) -> TreeResult<Option<(BTree, Lsn)>> {
         self.check_inline(key, &[0; N])?;
         let more = Reserve { log_bytes: FRAMING, new_pages: 1, ..Reserve::default() };
-        let (mut txn, chain) = self.latch_chain(key, N, more)?;
+        let (mut txn, chain) = self.latch_chain(Cause::Put { key, value_len: N }, more)?;
         let leaf = *chain.last().expect("a chain ends with its leaf");
         if view(&txn, leaf).find(key).map_err(bug(&txn, leaf))?.is_some() {
             return Ok(None);
@@ -77,7 +77,7 @@ impl BTree {
         loop {
             let Some(value) = self.get(old)? else { return Ok(None) };
             self.check_inline(new, &value)?;
-            let levels = self.chain_len(new, value.len())?;
+            let levels = self.chain_len(Cause::Put { key: new, value_len: value.len() })?;
             let more = Reserve { log_bytes: old.len() + FRAMING, pins: 1, ..Reserve::default() };
             let mut txn = self.env().begin(self.reserve_for_split(levels, more))?;
             let found = optimistically(self.env(), |_| self.latch_both(old, new, &value, levels))?;
@@ -105,7 +105,7 @@ impl BTree {
         value: &[u8],
         levels: usize,
     ) -> Result<Found<'t>, Interrupt> {
-        let chain = self.find_chain(Hold::Optimistic, new, value.len())?;
+        let chain = self.find_chain(Hold::Optimistic, Cause::Put { key: new, value_len: value.len() })?;
         let leaf = chain.last().expect("a chain ends with its leaf");
         let from = self.descend(Hold::Optimistic, Seek::Key(old), |_, _| Ok(()))?;
         let is_new = leaf.believe(leaf.view().find(new))?.is_some();

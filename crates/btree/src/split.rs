@@ -29,6 +29,43 @@ pub fn split_log_bytes(size: PageSize, levels: usize) -> usize {
     (levels + 1) * (size.get() * 3 / 2 + 4 * max_key_len(size) + 512)
 }
 
+/// What nodes are split for.
+#[derive(Clone, Copy)]
+pub(crate) enum Cause<'k> {
+    /// An entry that its leaf has no room for.
+    Put { key: &'k [u8], value_len: usize },
+    /// Room for many: the leaf is divided here, though either half may be empty. One that is, or that changed so that a half
+    /// would not fit its page, stays as it is.
+    Cut { separator: &'k [u8] },
+}
+
+impl<'k> Cause<'k> {
+    /// The way down.
+    fn key(self) -> &'k [u8] {
+        match self {
+            Self::Put { key, .. } => key,
+            Self::Cut { separator } => separator,
+        }
+    }
+
+    fn has_room(self, node: NodeView<'_>) -> Result<bool, OutOfBounds> {
+        match self {
+            Self::Put { key, value_len } => node.has_room_for(key, value_len),
+            Self::Cut { separator } if node.level()? == 0 => Ok(node.cut_at(separator)?.is_none()),
+            Self::Cut { separator } => node.has_room_for(separator, 0),
+        }
+    }
+
+    /// Where to split a node that has no room.
+    fn point(self, node: NodeView<'_>) -> Result<SplitPoint, OutOfBounds> {
+        match self {
+            Self::Put { key, value_len } => choose_split(node, key, value_len),
+            Self::Cut { separator } if node.level()? == 0 => node.cut_at(separator)?.ok_or(OutOfBounds),
+            Self::Cut { separator } => choose_split(node, separator, 0),
+        }
+    }
+}
+
 impl BTree {
     pub(crate) fn put_with_split<'t>(
         &'t self,
@@ -37,7 +74,8 @@ impl BTree {
         swap: &mut Swap<'t>,
     ) -> TreeResult<Result<Put, Stands>> {
         let more = Reserve { frees: swap.frees(), extents: swap.extents(), ..Reserve::default() };
-        let (mut txn, chain) = self.latch_chain(key, cell.value.len(), more)?;
+        let cause = Cause::Put { key, value_len: cell.value.len() };
+        let (mut txn, chain) = self.latch_chain(cause, more)?;
         let leaf = *chain.last().expect("a chain ends with its leaf");
         let node = view(&txn, leaf);
         let surprise = node.find(key).and_then(|slot| swap.surprise(node, slot)).map_err(bug(&txn, leaf))?;
@@ -49,18 +87,26 @@ impl BTree {
         Ok(Ok(Put { replaced, lsn: txn.commit()?.lsn }))
     }
 
+    /// Divides the leaf that covers the separator there, in a group of its own. Nobody sees a difference.
+    pub(crate) fn cut_leaf(&self, separator: &[u8]) -> TreeResult<()> {
+        let cause = Cause::Cut { separator };
+        let (mut txn, chain) = self.latch_chain(cause, Reserve::default())?;
+        self.split_down(&mut txn, chain, cause)?;
+        txn.commit()?;
+        Ok(())
+    }
+
     /// Steps 1 to 3, with `more` reserved for what else stands in the group.
     pub(crate) fn latch_chain(
         &self,
-        key: &[u8],
-        value_len: usize,
+        cause: Cause<'_>,
         more: Reserve<'_>,
     ) -> TreeResult<(MiniTxn<'_>, Vec<PageHandle>)> {
         loop {
-            let levels = self.chain_len(key, value_len)?;
+            let levels = self.chain_len(cause)?;
             let mut txn = self.env().begin(self.reserve_for_split(levels, more))?;
             let chain = optimistically(self.env(), |attempt| {
-                let chain = self.find_chain(attempt.writing(), key, value_len)?;
+                let chain = self.find_chain(attempt.writing(), cause)?;
                 chain.into_iter().map(|node| node.into_exclusive().map_err(Interrupt::from)).collect()
             });
             let chain: Vec<ExclusivePage<'_>> = chain?;
@@ -72,9 +118,9 @@ impl BTree {
         }
     }
 
-    /// How many nodes a put that may split changes.
-    pub(crate) fn chain_len(&self, key: &[u8], value_len: usize) -> TreeResult<usize> {
-        optimistically(self.env(), |attempt| Ok(self.find_chain(attempt.reading(), key, value_len)?.len()))
+    /// How many nodes it changes.
+    pub(crate) fn chain_len(&self, cause: Cause<'_>) -> TreeResult<usize> {
+        optimistically(self.env(), |attempt| Ok(self.find_chain(attempt.reading(), cause)?.len()))
     }
 
     /// What splitting so many nodes can need, and `more`.
@@ -89,22 +135,17 @@ impl BTree {
     }
 
     /// The nodes to change, top down: the lowest one with room, or the root, and all below it; the last one is the leaf.
-    pub(crate) fn find_chain<'t>(
-        &'t self,
-        hold: Hold,
-        key: &[u8],
-        value_len: usize,
-    ) -> Result<Vec<Node<'t>>, Interrupt> {
+    pub(crate) fn find_chain<'t>(&'t self, hold: Hold, cause: Cause<'_>) -> Result<Vec<Node<'t>>, Interrupt> {
         let mut chain: Vec<Node<'t>> = Vec::new();
         let mut take = |node: Node<'t>| {
             // What is above a node with room stays as it is.
-            if node.believe(node.view().has_room_for(key, value_len))? {
+            if node.believe(cause.has_room(node.view()))? {
                 chain.clear();
             }
             chain.push(node);
             Ok::<(), Interrupt>(())
         };
-        let leaf = self.descend(hold, Seek::Key(key), |node, _child| take(node))?;
+        let leaf = self.descend(hold, Seek::Key(cause.key()), |node, _child| take(node))?;
         take(leaf)?;
         Ok(chain)
     }
@@ -117,19 +158,7 @@ impl BTree {
         key: &[u8],
         cell: NewCell<'_>,
     ) -> PageResult<bool> {
-        let value = cell.value;
-        let mut parent = None;
-        for mut node in chain {
-            let room = view(txn, node).has_room_for(key, value.len()).map_err(bug(txn, node))?;
-            if !room {
-                node = match parent {
-                    Some(parent) => self.split_node(txn, parent, node, key, value.len())?,
-                    None => self.split_root(txn, node, key, value.len())?,
-                };
-            }
-            parent = Some(node);
-        }
-        let leaf = parent.expect("a chain ends with its leaf");
+        let leaf = self.split_down(txn, chain, Cause::Put { key, value_len: cell.value.len() })?;
         let op = PutOp::choose(view(txn, leaf), key, cell).map_err(bug(txn, leaf))?;
         let op = op.ok_or(PageError::Malformed {
             page_id: txn.id(leaf),
@@ -139,25 +168,45 @@ impl BTree {
         Ok(op.replaces())
     }
 
+    /// Step 4; gives the leaf that covers the key.
+    fn split_down<'t>(
+        &'t self,
+        txn: &mut MiniTxn<'t>,
+        chain: Vec<PageHandle>,
+        cause: Cause<'_>,
+    ) -> PageResult<PageHandle> {
+        let mut parent = None;
+        for mut node in chain {
+            if !cause.has_room(view(txn, node)).map_err(bug(txn, node))? {
+                let point = cause.point(view(txn, node)).map_err(bug(txn, node))?;
+                node = match parent {
+                    Some(parent) => self.split_node(txn, parent, node, &point, cause.key())?,
+                    None => self.split_root(txn, node, &point, cause.key())?,
+                };
+            }
+            parent = Some(node);
+        }
+        Ok(parent.expect("a chain ends with its leaf"))
+    }
+
     /// Moves the upper half of `node` into a new page to its right; gives the half that covers `key`.
     fn split_node<'t>(
         &'t self,
         txn: &mut MiniTxn<'t>,
         parent: PageHandle,
         node: PageHandle,
+        point: &SplitPoint,
         key: &[u8],
-        value_len: usize,
     ) -> PageResult<PageHandle> {
         let old = view(txn, node);
-        let point = choose_split(old, key, value_len).map_err(bug(txn, node))?;
-        let upper_half = FormatNode::right_half(old, &point).map_err(bug(txn, node))?;
+        let upper_half = FormatNode::right_half(old, point).map_err(bug(txn, node))?;
         let right = txn.allocate()?;
         let right_id = txn.id(right);
         txn.change(right, &upper_half)?;
-        txn.change(node, &CutNode::new(&point, right_id))?;
+        txn.change(node, &CutNode::new(point, right_id))?;
         txn.change(parent, &InsertSeparator { key: &point.separator, child: right_id })?;
         self.count_split();
-        Ok(side(&point, key, node, right))
+        Ok(side(point, key, node, right))
     }
 
     /// Moves both halves of the root into new pages; the root keeps its id and is their parent now (L11).
@@ -165,21 +214,20 @@ impl BTree {
         &'t self,
         txn: &mut MiniTxn<'t>,
         root: PageHandle,
+        point: &SplitPoint,
         key: &[u8],
-        value_len: usize,
     ) -> PageResult<PageHandle> {
         let old = view(txn, root);
-        let point = choose_split(old, key, value_len).map_err(bug(txn, root))?;
         let (left, right) = (txn.allocate()?, txn.allocate()?);
         let (left_id, right_id) = (txn.id(left), txn.id(right));
-        let upper_half = FormatNode::right_half(old, &point).map_err(bug(txn, root))?;
-        let lower_half = FormatNode::left_half(old, &point, right_id).map_err(bug(txn, root))?;
-        let new_root = FormatNode::root_over(old, left_id, &point, right_id).map_err(bug(txn, root))?;
+        let upper_half = FormatNode::right_half(old, point).map_err(bug(txn, root))?;
+        let lower_half = FormatNode::left_half(old, point, right_id).map_err(bug(txn, root))?;
+        let new_root = FormatNode::root_over(old, left_id, point, right_id).map_err(bug(txn, root))?;
         txn.change(right, &upper_half)?;
         txn.change(left, &lower_half)?;
         txn.change(root, &new_root)?;
         self.count_split();
-        Ok(side(&point, key, left, right))
+        Ok(side(point, key, left, right))
     }
 }
 

@@ -166,6 +166,23 @@ impl NodeView<'_> {
         Ok(self.prefix_to_hold(key, value_len)?.is_some())
     }
 
+    /// Whether this leaf is sure to take these entries, keys and lengths of values, one after the other, whichever of them are here:
+    /// all begin with its prefix, and it would hold them beside what it has. If not, it may take them all the same.
+    pub(crate) fn is_sure_to_take<'k>(
+        &self,
+        puts: impl Iterator<Item = (&'k [u8], usize)>,
+    ) -> Result<bool, OutOfBounds> {
+        let header = self.header()?;
+        let mut sizes = self.sizes()?;
+        for (key, value_len) in puts {
+            if !self.shares_prefix(key)? {
+                return Ok(false);
+            }
+            sizes = sizes.and(key.len(), value_len);
+        }
+        Ok(sizes.fit(header.prefix_len, header.tight))
+    }
+
     /// Whether an update of a slot to a value of this length succeeds.
     pub(crate) fn can_update(&self, slot: usize, value_len: usize) -> Result<bool, OutOfBounds> {
         Ok(self.prefix_to_update(slot, value_len)?.is_some())

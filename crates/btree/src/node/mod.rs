@@ -39,11 +39,13 @@
 //!   fit.rs      what fits, and with which prefix
 //!   content.rs  a whole node, written to a page
 //!   split.rs    where to split, and by which key
+//!   cuts.rs     where to divide a leaf that is to take many entries
 //!   ops/        the page operations, live and redo
 //! ```
 
 mod cells;
 mod content;
+mod cuts;
 mod fit;
 mod header;
 mod limits;

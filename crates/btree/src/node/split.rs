@@ -250,7 +250,7 @@ impl Splitter<'_> {
 }
 
 /// The shortest key above `left` that is not above `right`.
-fn shortest_between(left: &[u8], mut right: Vec<u8>) -> Vec<u8> {
+pub(super) fn shortest_between(left: &[u8], mut right: Vec<u8>) -> Vec<u8> {
     right.truncate(common_prefix(left, &right) + 1);
     right
 }

@@ -1,0 +1,300 @@
+//! Write batches: many changes, over one tree or several, in one mini-transaction.
+//!
+//! Invariant: a batch is one group of the log, which changes leaves alone. So a crash leaves all of it or nothing; and all its
+//! leaves are latched before the first one changes and until the last one has, so that whoever reads single keys sees it come at
+//! one instant: once anybody has read something of it, nobody reads what was there before. A scan reads leaf by leaf and may see
+//! a part of it: what it reads later is never older. Nothing is isolated beyond that: between a read and a batch that builds on it
+//! others may write.
+//!
+//! ```text
+//!   1  sort by tree (its root's page id) and key; the last change of a key wins; lengths and log bytes are checked
+//!   2  plan      go down to each leaf; do its changes fit it? where they do not, cuts                         plan.rs
+//!   3  make room each cut is a split in a group of its own, which nobody sees; then 2 for what was cut        split.rs
+//!   4  begin     log bytes, admission for one pin a leaf: everything that can be waited for
+//!   5  latch     left to right, tree by tree, at the versions of step 2; if that does not do, pin them first, and look
+//!                again at those that changed; where the changes do not fit any more: plan again
+//!   6  change, commit
+//! ```
+//!
+//! Structure changes come first, and apart, because together with the rest they would take frames, ids and log for a split of
+//! every leaf at once; a crash or an error between them and step 6 leaves leaves with more room than they need, and no more.
+//!
+//! Step 5 waits for the first latch only. For each other one it tries for a while and then lets go of all: a page that was
+//! planned for as a leaf may have been merged away and be anything by now, so its place in the order of latches is not known
+//! before it is held.
+
+mod plan;
+mod rehearsal;
+
+use std::cmp::Reverse;
+
+use pagestone_buffer_pool::{ExclusivePage, Pin, Restart};
+use pagestone_mini_txn::{LoggedPool, MiniTxn, Reserve};
+use pagestone_page_format::{Lsn, PageError, PageResult};
+use pagestone_sync::thread;
+use pagestone_wal::GroupBuilder;
+
+use self::plan::{Planned, plan};
+use self::rehearsal::{Rehearsal, change_leaf, is_leaf_of};
+use crate::error::Interrupt;
+use crate::node::NodeView;
+use crate::retry::optimistically;
+use crate::{BTree, TreeError, TreeResult};
+
+/// A batch may change as many leaves as make up this part of the pool's frames: half of what the admission gate gives out.
+const SHARE_OF_FRAMES: usize = 4;
+/// Bytes of a cell operation in the log beside key and value: the length of the key, and flags.
+const CELL_FRAMING: usize = 8;
+/// Looks at a leaf that somebody holds, before all others are let go of.
+const LOOKS: usize = 64;
+
+/// One change of a write batch.
+#[derive(Clone, Copy)]
+pub struct BatchOp<'a> {
+    /// The tree that it changes.
+    pub tree: &'a BTree,
+    /// The key that it is about.
+    pub key: &'a [u8],
+    /// What becomes of the key.
+    pub change: BatchChange<'a>,
+}
+
+/// What becomes of a key.
+#[derive(Clone, Copy)]
+pub enum BatchChange<'a> {
+    /// It gets this value, whether it is there or not.
+    Put(&'a [u8]),
+    /// It is taken out, if it is there.
+    Remove,
+}
+
+/// What a batch did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BatchDone {
+    /// Keys that were not there and are now.
+    pub inserted: usize,
+    /// Keys that were there and were put.
+    pub replaced: usize,
+    /// Keys that were there and are no more.
+    pub removed: usize,
+    /// It is durable once the log is durable up to here. None if there was nothing to change.
+    pub lsn: Option<Lsn>,
+}
+
+impl std::fmt::Debug for BatchOp<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Lengths and no bytes of the user's.
+        f.debug_struct("BatchOp")
+            .field("tree", &self.tree.tree_id())
+            .field("key_len", &self.key.len())
+            .field("change", &self.change)
+            .finish()
+    }
+}
+
+impl std::fmt::Debug for BatchChange<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Put(value) => write!(f, "Put({} bytes)", value.len()),
+            Self::Remove => f.write_str("Remove"),
+        }
+    }
+}
+
+/// Makes all these changes in one mini-transaction; of several of one key in one tree the last one counts. All trees are of `env`.
+///
+/// Errors, with nothing applied: `BatchTooLarge` if it takes more log than the largest group may have, or changes more leaves
+/// than a quarter of the pool's frames; `KeyTooLong`, `ValueTooLong`, `ForeignTree`; and those of a single put.
+pub fn apply_batch(env: &LoggedPool, ops: &[BatchOp<'_>]) -> TreeResult<BatchDone> {
+    let ops = in_order(env, ops)?;
+    let log_bytes = log_bytes(env, &ops)?;
+    if ops.is_empty() {
+        env.check_open()?;
+        return Ok(BatchDone::default());
+    }
+    let batch = Batch { env, ops, log_bytes, max_leaves: env.pool().capacity() / SHARE_OF_FRAMES };
+    loop {
+        if let Some(done) = batch.write(&plan(&batch)?)? {
+            return Ok(done);
+        }
+        // Others have changed what was planned for: plan again.
+    }
+}
+
+/// Step 1.
+fn in_order<'a>(env: &LoggedPool, ops: &[BatchOp<'a>]) -> TreeResult<Vec<BatchOp<'a>>> {
+    for op in ops {
+        let of: &LoggedPool = op.tree.env();
+        if !std::ptr::eq(of, env) {
+            return Err(TreeError::ForeignTree { tree_id: op.tree.tree_id() });
+        }
+        if let BatchChange::Put(value) = op.change {
+            op.tree.check_inline(op.key, value)?;
+        }
+    }
+    let mut order: Vec<usize> = (0..ops.len()).collect();
+    // The last one of a key comes first, and stays.
+    order.sort_unstable_by_key(|index| {
+        let op = &ops[*index];
+        (op.tree.root_id(), op.key, Reverse(*index))
+    });
+    let mut sorted: Vec<BatchOp<'a>> = order.into_iter().map(|index| ops[index]).collect();
+    sorted.dedup_by(|b, a| a.tree.root_id() == b.tree.root_id() && a.key == b.key);
+    // A key that fits nowhere is nowhere.
+    sorted.retain(|op| op.key.len() <= op.tree.max_key_len());
+    Ok(sorted)
+}
+
+fn log_bytes(env: &LoggedPool, ops: &[BatchOp<'_>]) -> TreeResult<usize> {
+    let of = |op: &BatchOp<'_>| {
+        let value_len = match op.change {
+            BatchChange::Put(value) => value.len(),
+            BatchChange::Remove => 0,
+        };
+        CELL_FRAMING + op.key.len() + value_len
+    };
+    let bytes = GroupBuilder::bound(ops.len(), ops.iter().map(of).sum());
+    let max = env.log().max_group_bytes();
+    if bytes > max {
+        return Err(TreeError::BatchTooLarge { what: "log bytes", found: bytes, max });
+    }
+    Ok(bytes)
+}
+
+/// A batch in order.
+struct Batch<'a> {
+    env: &'a LoggedPool,
+    ops: Vec<BatchOp<'a>>,
+    log_bytes: usize,
+    max_leaves: usize,
+}
+
+impl<'a> Batch<'a> {
+    /// Steps 4 to 6. Nothing if the plan does not hold any more.
+    fn write(&self, leaves: &[Planned<'a>]) -> TreeResult<Option<BatchDone>> {
+        let reserve = Reserve { log_bytes: self.log_bytes, pins: leaves.len(), ..Reserve::default() };
+        let mut txn = self.env.begin(reserve)?;
+        let pages = match as_planned(leaves) {
+            Some(pages) => Some(pages),
+            None => match self.pin(leaves)? {
+                Some(pins) => self.latch(leaves, &pins)?, // a latched page stays where it is
+                None => None,
+            },
+        };
+        let Some(pages) = pages else { return Ok(None) };
+        let mut done = BatchDone::default();
+        for (leaf, page) in leaves.iter().zip(pages) {
+            self.change(&mut txn, leaf, page, &mut done)?;
+        }
+        if txn.is_changed() {
+            done.lsn = Some(txn.commit()?.lsn);
+        }
+        Ok(Some(done))
+    }
+
+    fn pin(&self, leaves: &[Planned<'a>]) -> TreeResult<Option<Vec<Pin<'a>>>> {
+        let mut pins = Vec::with_capacity(leaves.len());
+        for leaf in leaves {
+            match self.env.pool().fault(leaf.id) {
+                Ok(pin) => pins.push(pin),
+                Err(error @ (PageError::BufferPoolExhausted { .. } | PageError::Poisoned { .. })) => {
+                    return Err(error.into());
+                }
+                // The page may have been freed since, and hold anything or nothing. If it is still the leaf, the way down
+                // meets the same error.
+                Err(_) => return Ok(None),
+            }
+        }
+        Ok(Some(pins))
+    }
+
+    /// Step 5. What is let go of was not changed, so that the looks at it stay good.
+    fn latch(&self, leaves: &[Planned<'a>], pins: &[Pin<'a>]) -> TreeResult<Option<Vec<ExclusivePage<'a>>>> {
+        let mut rehearsal = Rehearsal::new(self.env);
+        optimistically(self.ops[0].tree.env(), |_| {
+            let mut pages = Vec::with_capacity(leaves.len());
+            for (leaf, pin) in leaves.iter().zip(pins) {
+                match self.latch_one(&mut rehearsal, leaf, pin, pages.is_empty()) {
+                    Ok(Some(page)) => pages.push(page),
+                    Ok(None) => {
+                        pages.into_iter().for_each(ExclusivePage::release_unchanged);
+                        return Ok(None);
+                    }
+                    Err(interrupt) => {
+                        pages.into_iter().for_each(ExclusivePage::release_unchanged);
+                        return Err(interrupt);
+                    }
+                }
+            }
+            Ok(Some(pages))
+        })
+    }
+
+    /// Nothing if it is no longer a leaf that these changes fit.
+    fn latch_one(
+        &self,
+        rehearsal: &mut Rehearsal,
+        leaf: &Planned<'a>,
+        pin: &Pin<'a>,
+        wait: bool,
+    ) -> Result<Option<ExclusivePage<'a>>, Interrupt> {
+        if let Some(Ok(page)) = leaf.sample.map(|sample| sample.upgrade()) {
+            return Ok(Some(page));
+        }
+        let page = if wait { pin.exclusive()? } else { try_for_a_while(pin)? };
+        let ops = &self.ops[leaf.ops.clone()];
+        // By now any page may stand here; what is wrong with one that is still the leaf, the way down tells.
+        let looked = is_leaf_of(NodeView::new(page.page()), ops).unwrap_or(false)
+            && rehearsal.look(page.page(), ops).is_ok();
+        if looked && rehearsal.fits(leaf.id, ops)? {
+            return Ok(Some(page));
+        }
+        page.release_unchanged();
+        Ok(None)
+    }
+
+    /// Step 6 for one leaf. Nothing fails here but by a bug of ours.
+    fn change(
+        &self,
+        txn: &mut MiniTxn<'a>,
+        leaf: &Planned<'a>,
+        page: ExclusivePage<'a>,
+        done: &mut BatchDone,
+    ) -> PageResult<()> {
+        let handle = txn.latch(page);
+        let view = NodeView::new(txn.page(handle));
+        let fit = change_leaf(view, leaf.id, &self.ops[leaf.ops.clone()], done, |op| txn.change(handle, op))?;
+        if fit {
+            return Ok(());
+        }
+        Err(PageError::Malformed {
+            page_id: leaf.id,
+            reason: "a leaf has no room for what was rehearsed on it",
+        })
+    }
+}
+
+/// Step 5, if nobody has changed any of the leaves, or holds one.
+fn as_planned<'a>(leaves: &[Planned<'a>]) -> Option<Vec<ExclusivePage<'a>>> {
+    let mut pages = Vec::with_capacity(leaves.len());
+    for leaf in leaves {
+        match leaf.sample.map(|sample| sample.upgrade()) {
+            Some(Ok(page)) => pages.push(page),
+            _ => {
+                pages.into_iter().for_each(ExclusivePage::release_unchanged);
+                return None;
+            }
+        }
+    }
+    Some(pages)
+}
+
+fn try_for_a_while<'a>(pin: &Pin<'a>) -> Result<ExclusivePage<'a>, Interrupt> {
+    for _ in 0..LOOKS {
+        if let Some(page) = pin.try_exclusive()? {
+            return Ok(page);
+        }
+        thread::yield_now();
+    }
+    Err(Restart::Conflict.into())
+}

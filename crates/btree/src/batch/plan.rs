@@ -1,0 +1,102 @@
+//! Which leaves a batch changes, and which have to be divided first.
+//!
+//! Invariant: a plan is a guess. It holds nothing; what it says was true of each leaf by itself when that was looked at. Nothing is
+//! divided before the whole batch is known to be no larger than it may be.
+
+use std::ops::Range;
+
+use pagestone_buffer_pool::OptimisticPage;
+use pagestone_page_format::PageId;
+
+use super::rehearsal::{Rehearsal, covered};
+use super::{Batch, BatchOp};
+use crate::descend::Seek;
+use crate::retry::optimistically;
+use crate::{TreeError, TreeResult};
+
+/// A leaf and the changes that concern it, which fitted it.
+pub(super) struct Planned<'a> {
+    pub(super) id: PageId,
+    pub(super) ops: Range<usize>,
+    /// The look at it, by which it can be taken if nobody has changed it since.
+    pub(super) sample: Option<OptimisticPage<'a>>,
+}
+
+/// Changes that do not fit their leaf, and the separators at which it is to be divided.
+struct Misfit {
+    ops: Range<usize>,
+    cuts: Vec<Vec<u8>>,
+}
+
+/// Leaves that the changes of a batch fit, in the order of the changes: steps 2 and 3.
+///
+/// Where a leaf was divided, and nowhere else, is looked again: the other leaves are what they were, or that shows when they are
+/// latched.
+pub(super) fn plan<'a>(batch: &Batch<'a>) -> TreeResult<Vec<Planned<'a>>> {
+    let mut rehearsal = Rehearsal::new(batch.env);
+    let mut leaves = Vec::new();
+    let all = 0..batch.ops.len();
+    let mut open = vec![all];
+    while !open.is_empty() {
+        let mut misfits: Vec<Misfit> = Vec::new();
+        let mut found = leaves.len();
+        for mut range in open.drain(..) {
+            while !range.is_empty() {
+                let (leaf, misfit) = look(batch, &mut rehearsal, range.clone())?;
+                range.start = leaf.ops.end;
+                match misfit {
+                    None => {
+                        found += 1;
+                        leaves.push(leaf);
+                    }
+                    Some(misfit) => {
+                        found += pieces(&batch.ops[misfit.ops.clone()], &misfit.cuts);
+                        misfits.push(misfit);
+                    }
+                }
+                if found > batch.max_leaves {
+                    return Err(TreeError::BatchTooLarge { what: "leaves", found, max: batch.max_leaves });
+                }
+            }
+        }
+        for Misfit { ops, cuts } in misfits {
+            for separator in &cuts {
+                batch.ops[ops.start].tree.cut_leaf(separator)?;
+            }
+            open.push(ops);
+        }
+    }
+    leaves.sort_unstable_by_key(|leaf| leaf.ops.start);
+    Ok(leaves)
+}
+
+/// Goes down to the leaf of the first of these changes, and sees which concern it and whether they fit.
+fn look<'a>(
+    batch: &Batch<'a>,
+    rehearsal: &mut Rehearsal,
+    ops: Range<usize>,
+) -> TreeResult<(Planned<'a>, Option<Misfit>)> {
+    let first = &batch.ops[ops.start];
+    let (id, sample, ops) = optimistically(first.tree.env(), |attempt| {
+        let leaf = first.tree.descend(attempt.reading(), Seek::Key(first.key), |_, _| Ok(()))?;
+        let covered = leaf.believe(covered(leaf.view(), &batch.ops[ops.clone()]))?;
+        let ops = ops.start..ops.start + covered;
+        leaf.believe(rehearsal.look(leaf.page(), &batch.ops[ops.clone()]))?;
+        leaf.validate()?;
+        Ok((leaf.id(), leaf.sample(), ops))
+    })?;
+    let concern = &batch.ops[ops.clone()];
+    let misfit = match rehearsal.fits(id, concern)? {
+        true => None,
+        false => Some(Misfit { ops: ops.clone(), cuts: rehearsal.cuts(id, concern)? }),
+    };
+    Ok((Planned { id, ops, sample }, misfit))
+}
+
+/// Into how many pieces of a divided leaf these changes fall.
+fn pieces(ops: &[BatchOp<'_>], cuts: &[Vec<u8>]) -> usize {
+    let mut cuts: Vec<&[u8]> = cuts.iter().map(Vec::as_slice).collect();
+    cuts.sort_unstable();
+    let piece_of = |op: &BatchOp<'_>| cuts.partition_point(|cut| *cut <= op.key);
+    ops.chunk_by(|a, b| piece_of(a) == piece_of(b)).count()
+}

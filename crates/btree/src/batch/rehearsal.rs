@@ -1,0 +1,125 @@
+//! Whether the changes of one leaf fit it: by its sizes if they tell, else tried on a copy.
+//!
+//! Invariant: the page and its copy are changed by one function, [`change_leaf`]; so what fits the copy fits the page that it was
+//! taken of. Sizes alone tell of most leaves, at a small part of the price; they cannot tell of one that would be full, where it
+//! matters what is replaced and which prefix the page has after each change.
+
+use pagestone_mini_txn::LoggedPool;
+use pagestone_page_format::{
+    OutOfBounds, PageError, PageId, PageOp, PageResult, PageWriter, SpeculativePage,
+};
+use pagestone_sync::atomic::{AtomicU64, Ordering};
+
+use super::{BatchChange, BatchDone, BatchOp};
+use crate::TreeResult;
+use crate::error::malformed;
+use crate::node::{Covers, NodeView, RemoveCell};
+use crate::write::{NewCell, PutOp};
+
+/// Makes the changes of one leaf, in this order: what is removed makes room for what is put. False if something does not fit.
+pub(super) fn change_leaf(
+    leaf: NodeView<'_>,
+    id: PageId,
+    ops: &[BatchOp<'_>],
+    done: &mut BatchDone,
+    mut change: impl FnMut(&dyn PageOp) -> PageResult<()>,
+) -> PageResult<bool> {
+    let malformed = |error: OutOfBounds| error.malformed(id);
+    for op in ops {
+        if matches!(op.change, BatchChange::Remove) && leaf.find(op.key).map_err(malformed)?.is_some() {
+            change(&RemoveCell { key: op.key })?;
+            done.removed += 1;
+        }
+    }
+    for op in ops {
+        let BatchChange::Put(value) = op.change else { continue };
+        let Some(put) = PutOp::choose(leaf, op.key, NewCell::inline(value)).map_err(malformed)? else {
+            return Ok(false);
+        };
+        change(&put)?;
+        if put.replaces() {
+            done.replaced += 1;
+        } else {
+            done.inserted += 1;
+        }
+    }
+    Ok(true)
+}
+
+/// The keys that are put, with the lengths of their values.
+fn puts<'a>(ops: &[BatchOp<'a>]) -> impl Iterator<Item = (&'a [u8], usize)> {
+    ops.iter().filter_map(|op| match op.change {
+        BatchChange::Put(value) => Some((op.key, value.len())),
+        BatchChange::Remove => None,
+    })
+}
+
+/// How many of these changes, of which there is one at least, concern this leaf, which the first one does.
+pub(super) fn covered(leaf: NodeView<'_>, ops: &[BatchOp<'_>]) -> Result<usize, OutOfBounds> {
+    for (index, op) in ops.iter().enumerate().skip(1) {
+        if op.tree.root_id() != ops[0].tree.root_id() || leaf.covers(op.key)? != Covers::Inside {
+            return Ok(index);
+        }
+    }
+    Ok(ops.len())
+}
+
+/// Whether this is the leaf that all these changes concern; there is one at least.
+pub(super) fn is_leaf_of(page: NodeView<'_>, ops: &[BatchOp<'_>]) -> Result<bool, OutOfBounds> {
+    let (first, last) = (&ops[0], &ops[ops.len() - 1]);
+    Ok(page.is_node()?
+        && page.level()? == 0
+        && page.tree_id()? == first.tree.tree_id()
+        && page.covers(first.key)? == Covers::Inside
+        && page.covers(last.key)? == Covers::Inside)
+}
+
+/// A copy of a leaf, and another to change; used for one leaf after the other.
+pub(super) struct Rehearsal {
+    leaf: Box<[AtomicU64]>,
+    scratch: Box<[AtomicU64]>,
+    /// The changes are sure to fit: nothing was copied.
+    sure: bool,
+}
+
+impl Rehearsal {
+    pub(super) fn new(env: &LoggedPool) -> Self {
+        let blank = || (0..env.pool().page_size().words()).map(|_| AtomicU64::new(0)).collect();
+        Self { leaf: blank(), scratch: blank(), sure: false }
+    }
+
+    /// Looks at a leaf, which the caller validates or holds. Copies it if whether it takes these changes has to be tried.
+    pub(super) fn look(&mut self, page: SpeculativePage<'_>, ops: &[BatchOp<'_>]) -> Result<(), OutOfBounds> {
+        self.sure = NodeView::new(page).is_sure_to_take(puts(ops))?;
+        if !self.sure {
+            for (index, word) in self.leaf.iter().enumerate() {
+                word.store(page.word(index)?, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the leaf that was looked at, which is the page `id`, has room for these changes, all of them.
+    pub(super) fn fits(&self, id: PageId, ops: &[BatchOp<'_>]) -> TreeResult<bool> {
+        if self.sure {
+            return Ok(true);
+        }
+        for (word, copy) in self.leaf.iter().zip(&self.scratch) {
+            copy.store(word.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        let writer = PageWriter::new(&self.scratch);
+        let view = NodeView::new(writer.read());
+        Ok(change_leaf(view, id, ops, &mut BatchDone::default(), |op| op.apply(&writer))?)
+    }
+
+    /// Where to divide that leaf so that these changes, which do not fit, do.
+    pub(super) fn cuts(&self, id: PageId, ops: &[BatchOp<'_>]) -> TreeResult<Vec<Vec<u8>>> {
+        let leaf = NodeView::new(SpeculativePage::new(&self.leaf));
+        let cuts = leaf.cuts(puts(ops)).map_err(malformed(id))?;
+        if cuts.is_empty() {
+            let reason = "a leaf has no room for what its sizes leave room for";
+            return Err(PageError::Malformed { page_id: id, reason }.into());
+        }
+        Ok(cuts)
+    }
+}
