@@ -52,7 +52,7 @@ fn hammer(millis: u64, frames: usize, most: u64) {
                         // Versions rise; odd ones are removals.
                         let next = own(tree, number).load(Ordering::Relaxed) + 1 + random.below(2);
                         own(tree, number).store(next, Ordering::Relaxed);
-                        let new = (next % 2 == 0).then(|| value(next, random.below(200)));
+                        let new = next.is_multiple_of(2).then(|| value(next, random.below(200)));
                         changes.push((tree, key(writer, number), new));
                     }
                     if random.below(4) == 0 {
@@ -107,7 +107,7 @@ fn hammer(millis: u64, frames: usize, most: u64) {
             for number in 0..KEYS {
                 let last = versions[(writer * KEYS + number) as usize].load(Ordering::Relaxed);
                 let found = tree.get(&key(writer, number)).expect("get");
-                let expected = if last % 2 == 0 { last } else { 0 };
+                let expected = if last.is_multiple_of(2) { last } else { 0 };
                 assert_eq!(version(found), expected, "a lost update of {writer}/{number}");
             }
         }

@@ -56,7 +56,9 @@ pub use pagestone_wal as wal;
 #[cfg(feature = "alloc")]
 pub use pagestone_allocator::PageAllocator;
 #[cfg(feature = "btree")]
-pub use pagestone_btree::{BTree, Cursor, Put, Range, TreeError, TreeResult};
+pub use pagestone_btree::{
+    BTree, BatchChange, BatchDone, BatchOp, Cursor, Put, Range, TreeError, TreeResult,
+};
 #[cfg(feature = "pool")]
 pub use pagestone_buffer_pool::{BufferPool, PoolOptions, PoolStats};
 #[cfg(feature = "direct_io")]
@@ -72,7 +74,7 @@ pub use pagestone_page_format::{
 };
 #[cfg(feature = "store")]
 pub use pagestone_store::{
-    Background, Durability, Finding, OpenReport, Options, Problem, Store, StoreError, StoreResult,
+    Background, Batch, Durability, Finding, OpenReport, Options, Problem, Store, StoreError, StoreResult,
     StoreStats, Tree, TreeInfo, VerifyReport,
 };
 #[cfg(feature = "swip")]
@@ -87,7 +89,7 @@ pub mod prelude {
     #[cfg(feature = "page_format")]
     pub use pagestone_page_format::{Lsn, PageError, PageId, PageResult, PageSize, PageStore};
     #[cfg(feature = "store")]
-    pub use pagestone_store::{Durability, Options, Store, StoreError, StoreResult, Tree};
+    pub use pagestone_store::{Batch, Durability, Options, Store, StoreError, StoreResult, Tree};
 }
 
 /// The examples of `docs/API.md` and of the README are doctests.

@@ -11,6 +11,7 @@
 //!
 //!   store.rs       Store: the handle, and Tree: a tree with the store's durability
 //!   catalog/       trees by name: created, renamed, dropped by logged intent
+//!   batch.rs       Batch: changes of several trees that come together
 //!   create.rs      a new store, whole or not there at all
 //!   open.rs        lock, superblock, log, torn pages, redo, next generation: numbered steps
 //!   torn_writes.rs the file `doublewrite`
@@ -24,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod background;
+mod batch;
 mod catalog;
 mod checkpoint;
 mod create;
@@ -38,6 +40,7 @@ mod superblock;
 mod torn_writes;
 mod verify;
 
+pub use batch::Batch;
 pub use catalog::{MAX_TREE_NAME, TreeInfo};
 pub use error::{StoreError, StoreResult};
 pub use open::OpenReport;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use pagestone_btree::{BTree, Cursor, Put, Range, ValueReader};
 use pagestone_direct_io::{Disk, RealDisk};
+use pagestone_mini_txn::LoggedPool;
 use pagestone_page_format::Lsn;
 use pagestone_sync::Mutex;
 use pagestone_telemetry::prometheus_text;
@@ -38,7 +39,7 @@ pub struct Store {
 }
 
 #[derive(Debug)]
-struct Inner {
+pub(crate) struct Inner {
     core: Arc<Core>,
     workers: Mutex<Workers>,
     report: OpenReport,
@@ -64,6 +65,14 @@ impl Store {
             Background::Manual => Workers::none(),
         };
         Ok(Self { inner: Arc::new(Inner { core, workers: Mutex::new(workers), report }) })
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    pub(crate) fn env(&self) -> &LoggedPool {
+        &self.inner.core.env
     }
 
     /// The tree that every store has.
@@ -224,7 +233,7 @@ impl Store {
 
 impl Inner {
     /// Strict: returns once the write is durable (R1).
-    fn acknowledge(&self, lsn: Lsn) -> StoreResult<()> {
+    pub(crate) fn acknowledge(&self, lsn: Lsn) -> StoreResult<()> {
         match self.core.durability {
             Durability::Strict => Ok(self.core.env.log().wait_durable(lsn)?),
             Durability::Relaxed { .. } => Ok(()),
@@ -251,6 +260,14 @@ pub struct Tree {
 impl Tree {
     fn core(&self) -> &Core {
         &self.inner.core
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    pub(crate) fn btree(&self) -> &BTree {
+        &self.tree
     }
 
     /// The tree's number, which is never another's; renames do not change it.
