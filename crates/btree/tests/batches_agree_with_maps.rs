@@ -102,7 +102,11 @@ fn agree(page: usize, frames: usize, seed: u64, batches: usize, most: u64) {
         }
     }
     assert!(refused < batches * 3 / 4, "{refused} of {batches} were refused");
-    assert!(trees.iter().all(|tree| tree.stats().expect("stats").splits > 0));
+    let stats: Vec<_> = trees.iter().map(|tree| tree.stats().expect("stats")).collect();
+    assert!(
+        stats.iter().all(|stats| stats.splits > 0) && stats.iter().any(|stats| stats.merges > 0),
+        "{stats:?}"
+    );
 }
 
 #[test]
@@ -222,6 +226,27 @@ fn what_is_too_large_is_refused_and_changes_nothing() {
     assert_eq!(apply_batch(&env, &[]).expect("empty"), BatchDone::default());
     let nowhere = [(0, vec![7; 5000], None), (1, vec![7], None)];
     assert_eq!(apply_batch(&env, &ops(&trees, &nowhere)).expect("nothing to do"), BatchDone::default());
+}
+
+/// What a batch empties goes back, as after single removals.
+#[test]
+fn leaves_that_a_batch_leaves_sparse_are_merged() {
+    let env = environment(4096, 1024);
+    let trees = trees(&env, 2);
+    let all = |value: Option<Vec<u8>>| -> Vec<Change> {
+        let change = |number: u32| ((number % 2) as usize, number.to_be_bytes().to_vec(), value.clone());
+        (0..4000).map(change).collect()
+    };
+    for _ in 0..3 {
+        let done = apply_batch(&env, &ops(&trees, &all(Some(vec![1; 100])))).expect("a batch");
+        assert_eq!(done.inserted, 4000);
+        let done = apply_batch(&env, &ops(&trees, &all(None))).expect("a batch");
+        assert_eq!(done.removed, 4000);
+        for tree in &trees {
+            assert!(tree.is_empty().expect("reads"));
+            assert_eq!(tree.stats().expect("stats").height, 1, "{:?}", tree.stats());
+        }
+    }
 }
 
 fn splits(trees: &[pagestone_btree::BTree]) -> u64 {

@@ -13,7 +13,7 @@
 //!   4  begin     log bytes, admission for one pin a leaf: everything that can be waited for
 //!   5  latch     left to right, tree by tree, at the versions of step 2; if that does not do, pin them first, and look
 //!                again at those that changed; where the changes do not fit any more: plan again
-//!   6  change, commit
+//!   6  change, commit; then merge the leaves that removals left sparse, as after a single removal                merge.rs
 //! ```
 //!
 //! Structure changes come first, and apart, because together with the rest they would take frames, ids and log for a split of
@@ -35,7 +35,7 @@ use pagestone_sync::thread;
 use pagestone_wal::GroupBuilder;
 
 use self::plan::{Planned, plan};
-use self::rehearsal::{Rehearsal, change_leaf, is_leaf_of};
+use self::rehearsal::{LeafDone, Rehearsal, change_leaf, is_leaf_of};
 use crate::error::Interrupt;
 use crate::node::NodeView;
 use crate::retry::optimistically;
@@ -47,6 +47,8 @@ const SHARE_OF_FRAMES: usize = 4;
 const CELL_FRAMING: usize = 8;
 /// Looks at a leaf that somebody holds, before all others are let go of.
 const LOOKS: usize = 64;
+/// Times that all others are let go of, before it is looked again where the leaves are.
+const TRIES: usize = 16;
 
 /// One change of a write batch.
 #[derive(Clone, Copy)]
@@ -183,11 +185,21 @@ impl<'a> Batch<'a> {
         };
         let Some(pages) = pages else { return Ok(None) };
         let mut done = BatchDone::default();
+        let mut sparse = Vec::new();
         for (leaf, page) in leaves.iter().zip(pages) {
-            self.change(&mut txn, leaf, page, &mut done)?;
+            let LeafDone { inserted, replaced, removed, sparse: is_sparse } =
+                self.change(&mut txn, leaf, page)?;
+            done.inserted += inserted;
+            done.replaced += replaced;
+            done.removed += removed;
+            sparse.extend(is_sparse.then_some(leaf.ops.start));
         }
         if txn.is_changed() {
             done.lsn = Some(txn.commit()?.lsn);
+        }
+        // As after a single removal: groups of their own, and no errors of this batch.
+        for op in sparse {
+            self.ops[op].tree.merge_around(self.ops[op].key)?;
         }
         Ok(Some(done))
     }
@@ -211,7 +223,12 @@ impl<'a> Batch<'a> {
     /// Step 5. What is let go of was not changed, so that the looks at it stay good.
     fn latch(&self, leaves: &[Planned<'a>], pins: &[Pin<'a>]) -> TreeResult<Option<Vec<ExclusivePage<'a>>>> {
         let mut rehearsal = Rehearsal::new(self.env);
+        let mut tries = 0;
         optimistically(self.ops[0].tree.env(), |_| {
+            tries += 1;
+            if tries > TRIES {
+                return Ok(None);
+            }
             let mut pages = Vec::with_capacity(leaves.len());
             for (leaf, pin) in leaves.iter().zip(pins) {
                 match self.latch_one(&mut rehearsal, leaf, pin, pages.is_empty()) {
@@ -259,17 +276,13 @@ impl<'a> Batch<'a> {
         txn: &mut MiniTxn<'a>,
         leaf: &Planned<'a>,
         page: ExclusivePage<'a>,
-        done: &mut BatchDone,
-    ) -> PageResult<()> {
+    ) -> PageResult<LeafDone> {
         let handle = txn.latch(page);
         let view = NodeView::new(txn.page(handle));
-        let fit = change_leaf(view, leaf.id, &self.ops[leaf.ops.clone()], done, |op| txn.change(handle, op))?;
-        if fit {
-            return Ok(());
-        }
-        Err(PageError::Malformed {
+        let done = change_leaf(view, leaf.id, &self.ops[leaf.ops.clone()], |op| txn.change(handle, op))?;
+        done.ok_or(PageError::Malformed {
             page_id: leaf.id,
-            reason: "a leaf has no room for what was rehearsed on it",
+            reason: "a leaf has no room for what was found to fit it",
         })
     }
 }

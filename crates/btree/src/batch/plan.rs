@@ -28,11 +28,22 @@ struct Misfit {
     cuts: Vec<Vec<u8>>,
 }
 
-/// Leaves that the changes of a batch fit, in the order of the changes: steps 2 and 3.
-///
-/// Where a leaf was divided, and nowhere else, is looked again: the other leaves are what they were, or that shows when they are
-/// latched.
+/// Leaves that the changes of a batch fit, in the order of the changes, each once: steps 2 and 3.
 pub(super) fn plan<'a>(batch: &Batch<'a>) -> TreeResult<Vec<Planned<'a>>> {
+    loop {
+        let leaves = guess(batch)?;
+        let mut ids: Vec<PageId> = leaves.iter().map(|leaf| leaf.id).collect();
+        ids.sort_unstable();
+        // One that was merged into another, or freed and used again, between two looks may come twice; nobody latches a page twice.
+        if ids.windows(2).all(|pair| pair[0] != pair[1]) {
+            return Ok(leaves);
+        }
+    }
+}
+
+/// Looks at every leaf once, and again where one was divided: the others are what they were, or that shows when they are
+/// latched.
+fn guess<'a>(batch: &Batch<'a>) -> TreeResult<Vec<Planned<'a>>> {
     let mut rehearsal = Rehearsal::new(batch.env);
     let mut leaves = Vec::new();
     let all = 0..batch.ops.len();

@@ -10,23 +10,36 @@ use pagestone_page_format::{
 };
 use pagestone_sync::atomic::{AtomicU64, Ordering};
 
-use super::{BatchChange, BatchDone, BatchOp};
+use super::{BatchChange, BatchOp};
 use crate::TreeResult;
 use crate::error::malformed;
 use crate::node::{Covers, NodeView, RemoveCell};
 use crate::write::{NewCell, PutOp};
 
-/// Makes the changes of one leaf, in this order: what is removed makes room for what is put. False if something does not fit.
+/// What the changes of one leaf did.
+#[derive(Default)]
+pub(super) struct LeafDone {
+    pub(super) inserted: usize,
+    pub(super) replaced: usize,
+    pub(super) removed: usize,
+    /// A removal left so little that it is worth a look whether the leaf can be merged.
+    pub(super) sparse: bool,
+}
+
+/// Makes the changes of one leaf, in this order: what is removed makes room for what is put. Nothing if something does not fit.
 pub(super) fn change_leaf(
     leaf: NodeView<'_>,
     id: PageId,
     ops: &[BatchOp<'_>],
-    done: &mut BatchDone,
     mut change: impl FnMut(&dyn PageOp) -> PageResult<()>,
-) -> PageResult<bool> {
+) -> PageResult<Option<LeafDone>> {
     let malformed = |error: OutOfBounds| error.malformed(id);
+    let mut done = LeafDone::default();
     for op in ops {
-        if matches!(op.change, BatchChange::Remove) && leaf.find(op.key).map_err(malformed)?.is_some() {
+        if matches!(op.change, BatchChange::Remove)
+            && let Some(slot) = leaf.find(op.key).map_err(malformed)?
+        {
+            done.sparse |= leaf.removal_asks_for_merge(slot).map_err(malformed)?;
             change(&RemoveCell { key: op.key })?;
             done.removed += 1;
         }
@@ -34,16 +47,15 @@ pub(super) fn change_leaf(
     for op in ops {
         let BatchChange::Put(value) = op.change else { continue };
         let Some(put) = PutOp::choose(leaf, op.key, NewCell::inline(value)).map_err(malformed)? else {
-            return Ok(false);
+            return Ok(None);
         };
         change(&put)?;
-        if put.replaces() {
-            done.replaced += 1;
-        } else {
-            done.inserted += 1;
+        match put.replaces() {
+            true => done.replaced += 1,
+            false => done.inserted += 1,
         }
     }
-    Ok(true)
+    Ok(Some(done))
 }
 
 /// The keys that are put, with the lengths of their values.
@@ -109,7 +121,7 @@ impl Rehearsal {
         }
         let writer = PageWriter::new(&self.scratch);
         let view = NodeView::new(writer.read());
-        Ok(change_leaf(view, id, ops, &mut BatchDone::default(), |op| op.apply(&writer))?)
+        Ok(change_leaf(view, id, ops, |op| op.apply(&writer))?.is_some())
     }
 
     /// Where to divide that leaf so that these changes, which do not fit, do.
