@@ -56,7 +56,7 @@ fn agree(page: usize, frames: usize, seed: u64, batches: usize, most: u64) {
                 if random.below(4) == 0 || batch % 7 == 6 {
                     return (tree, key, None);
                 }
-                let max = trees[0].max_value_len(key.len());
+                let max = trees[0].max_inline_value(key.len());
                 let len = match random.below(12) {
                     0 => max,
                     1 => 0,
@@ -166,7 +166,7 @@ fn the_largest_cells_find_room_between_the_smallest() {
             .map(|number| {
                 let mut key = (number * 19 + round).to_be_bytes().to_vec();
                 key.resize(key_len, 0xee);
-                let value = vec![2; trees[0].max_value_len(key_len)];
+                let value = vec![2; trees[0].max_inline_value(key_len)];
                 ((number % 2) as usize, key, Some(value))
             })
             .collect();
@@ -176,7 +176,7 @@ fn the_largest_cells_find_room_between_the_smallest() {
     }
     // Every value shrinks in one batch, and grows again in another.
     for len in [0, 200] {
-        let value = |key: &Vec<u8>| vec![3; trees[1].max_value_len(key.len()).min(len)];
+        let value = |key: &Vec<u8>| vec![3; trees[1].max_inline_value(key.len()).min(len)];
         let changes: Vec<Change> = states[1].keys().map(|key| (1, key.clone(), Some(value(key)))).collect();
         let done = apply_batch(&env, &ops(&trees, &changes)).expect("a batch");
         assert_eq!((done.inserted, done.replaced), (0, changes.len()));

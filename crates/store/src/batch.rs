@@ -132,7 +132,7 @@ impl Batch {
     ///
     /// Errors, with nothing changed and the batch as it was: `BatchTooLarge` if it changes more leaves than a quarter of the frames
     /// that the pool has, or takes more log than the largest group, a quarter of the log's budget and 4 MiB at most;
-    /// `KeyTooLong`, `ValueTooLong`; those of a put. If the log fails while it is waited for, the changes are visible, and whether they
+    /// `ValueTooLong` for a value that does not stand in its leaf; `KeyTooLong`; those of a put. If the log fails while it is waited for, the changes are visible, and whether they
     /// are there after the next opening is not known: all of them or none.
     pub fn commit(&mut self) -> StoreResult<BatchDone> {
         let ops: Vec<BatchOp<'_>> = self.ops.iter().map(|op| self.lend(op)).collect();

@@ -10,11 +10,13 @@
 //!   1  sort by tree (its root's page id) and key; the last change of a key wins; lengths and log bytes are checked
 //!   2  plan      go down to each leaf; do its changes fit it? where they do not, cuts                         plan.rs
 //!   3  make room each cut is a split in a group of its own, which nobody sees; then 2 for what was cut        split.rs
-//!   4  begin     log bytes, admission for one pin a leaf: everything that can be waited for
+//!   4  begin     log bytes, admission for one pin a leaf, map pages of the extents that are freed: all that can be waited for
 //!   5  latch     left to right, tree by tree, at the versions of step 2; if that does not do, pin them first, and look
 //!                again at those that changed; where the changes do not fit any more: plan again
 //!   6  change, commit; then merge the leaves that removals left sparse, as after a single removal                merge.rs
 //! ```
+//!
+//! Values that stand in extents are freed with the cells that refer to them; new ones stand in their leaves.
 //!
 //! Structure changes come first, and apart, because together with the rest they would take frames, ids and log for a split of
 //! every leaf at once; a crash or an error between them and step 6 leaves leaves with more room than they need, and no more.
@@ -35,7 +37,7 @@ use pagestone_sync::thread;
 use pagestone_wal::GroupBuilder;
 
 use self::plan::{Planned, plan};
-use self::rehearsal::{LeafDone, Rehearsal, change_leaf, is_leaf_of};
+use self::rehearsal::{LeafDone, Rehearsal, change_leaf, frees, is_leaf_of};
 use crate::error::Interrupt;
 use crate::node::NodeView;
 use crate::retry::optimistically;
@@ -106,7 +108,8 @@ impl std::fmt::Debug for BatchChange<'_> {
 /// Makes all these changes in one mini-transaction; of several of one key in one tree the last one counts. All trees are of `env`.
 ///
 /// Errors, with nothing applied: `BatchTooLarge` if it takes more log than the largest group may have, or changes more leaves
-/// than a quarter of the pool's frames; `KeyTooLong`, `ValueTooLong`, `ForeignTree`; and those of a single put.
+/// than a quarter of the pool's frames; `ValueTooLong` for a value past [`BTree::max_inline_value`]; `KeyTooLong`, `ForeignTree`; and
+/// those of a single put.
 pub fn apply_batch(env: &LoggedPool, ops: &[BatchOp<'_>]) -> TreeResult<BatchDone> {
     let ops = in_order(env, ops)?;
     let log_bytes = log_bytes(env, &ops)?;
@@ -174,8 +177,9 @@ struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// Steps 4 to 6. Nothing if the plan does not hold any more.
     fn write(&self, leaves: &[Planned<'a>]) -> TreeResult<Option<BatchDone>> {
-        let reserve = Reserve { log_bytes: self.log_bytes, pins: leaves.len(), ..Reserve::default() };
-        let mut txn = self.env.begin(reserve)?;
+        let frees: Vec<_> = leaves.iter().flat_map(|leaf| leaf.frees.iter().copied()).collect();
+        let (log_bytes, pins) = (self.log_bytes, leaves.len());
+        let mut txn = self.env.begin(Reserve { log_bytes, pins, frees: &frees, ..Reserve::default() })?;
         let pages = match as_planned(leaves) {
             Some(pages) => Some(pages),
             None => match self.pin(leaves)? {
@@ -184,6 +188,7 @@ impl<'a> Batch<'a> {
             },
         };
         let Some(pages) = pages else { return Ok(None) };
+        txn.free_extents(&frees)?; // before the first change: an error has changed nothing
         let mut done = BatchDone::default();
         let mut sparse = Vec::new();
         for (leaf, page) in leaves.iter().zip(pages) {
@@ -261,7 +266,9 @@ impl<'a> Batch<'a> {
         let page = if wait { pin.exclusive()? } else { try_for_a_while(pin)? };
         let ops = &self.ops[leaf.ops.clone()];
         // By now any page may stand here; what is wrong with one that is still the leaf, the way down tells.
-        let looked = is_leaf_of(NodeView::new(page.page()), ops).unwrap_or(false)
+        let view = NodeView::new(page.page());
+        let looked = is_leaf_of(view, ops).unwrap_or(false)
+            && frees(view, ops).is_ok_and(|frees| frees.as_ref() == Ok(&leaf.frees))
             && rehearsal.look(page.page(), ops).is_ok();
         if looked && rehearsal.fits(leaf.id, ops)? {
             return Ok(Some(page));

@@ -6,9 +6,9 @@
 use std::ops::Range;
 
 use pagestone_buffer_pool::OptimisticPage;
-use pagestone_page_format::PageId;
+use pagestone_page_format::{PageError, PageId};
 
-use super::rehearsal::{Rehearsal, covered};
+use super::rehearsal::{Rehearsal, covered, frees};
 use super::{Batch, BatchOp};
 use crate::descend::Seek;
 use crate::retry::optimistically;
@@ -18,6 +18,8 @@ use crate::{TreeError, TreeResult};
 pub(super) struct Planned<'a> {
     pub(super) id: PageId,
     pub(super) ops: Range<usize>,
+    /// Extents that the changes free.
+    pub(super) frees: Vec<(PageId, u32)>,
     /// The look at it, by which it can be taken if nobody has changed it since.
     pub(super) sample: Option<OptimisticPage<'a>>,
 }
@@ -88,20 +90,23 @@ fn look<'a>(
     ops: Range<usize>,
 ) -> TreeResult<(Planned<'a>, Option<Misfit>)> {
     let first = &batch.ops[ops.start];
-    let (id, sample, ops) = optimistically(first.tree.env(), |attempt| {
+    let (id, sample, ops, frees) = optimistically(first.tree.env(), |attempt| {
         let leaf = first.tree.descend(attempt.reading(), Seek::Key(first.key), |_, _| Ok(()))?;
         let covered = leaf.believe(covered(leaf.view(), &batch.ops[ops.clone()]))?;
         let ops = ops.start..ops.start + covered;
         leaf.believe(rehearsal.look(leaf.page(), &batch.ops[ops.clone()]))?;
+        let frees = leaf.believe(frees(leaf.view(), &batch.ops[ops.clone()]))?;
         leaf.validate()?;
-        Ok((leaf.id(), leaf.sample(), ops))
+        let page_id = leaf.id();
+        let frees = frees.map_err(|reason| PageError::Malformed { page_id, reason })?;
+        Ok((page_id, leaf.sample(), ops, frees))
     })?;
     let concern = &batch.ops[ops.clone()];
     let misfit = match rehearsal.fits(id, concern)? {
         true => None,
         false => Some(Misfit { ops: ops.clone(), cuts: rehearsal.cuts(id, concern)? }),
     };
-    Ok((Planned { id, ops, sample }, misfit))
+    Ok((Planned { id, ops, frees, sample }, misfit))
 }
 
 /// Into how many pieces of a divided leaf these changes fall.

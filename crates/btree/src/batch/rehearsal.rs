@@ -14,6 +14,7 @@ use super::{BatchChange, BatchOp};
 use crate::TreeResult;
 use crate::error::malformed;
 use crate::node::{Covers, NodeView, RemoveCell};
+use crate::overflow::{Runs, references};
 use crate::write::{NewCell, PutOp};
 
 /// What the changes of one leaf did.
@@ -74,6 +75,22 @@ pub(super) fn covered(leaf: NodeView<'_>, ops: &[BatchOp<'_>]) -> Result<usize, 
         }
     }
     Ok(ops.len())
+}
+
+/// The extents that these changes free: what the cells refer to that they replace or take out. Or what is wrong with a reference.
+pub(super) fn frees(leaf: NodeView<'_>, ops: &[BatchOp<'_>]) -> Result<Runs, OutOfBounds> {
+    let mut frees = Vec::new();
+    for op in ops {
+        let Some(slot) = leaf.find(op.key)? else { continue };
+        if leaf.flags(slot)? == 0 {
+            continue;
+        }
+        match references(leaf, slot)? {
+            Ok(runs) => frees.extend(runs),
+            Err(reason) => return Ok(Err(reason)),
+        }
+    }
+    Ok(Ok(frees))
 }
 
 /// Whether this is the leaf that all these changes concern; there is one at least.

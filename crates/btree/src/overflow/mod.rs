@@ -28,7 +28,7 @@ pub(crate) use read::Chunks;
 pub use read::ValueReader;
 pub use reference::MAX_VALUE_LEN;
 pub(crate) use reference::{MAX_RUNS, OVERFLOW, Reference};
-pub(crate) use swap::{Expected, Swap, references};
+pub(crate) use swap::{Expected, Runs, Swap, references};
 pub(crate) use write::{Source, fill, write_value};
 
 /// Bytes of a value that are in memory at once, in pages.
