@@ -20,8 +20,13 @@ pub struct LoggedPool {
 }
 
 impl LoggedPool {
-    /// Over a pool whose write-ahead log is `log` and whose pages `allocator` gives out; the three share `poison`.
+    /// Over a pool whose write-ahead log is `log` and whose pages `allocator` gives out; the three share `poison`. From now on the
+    /// log syncs the pool's storage before it writes a group that takes extents (L12). Panics if the log has another write
+    /// barrier already, which is a bug of the caller's.
     pub fn new(pool: Arc<BufferPool>, log: Arc<Wal>, allocator: PageAllocator, poison: Poison) -> Self {
+        // Weak, because the pool holds the log. Nobody waits for the log once the pool is gone.
+        let extents = Arc::downgrade(&pool);
+        log.set_write_barrier(move || extents.upgrade().ok_or(PageError::Closed)?.sync());
         Self { pool, log, allocator, poison, closed: AtomicBool::new(false) }
     }
 

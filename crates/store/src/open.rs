@@ -126,9 +126,6 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> Store
     superblock.publish(&poison, |next| next.generation = generation)?;
     let log = Arc::new(recovery.start(generation)?);
     late_log.open(Arc::clone(&log));
-    // Before the log writes what refers to extents, the data file is synced (L12). Weak: the pool holds the log.
-    let extents = Arc::downgrade(&pool);
-    log.set_write_barrier(move || extents.upgrade().ok_or(PageError::Closed)?.sync());
     // 8. Ready. Both copies pass what was replayed before an id is given out: then whatever a map page says is free was freed
     //    by a group that no recovery replays again, and may become an extent (L8). Where nothing was replayed step 7 has seen to it.
     let allocator = PageAllocator::under_log(first.page_size, MAX_SWIP_PAGE);
