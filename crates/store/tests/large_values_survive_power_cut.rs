@@ -5,7 +5,6 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use pagestone_store::{Store, StoreResult};
 use pagestone_testkit::{CrashImage, CrashOptions, Rng, SimDisk};
 use support::{State, Step, contents, open, states};
 
@@ -46,7 +45,7 @@ fn run(disk: &SimDisk, script: &[Step]) {
 #[test]
 fn torn_anywhere_while_no_other_page_is_written() {
     // No checkpoint and no eviction: the data file sees pages of values alone, so sectors of them are torn and lost at will.
-    let script = script(3, 24, 0);
+    let script = script(3, 30, 0);
     let disk = SimDisk::new(1);
     run(&disk, &script);
     let options =
@@ -77,36 +76,34 @@ fn beside_checkpoints_that_let_the_space_be_used_again() {
     assert!(images > 1000, "only {images} images");
 }
 
-/// A tree's nodes are freed, and values come to lie where they were: once the checkpoint has passed, and not before.
+/// Nodes that the checkpoint has written are changed, freed, and left to redo, which needs them as they were: values must not come
+/// to lie there before another checkpoint has passed.
 #[test]
-fn value_where_a_node_was_is_not_overwritten_by_redo() {
+fn redo_of_a_freed_node_finds_no_value_in_its_place() {
     let disk = SimDisk::new(1);
-    let fill = |store: &Store, name: &str| -> StoreResult<()> {
-        let tree = store.tree(name)?;
-        (0..40u8).try_for_each(|n| tree.put(&[n; 30], &[n; 600]).map(drop))
-    };
     let value = |n: u8| vec![n; 12_000];
     let store = open(&disk).expect("a healthy disk");
     let mut acknowledged = 0;
     for round in 0..3u8 {
-        fill(&store, "nodes").expect("a healthy disk");
+        let nodes = store.tree("nodes").expect("a healthy disk");
+        for n in 0..40 {
+            nodes.put(&[n; 30], &[n; 600]).expect("a healthy disk");
+        }
+        store.checkpoint().expect("a healthy disk");
+        store.checkpoint().expect("a healthy disk");
+        drop(nodes);
         store.drop_tree("nodes").expect("a healthy disk");
         for n in 0..3 {
             store.default_tree().put(&[round, n], &value(10 * round + n)).expect("a healthy disk");
             acknowledged += 1;
             disk.note(acknowledged);
         }
-        if round == 1 {
-            store.checkpoint().expect("a healthy disk");
-            store.checkpoint().expect("a healthy disk");
-        }
     }
     drop(store);
     let options =
-        CrashOptions { exhaustive_max: 2, pairs_max: 0, splits_max: 0, random: 1, ..CrashOptions::default() };
-    let mut images = disk.crash_states(&options);
+        CrashOptions { exhaustive_max: 4, pairs_max: 2, splits_max: 6, random: 1, ..CrashOptions::default() };
     let mut checked = 0;
-    for image in (&mut images).step_by(7) {
+    for image in disk.crash_states(&options).step_by(9) {
         let acknowledged = image.acknowledged().last().copied().unwrap_or(0);
         let store = open(&image.disk()).unwrap_or_else(|error| panic!("{error}: {}", image.explain()));
         let found: BTreeMap<_, _> =
@@ -119,7 +116,7 @@ fn value_where_a_node_was_is_not_overwritten_by_redo() {
         assert!(store.verify().expect("reads").is_sound(), "{}", image.explain());
         checked += 1;
     }
-    assert!(checked > 300, "only {checked} images");
+    assert!(checked > 200, "only {checked} images");
 }
 
 /// C11, R6: cut in its recovery, and recovered again.
