@@ -97,8 +97,8 @@ fn every_cut_in_an_eviction_is_recovered() {
     let mut script = script(15, 440, u64::MAX);
     // So that there is little to replay, and few copies to read.
     (1..=10).rev().for_each(|at| script.insert(38 * at, Step::Checkpoint));
-    let (images, restored) = every_cut(&script, 430, CrashOptions { splits_max: 4, random: 4, ..tears() });
-    assert!(images > 1000 && restored > 50, "{images} images, {restored} with torn pages");
+    let (images, restored) = every_cut(&script, 442, CrashOptions { splits_max: 4, random: 4, ..tears() });
+    assert!(images > 500 && restored > 25, "{images} images, {restored} with torn pages");
 }
 
 /// Shows that the enumeration above can fail: the same one, written once.
@@ -140,7 +140,7 @@ fn recovery_of_torn_pages_survives_every_cut_of_itself() {
             continue;
         }
         first += 1;
-        if first % 16 != 1 {
+        if first % 32 != 1 {
             continue;
         }
         let expected = contents(&store).expect("reads");
@@ -154,7 +154,7 @@ fn recovery_of_torn_pages_survives_every_cut_of_itself() {
             second += 1;
         }
     }
-    assert!(second > 500, "only {second} images of recoveries of {first} images with torn pages");
+    assert!(second > 200, "only {second} images of recoveries of {first} images with torn pages");
 }
 
 /// A store whose pages were evicted and whose log reaches back to its beginning, cut with everything kept.
