@@ -4,7 +4,7 @@
 //! Prints its figures in its last line, and fails if a promise was broken; then the store is kept.
 #![forbid(unsafe_code)]
 
-#[path = "../tests/support/kill_loop.rs"]
+#[path = "../tests/support/kill_loop/mod.rs"]
 mod kill_loop;
 
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 //!
 //! This is the quick form; `cargo xtask soak` runs the long one, examples/soak_kills.rs.
 
-#[path = "support/kill_loop.rs"]
+#[path = "support/kill_loop/mod.rs"]
 mod kill_loop;
 mod support;
 

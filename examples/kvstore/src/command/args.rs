@@ -12,8 +12,10 @@ use super::failure::Failure;
 use super::format::Format;
 use super::size::parse_size;
 
-/// Bytes of one log segment, as a share of the log's budget.
+/// One log segment, as a share of what the log may take.
 const SEGMENTS_PER_LOG: u64 = 16;
+/// Segments that the files of the log may take beyond its budget: spare ones.
+const SPARE_SEGMENTS: u64 = 2;
 /// Segments are whole blocks of this many bytes.
 const SEGMENT_UNIT: u64 = 64 << 10;
 
@@ -34,7 +36,7 @@ pub(crate) struct Args {
     /// Memory for pages, in bytes or with KiB, MiB, GiB
     #[arg(long, global = true, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size)]
     pub(crate) pool: u64,
-    /// Budget of the log, in bytes or with KiB, MiB, GiB
+    /// What the files of the log may take, in bytes or with KiB, MiB, GiB
     #[arg(long, global = true, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
     pub(crate) log: u64,
     /// Print JSON, one object a line, and import it
@@ -173,7 +175,7 @@ impl Args {
         Ok(KvStoreOptions {
             pool_bytes,
             durability: if self.sync { Durability::Strict } else { Durability::RELAXED },
-            log_bytes: self.log,
+            log_bytes: self.log.saturating_sub(SPARE_SEGMENTS * segment),
             segment_bytes: segment,
             create: self.command.creates(),
         })
@@ -226,7 +228,12 @@ mod tests {
         };
         assert_eq!(
             options("1GiB"),
-            KvStoreOptions { durability: Durability::RELAXED, create: false, ..KvStoreOptions::default() }
+            KvStoreOptions {
+                durability: Durability::RELAXED,
+                log_bytes: (1 << 30) - (128 << 20),
+                create: false,
+                ..KvStoreOptions::default()
+            }
         );
         assert_eq!(options("1MiB").segment_bytes, 64 << 10);
         assert_eq!(options("3MiB").segment_bytes, 192 << 10);
