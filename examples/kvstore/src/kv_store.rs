@@ -2,10 +2,11 @@
 //!
 //! Invariant: it holds no state of its own, so that everything it promises is what the store promises.
 
+use std::io::Read;
 use std::ops::RangeBounds;
 use std::path::Path;
 
-use pagestone::btree::Put;
+use pagestone::btree::{Put, ValueReader};
 use pagestone::store::{OpenReport, Store, StoreResult, Tree, VerifyReport};
 
 use crate::{Entries, KvStats, KvStoreOptions};
@@ -70,9 +71,36 @@ impl KvStore {
         self.tree.put(key.as_ref(), value.as_ref())
     }
 
-    /// The value of the key, if there is one.
+    /// The value of the key, if there is one, whole in memory.
     pub fn get(&self, key: impl AsRef<[u8]>) -> StoreResult<Option<Vec<u8>>> {
         self.tree.get(key.as_ref())
+    }
+
+    /// As [`KvStore::put`], with a value of up to 4 GiB that is read piece by piece: at most a mebibyte of it is in memory at once. Of
+    /// a known length exactly so many bytes are taken; else all that come.
+    ///
+    /// Errors, with nothing changed: as for `put`, and what the reader says, `Tree(Source)`.
+    pub fn put_reader(&self, key: impl AsRef<[u8]>, len: Option<u64>, value: impl Read) -> StoreResult<Put> {
+        self.tree.put_reader(key.as_ref(), len, value)
+    }
+
+    /// The value of the key, if there is one, to be read piece by piece: as it is now, whatever becomes of the key meanwhile.
+    ///
+    /// ```
+    /// # use std::io::Read;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = kvstore::KvStore::open(dir.path().join("kvstore-data"))?;
+    /// store.put_reader("long", None, std::io::repeat(7).take(5_000_000))?;
+    /// let mut value = store.get_reader("long")?.ok_or("it is there")?;
+    /// let mut some = [0; 5];
+    /// value.read_exact(&mut some)?; // verified before it is given out
+    /// assert_eq!((value.len(), some), (5_000_000, [7; 5]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn get_reader(&self, key: impl AsRef<[u8]>) -> StoreResult<Option<ValueReader>> {
+        self.tree.get_reader(key.as_ref())
     }
 
     /// Removes the key; tells whether it was there.

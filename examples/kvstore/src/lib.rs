@@ -25,7 +25,7 @@
 //! ```
 //!
 //! ```text
-//!   kv_store.rs  KvStore: open, put, get, del, scans, sync, checkpoint, stats, close
+//!   kv_store.rs  KvStore: open, put, get, readers, del, scans, sync, checkpoint, stats, close
 //!   entries.rs   Entries: what a scan gives, from both ends
 //!   options.rs   KvStoreOptions
 //!   stats.rs     KvStats
@@ -41,7 +41,7 @@ mod stats;
 pub use entries::Entries;
 pub use kv_store::KvStore;
 pub use options::KvStoreOptions;
-pub use pagestone::btree::Put;
+pub use pagestone::btree::{Put, TreeError, ValueReader};
 pub use pagestone::page_format::Lsn;
 pub use pagestone::store::{Durability, OpenReport, StoreError, StoreResult, VerifyReport};
 pub use stats::KvStats;

@@ -136,7 +136,6 @@ fn what_makes_no_sense_exits_2() {
     }
     let long = "k".repeat(5000);
     assert!(place.run(["put", &long, "v"]).failed().contains("key of 5000 bytes"));
-    assert!(place.run(["put", "k", &long]).failed().contains("value of 5000 bytes"));
     place.run(["get", &long]).missing();
     assert_eq!(place.says(["count"]), "4\n", "nothing of this changed anything");
 }

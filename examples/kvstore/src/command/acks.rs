@@ -34,7 +34,7 @@ pub(crate) struct Acks {
 struct Pending {
     /// Lines to print, in order.
     lines: Vec<u8>,
-    /// Durable once the last of them is.
+    /// Durable once the log is durable up to here. Never falls.
     lsn: Lsn,
     /// No more will come.
     ended: bool,
@@ -58,7 +58,7 @@ impl Acks {
         Self { format, pending: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// A key that was put, durable at `lsn`. Waits while the printer is far behind.
+    /// A key whose line was applied, durable at `lsn` and at those before. Waits while the printer is far behind.
     pub(crate) fn push(&self, key: &[u8], lsn: Lsn) -> Result<(), Unread> {
         let mut pending = self.wait_while(|pending| pending.lines.len() >= MOST_PENDING && !pending.unread);
         if pending.unread {
@@ -66,7 +66,8 @@ impl Acks {
         }
         let idle = pending.lines.is_empty();
         self.format.key(key, &mut pending.lines);
-        pending.lsn = lsn;
+        // A removal that found nothing has none of its own: it is as durable as what it follows.
+        pending.lsn = pending.lsn.max(lsn);
         drop(pending);
         if idle {
             self.changed.notify_all();
@@ -127,5 +128,20 @@ impl Drop for PrinterLeaves<'_> {
     fn drop(&mut self) {
         self.0.lock().unread = true;
         self.0.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::encoding::Encoding;
+
+    #[test]
+    fn a_line_that_changed_nothing_does_not_vouch_for_those_before_it() {
+        let acks = Acks::new(Format { encoding: Encoding::Text, json: false });
+        for lsn in [7, 0, 5] {
+            acks.push(b"key", Lsn::new(lsn)).expect("the printer is there");
+        }
+        assert_eq!(acks.lock().lsn, Lsn::new(7));
     }
 }

@@ -72,6 +72,9 @@ pub(crate) enum Failure {
         /// What the system said.
         source: io::Error,
     },
+    /// A value cannot be read out of the store; what was read of it before is right.
+    #[error("reading the value: {0}")]
+    Value(#[source] io::Error),
     /// Stdout cannot be written.
     #[error("writing to stdout: {0}")]
     Output(#[source] io::Error),

@@ -36,7 +36,12 @@ impl Format {
         out.push(b'\n');
     }
 
-    /// Appends the answer to a lookup: the value as it is, or the entry in JSON.
+    /// Whether the answer to a lookup is the value as it is.
+    pub(crate) fn is_bare(self) -> bool {
+        self.encoding == Encoding::Text && !self.json
+    }
+
+    /// Appends the answer to a lookup: the value alone, or the entry in JSON.
     pub(crate) fn answer(self, key: &[u8], value: &[u8], out: &mut Vec<u8>) {
         if self.json {
             return self.entry(key, value, out);

@@ -99,6 +99,11 @@ impl<'a> Asked<'a> {
             Self::Put { key, value } => {
                 format.put(store.put(key, value)?, &mut out);
             }
+            Self::Get { key } if format.is_bare() => {
+                if !value::print(store, &key)? {
+                    return Ok(Outcome::Missing);
+                }
+            }
             Self::Get { key } => match store.get(&key)? {
                 Some(value) => format.answer(&key, &value, &mut out),
                 None => return Ok(Outcome::Missing),

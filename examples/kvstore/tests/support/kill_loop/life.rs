@@ -12,11 +12,11 @@ use pagestone_testkit::Rng;
 use serde_json::json;
 
 /// A value of so many bytes is a large one.
-pub(crate) const LARGE: usize = 700;
+pub(crate) const LARGE: usize = 10_000;
 /// One value in so many is.
 const LARGE_EVERY: u64 = 200;
 /// The largest, in bytes.
-const LARGEST: u64 = 900;
+const LARGEST: u64 = 200_000;
 
 /// One store, and what is known to be in it.
 pub(crate) struct Life {

@@ -214,6 +214,8 @@ impl Look<'_> {
     fn at(mut self, acknowledged: u64, offered: u64, rng: &mut Rng) {
         let context = self.context;
         let store = self.open();
+        let report = store.verify().unwrap_or_else(|error| panic!("{context}: not verified: {error}"));
+        assert!(report.is_sound(), "{context}: {:?}", report.findings.first());
         let found: Result<Vec<_>, _> = store.scan_all().collect();
         let found = found.unwrap_or_else(|error| panic!("{context}: the store cannot be read: {error}"));
         let promised = self.life.lines + acknowledged;
