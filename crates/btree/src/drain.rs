@@ -35,6 +35,8 @@ use crate::{BTree, TreeResult};
 
 /// Leaves of one parent that go in one group: few enough for the least pool, enough that groups are not all framing.
 const LEAVES_PER_GROUP: usize = 4;
+/// Runs from which on no further leaf joins a group: one of long values alone may have more.
+const FREES_PER_GROUP: usize = 32;
 /// Log bytes of the operations on one page beside the key in them.
 const FRAMING: usize = 128;
 
@@ -113,17 +115,24 @@ impl BTree {
             path.push(node);
             Ok(())
         })?;
+        let mut frees = Vec::new();
+        append_frees(&leaf, &mut frees)?;
         let (mut goes, mut ends) = (vec![leaf], Vec::new());
         let (mut keeps, mut children) = (None, 0);
         while let Some(parent) = path.pop() {
             let separators = parent.believe(parent.view().count())?;
             if separators == 0 {
+                append_frees(&parent, &mut frees)?;
                 goes.push(parent);
                 continue;
             }
-            children = if parent.level() == 1 { separators.min(LEAVES_PER_GROUP) } else { 1 };
-            for back in 1..children {
-                goes.push(self.child_of(&parent, separators - back)?);
+            children = 1;
+            let most = if parent.level() == 1 { separators.min(LEAVES_PER_GROUP) } else { 1 };
+            while children < most && frees.len() < FREES_PER_GROUP {
+                let leaf = self.child_of(&parent, separators - children)?;
+                append_frees(&leaf, &mut frees)?;
+                goes.push(leaf);
+                children += 1;
             }
             ends.push(self.child_of(&parent, separators - children)?);
             keeps = Some(parent);
@@ -134,12 +143,6 @@ impl BTree {
         {
             let last = end.believe(end.view().count())?;
             ends.push(self.child_of(end, last)?);
-        }
-        let mut frees = Vec::new();
-        for node in &goes {
-            frees.push((node.id(), 1));
-            append_references(node, &mut frees)?;
-            node.validate()?;
         }
         refuse_twice(goes.iter().chain(&ends))?;
         Ok(Edge { keeps, children, goes, ends, frees })
@@ -228,6 +231,13 @@ fn cut<'t>(
         txn.change(entry, &RemoveCell { key })?;
     }
     Ok(())
+}
+
+/// A node's own id, and the runs that its entries refer to.
+fn append_frees(node: &Node<'_>, runs: &mut Vec<(PageId, u32)>) -> Result<(), Interrupt> {
+    runs.push((node.id(), 1));
+    append_references(node, runs)?;
+    Ok(node.validate()?)
 }
 
 /// The runs that the entries of a leaf refer to: they go with it.
