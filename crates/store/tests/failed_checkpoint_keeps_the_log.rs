@@ -53,7 +53,7 @@ fn full_disk_at_any_write_of_a_checkpoint_passes() {
         fill(&store, 1000, 100);
         failed += 1;
     }
-    assert!(failed > 5, "only {failed} writes in a checkpoint");
+    assert!(failed >= 3, "only {failed}: the copies of pages, the pages, the superblock");
 }
 
 #[test]
@@ -97,12 +97,9 @@ fn failed_sync_in_a_tick_ends_the_handle_and_loses_nothing() {
             ));
             store.default_tree().put(b"key", b"value").expect_err("L9: sticky");
             assert_eq!(disk.journal_len(), syncs, "something was tried again");
-            // What was half persisted is torn: told, and mended where pages are written twice.
-            if after != AfterFailedSync::PartlyPersisted {
-                let again = open(&disk.power_cut(Keep::Synced)).expect("recovers");
-                let found = contents(&again).expect("reads");
-                assert!(expected.iter().all(|(key, _)| found.contains_key(key)), "{after:?}, sync {skip}");
-            }
+            let again = open(&disk.power_cut(Keep::Synced)).expect("recovers, torn pages too");
+            let found = contents(&again).expect("reads");
+            assert!(expected.iter().all(|(key, _)| found.contains_key(key)), "{after:?}, sync {skip}");
         }
     }
 }
