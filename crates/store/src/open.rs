@@ -44,8 +44,15 @@ pub struct OpenReport {
     pub took: Duration,
 }
 
+/// Bytes of a block of the log.
+const LOG_BLOCK: u64 = 4096;
+
 pub(crate) fn wal_options(options: &Options) -> WalOptions {
+    let default = WalOptions::default();
+    // No group is larger than a quarter of the budget; the buffer holds one behind a block that is partly filled.
+    let buffer = (options.log_bytes / 4).next_multiple_of(LOG_BLOCK) + LOG_BLOCK;
     WalOptions {
+        buffer_bytes: usize::try_from(buffer).unwrap_or(usize::MAX).min(default.buffer_bytes),
         segment_bytes: options.segment_bytes,
         log_bytes: options.log_bytes,
         direct: options.direct_io,
@@ -53,10 +60,10 @@ pub(crate) fn wal_options(options: &Options) -> WalOptions {
         read_ahead: options.background == Background::Threads,
         // Without threads nobody frees the log while a writer sleeps.
         delay_max: match options.background {
-            Background::Threads => WalOptions::default().delay_max,
+            Background::Threads => default.delay_max,
             Background::Manual => Duration::ZERO,
         },
-        ..WalOptions::default()
+        ..default
     }
 }
 
