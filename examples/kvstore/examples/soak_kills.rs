@@ -1,9 +1,11 @@
-//! The long form of `killed_imports_lose_nothing`: kills imports of the release build at random instants, and holds what is
-//! left against what was acknowledged.
+//! The long form of `killed_imports_lose_nothing` and of `batches_are_both_or_neither`: kills imports of the release build, then
+//! writers of batches over two trees, at random instants, and holds what is left against what was acknowledged.
 //!
 //! Prints its figures in its last line, and fails if a promise was broken; then the store is kept.
 #![forbid(unsafe_code)]
 
+#[path = "../tests/support/batch_loop/mod.rs"]
+mod batch_loop;
 #[path = "../tests/support/kill_loop/mod.rs"]
 mod kill_loop;
 
@@ -13,15 +15,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::Parser;
 
+use batch_loop::{BatchLoop, Writer};
 use kill_loop::KillLoop;
 
-/// Kills imports and looks what is left.
+/// Kills imports and writers of batches, and looks what is left.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Imports to kill; 200 if no time is given either
+    /// Imports to kill, and as many writers of batches; 200 if no time is given either
     #[arg(long, value_name = "N")]
     rounds: Option<u64>,
-    /// Seconds after which no other one is started
+    /// Seconds after which no other one is started; half of them for each
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
     /// Everything but the instants follows from it; the clock, if it is not given
@@ -36,6 +39,9 @@ struct Args {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(writer) = Writer::from_arguments() {
+        return writer.run();
+    }
     let args = Args::parse();
     let binary = args.binary.map_or_else(built, Ok)?;
     let under = args.dir.unwrap_or_else(std::env::temp_dir);
@@ -46,18 +52,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let seed = args.seed.unwrap_or_else(clock);
     println!("seed {seed}, stores in {}", dir.display());
-    let figures = KillLoop {
+    let rounds = args.rounds.unwrap_or(if args.seconds.is_some() { u64::MAX } else { 200 });
+    let half = || args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds) / 2);
+    let imports = KillLoop {
         binary,
         dir: dir.clone(),
         seed,
-        rounds: args.rounds.unwrap_or(if args.seconds.is_some() { u64::MAX } else { 200 }),
-        until: args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
+        rounds,
+        until: half(),
         longest: Duration::from_millis(1000),
         lines: 10_000,
     }
     .run();
+    let batches =
+        BatchLoop { dir: dir.clone(), seed, rounds, until: half(), longest: Duration::from_millis(500) }
+            .run();
     std::fs::remove_dir_all(&dir)?;
-    println!("{}", figures.to_line());
+    println!("{}; {}", imports.to_line(), batches.to_line());
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use pagestone::btree::{Put, ValueReader};
 use pagestone::store::{OpenReport, Store, StoreResult, Tree, VerifyReport};
 
-use crate::{Entries, KvStats, KvStoreOptions};
+use crate::{Entries, KvBatch, KvStats, KvStoreOptions};
 
 /// Slots of the superblock where the counters over the store's life are kept.
 const EVICTIONS_SLOT: usize = 0;
@@ -106,6 +106,11 @@ impl KvStore {
     /// Removes the key; tells whether it was there.
     pub fn del(&self, key: impl AsRef<[u8]>) -> StoreResult<bool> {
         self.tree.remove(key.as_ref())
+    }
+
+    /// An empty batch: changes that come together.
+    pub fn batch(&self) -> KvBatch {
+        KvBatch::new(self.store.batch(), self.tree.clone())
     }
 
     /// All entries.

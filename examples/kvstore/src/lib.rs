@@ -26,6 +26,7 @@
 //!
 //! ```text
 //!   kv_store.rs  KvStore: open, put, get, readers, del, scans, sync, checkpoint, stats, close
+//!   batch.rs     KvBatch: all or nothing
 //!   entries.rs   Entries: what a scan gives, from both ends
 //!   options.rs   KvStoreOptions
 //!   stats.rs     KvStats
@@ -33,15 +34,17 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod batch;
 mod entries;
 mod kv_store;
 mod options;
 mod stats;
 
+pub use batch::KvBatch;
 pub use entries::Entries;
 pub use kv_store::KvStore;
 pub use options::KvStoreOptions;
-pub use pagestone::btree::{Put, TreeError, ValueReader};
+pub use pagestone::btree::{BatchDone, Put, TreeError, ValueReader};
 pub use pagestone::page_format::Lsn;
 pub use pagestone::store::{Durability, OpenReport, StoreError, StoreResult, VerifyReport};
 pub use stats::KvStats;

@@ -125,6 +125,12 @@ pub(crate) enum Command {
         #[arg(long, value_enum, value_name = "FORM")]
         format: Option<LineForm>,
     },
+    /// Apply every JSON line of a file, {"op":"put","key":…,"value":…} or {"op":"del","key":…}: all of them or none
+    Batch {
+        /// The file, or - for stdin
+        #[arg(default_value = "-")]
+        file: PathBuf,
+    },
     /// Write out what is dirty, so that the next opening replays nothing
     Checkpoint,
     /// Wait until everything is durable
@@ -162,7 +168,7 @@ pub(crate) enum LineForm {
 impl Command {
     /// Whether the command makes a store where there is none. One that only reads or removes does not.
     fn creates(&self) -> bool {
-        matches!(self, Self::Put { .. } | Self::Import { .. })
+        matches!(self, Self::Put { .. } | Self::Import { .. } | Self::Batch { .. })
     }
 }
 

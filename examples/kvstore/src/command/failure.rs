@@ -52,6 +52,16 @@ pub(crate) enum Failure {
         /// What the store holds of the lines before it.
         kept: &'static str,
     },
+    /// The lines of a batch are more than are kept in memory.
+    #[error(
+        "line {line}: a batch of more than {limit} bytes; nothing was changed; an import takes any number of lines"
+    )]
+    BatchTooLarge {
+        /// Counted from one.
+        line: u64,
+        /// Keys and values together, at most.
+        limit: usize,
+    },
     /// An entry does not fit into a line.
     #[error(
         "entry {entry}: a value of {found} bytes, of which a line holds {limit} at most; `get KEY --output FILE` gives it whole"

@@ -1,6 +1,6 @@
 //! How entries are printed.
 
-use kvstore::Put;
+use kvstore::{BatchDone, Put};
 use serde_json::{Map, Value};
 
 use super::encoding::Encoding;
@@ -54,6 +54,15 @@ impl Format {
     pub(crate) fn put(self, put: Put, out: &mut Vec<u8>) {
         if self.json {
             out.extend_from_slice(format!("{{\"replaced\":{}}}\n", put.replaced).as_bytes());
+        }
+    }
+
+    /// Appends the answer to a batch: nothing, or in JSON what it did.
+    pub(crate) fn batch(self, done: &BatchDone, out: &mut Vec<u8>) {
+        if self.json {
+            let figures =
+                [("inserted", done.inserted), ("replaced", done.replaced), ("removed", done.removed)];
+            self.figures(figures.into_iter().map(|(name, count)| (name, count as u64)), out);
         }
     }
 

@@ -120,7 +120,8 @@ fn apply(store: &KvStore, change: &Change) -> StoreResult<Lsn> {
     if !change.del {
         return Ok(store.put(&change.key, &change.value)?.lsn);
     }
-    store.del(&change.key)?;
-    store.sync()?;
-    Ok(Lsn::default())
+    let mut removal = store.batch();
+    removal.del(&change.key)?;
+    // A key that was not there changes nothing that would have to become durable.
+    Ok(removal.commit()?.lsn.unwrap_or_default())
 }

@@ -8,14 +8,15 @@
 //!   encoding.rs  Encoding: text, hex, base64         format.rs    Format: TSV or JSON lines
 //!   tsv.rs       escapes, both ways                  json.rs      JSON lines, both ways
 //!   lines.rs     Lines: bounded lines in             listing.rs   entries out
-//!   import.rs    lines into the store                value.rs     one value from and to a file
-//!   acks.rs      Acks: keys out, once durable        failure.rs   Failure, Outcome
-//!   progress.rs  the bar                             size.rs      `256MiB`
-//!   verify.rs    every page of the store
+//!   import.rs    lines, each for itself              batch.rs     lines, all or none
+//!   value.rs     one value from and to a file        acks.rs      Acks: keys out, once durable
+//!   failure.rs   Failure, Outcome                    progress.rs  the bar
+//!   verify.rs    every page of the store             size.rs      `256MiB`
 //! ```
 
 mod acks;
 mod args;
+mod batch;
 mod encoding;
 mod failure;
 mod format;

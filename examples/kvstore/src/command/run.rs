@@ -10,9 +10,10 @@ use super::args::{Args, Command, LineForm, Listing};
 use super::failure::{Failure, Outcome};
 use super::format::Format;
 use super::import::Import;
+use super::lines::Lines;
 use super::listing::{export, list};
-use super::value;
 use super::verify::verify;
+use super::{batch, value};
 
 /// Does what was asked. Writes are durable when it returns `Ok`.
 pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
@@ -50,6 +51,7 @@ enum Asked<'a> {
     Count,
     Export { format: Format, file: Option<&'a Path> },
     Import(Import),
+    Batch(Lines),
     Checkpoint,
     Sync,
     Verify,
@@ -86,6 +88,7 @@ impl<'a> Asked<'a> {
                 let form = form.unwrap_or(if format.json { LineForm::Jsonl } else { LineForm::Tsv });
                 Self::Import(Import::open(file, form, format, *ack)?)
             }
+            Command::Batch { file } => Self::Batch(batch::open(file, format)?),
             Command::Checkpoint => Self::Checkpoint,
             Command::Sync => Self::Sync,
             Command::Verify => Self::Verify,
@@ -127,6 +130,7 @@ impl<'a> Asked<'a> {
             Self::Count => format.figure("count", store.count()?, &mut out),
             Self::Export { format, file } => export(store, file, format)?,
             Self::Import(import) => import.run(store, format)?,
+            Self::Batch(lines) => format.batch(&batch::commit(store, lines)?, &mut out),
             Self::Checkpoint => store.checkpoint()?,
             Self::Sync => store.sync()?,
             Self::Verify => return verify(store, format),
