@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use pagestone_btree::TreeError;
 use pagestone_direct_io::Disk;
 use pagestone_page_format::PageError;
 use pagestone_store::{Durability, Options, Store, StoreError};
-use pagestone_testkit::{CrashOptions, DiskOp, FaultPlan, Keep, SimDisk};
+use pagestone_testkit::{CrashOptions, DiskOp, FaultPlan, ImageKind, Keep, SimDisk};
 use pagestone_wal::WalError;
 use support::{DIR, State, contents, open, small};
 
@@ -237,4 +238,162 @@ fn a_range_scan_that_ends_early_under_eviction() {
         done.store(true, Ordering::Release);
     });
     assert!(store.stats().expect("reads").pool.evictions > 1000);
+}
+
+#[test]
+fn an_oversize_value() {
+    let disk = SimDisk::new(29);
+    let store = open(&disk).expect("made");
+    let tree = store.default_tree();
+    let inline = tree.max_inline_value(key(0).len());
+    let lengths = [0, 1, inline - 1, inline, inline + 1, 4063, 4064, 4065, 100_000];
+    for (number, len) in (0..).zip(lengths) {
+        tree.put(&key(number), &vec![number as u8; len]).expect("of any length");
+    }
+    // One past every limit is an error, and the store goes on.
+    let long_key = vec![7; tree.max_key_len() + 1];
+    assert!(matches!(tree.put(&long_key, b""), Err(StoreError::Tree(TreeError::KeyTooLong { .. }))));
+    let too_long = tree.max_value_len() + 1;
+    let refused = tree.put_reader(&key(99), Some(too_long), std::io::repeat(1));
+    assert!(matches!(refused, Err(StoreError::Tree(TreeError::ValueTooLong { .. }))), "{refused:?}");
+    let after = open(&disk.power_cut(Keep::Synced)).expect("recovers");
+    for (number, len) in (0..).zip(lengths) {
+        let found = after.default_tree().get(&key(number)).expect("reads");
+        assert!(found == Some(vec![number as u8; len]), "a value of {len} bytes");
+    }
+    assert_eq!(after.default_tree().len().expect("reads"), lengths.len() as u64);
+    assert!(after.verify().expect("verifies").is_sound());
+}
+
+/// Nodes are merged away while they are dirty, their ids become values and nodes of others, and everything is written.
+#[test]
+fn a_freed_page_still_dirty_in_the_pool_overwriting_the_free_list() {
+    let disk = SimDisk::new(30);
+    let store = on(&disk, Options { durability: Durability::RELAXED, ..small() });
+    let tree = store.default_tree();
+    for round in 0..6_u32 {
+        fill(&store, 0..400);
+        for number in 0..400 {
+            assert!(tree.remove(&key(number)).expect("healthy"));
+        }
+        for number in 0..20 {
+            tree.put(&key(1000 + number), &vec![round as u8 + 1; 9000]).expect("healthy");
+        }
+        store.tick().expect("healthy");
+        assert!(store.verify().expect("verifies").is_sound(), "round {round}");
+    }
+    assert!(store.stats().expect("reads").tree.merges > 100);
+    store.close().expect("healthy");
+    drop(store);
+    let after = open(&disk.power_cut(Keep::Synced)).expect("opens");
+    assert!(after.verify().expect("verifies").is_sound());
+    let expected: State = (0..20).map(|number| (key(1000 + number), vec![6; 9000])).collect();
+    assert!(contents(&after).expect("reads") == expected);
+}
+
+/// Work of all kinds is cut after every operation, and what recovers goes on taking and freeing ids.
+#[test]
+fn an_id_handed_out_twice_after_a_crash() {
+    let disk = SimDisk::new(31);
+    let store = open(&disk).expect("made");
+    fill(&store, 0..120);
+    disk.settle();
+    let tree = store.default_tree();
+    for number in 0..40 {
+        tree.remove(&key(number)).expect("healthy");
+        tree.put(&key(200 + number), &vec![number as u8; if number % 4 == 0 { 6000 } else { 500 }])
+            .expect("healthy");
+        if number % 10 == 9 {
+            store.checkpoint().expect("healthy");
+        }
+    }
+    let few = CrashOptions {
+        exhaustive_max: 4,
+        random: 1,
+        pairs_max: 0,
+        torn_writes: 1,
+        splits_max: 1,
+        ..CrashOptions::default()
+    };
+    let mut images = 0;
+    for image in disk.crash_states(&few).step_by(7) {
+        let store = open(&image.disk()).unwrap_or_else(|error| panic!("{error}: {}", image.explain()));
+        let before = contents(&store).expect("reads");
+        fill(&store, 500..560);
+        for number in 500..530 {
+            assert!(store.default_tree().remove(&key(number)).expect("healthy"));
+        }
+        store.default_tree().put(&key(600), &[9; 20_000]).expect("healthy");
+        let report = store.verify().expect("verifies");
+        assert!(report.is_sound(), "{:?}: {}", report.findings, image.explain());
+        // What was there before is as it was: nobody was given its pages.
+        let after = contents(&store).expect("reads");
+        assert!(before.iter().all(|(key, value)| after.get(key) == Some(value)), "{}", image.explain());
+        images += 1;
+    }
+    assert!(images > 100, "only {images} images");
+}
+
+/// Every page under way is torn at each of its sectors but the first.
+#[test]
+fn a_page_torn_behind_its_first_sector() {
+    let disk = SimDisk::new(32);
+    let store = open(&disk).expect("made");
+    fill(&store, 0..60);
+    disk.settle();
+    fill(&store, 0..60);
+    store.checkpoint().expect("healthy");
+    let options = CrashOptions { exhaustive_max: 1, random: 8, torn_writes: 64, ..CrashOptions::default() };
+    let (mut torn, mut restored) = (0, 0);
+    for image in disk.crash_states(&options) {
+        torn += u64::from(image.kind() == ImageKind::Torn);
+        let store = open(&image.disk()).unwrap_or_else(|error| panic!("{error}: {}", image.explain()));
+        restored += store.open_report().restored;
+        assert_eq!(contents(&store).expect("reads").len(), 60, "{}", image.explain());
+        assert!(store.verify().expect("verifies").is_sound(), "{}", image.explain());
+    }
+    assert!(torn > 100 && restored > 10, "{torn} torn, {restored} restored");
+}
+
+/// Threads split and merge the same nodes with as few frames as a tree may have, while others write everything out.
+#[test]
+fn a_flush_and_a_merge_waiting_for_each_other() {
+    let disk = SimDisk::with(pagestone_testkit::SimOptions {
+        seed: 33,
+        yield_in_writes: true,
+        ..pagestone_testkit::SimOptions::default()
+    });
+    let store = on(&disk, Options { durability: Durability::RELAXED, ..small() });
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for flusher in 0..2 {
+            let (store, done) = (&store, &done);
+            scope.spawn(move || {
+                while !done.load(Ordering::Acquire) {
+                    if flusher == 0 { store.checkpoint() } else { store.tick() }.expect("healthy");
+                }
+            });
+        }
+        let writers: Vec<_> = (0..3_u32)
+            .map(|thread| {
+                let tree = store.default_tree();
+                scope.spawn(move || {
+                    for round in 0..12_u32 {
+                        let own = (0..150).map(|number| key(number * 3 + thread));
+                        for key in own.clone() {
+                            tree.put(&key, &[round as u8; 300]).expect("healthy");
+                        }
+                        own.for_each(|key| assert!(tree.remove(&key).expect("healthy"), "a key was lost"));
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.join().expect("no panic");
+        }
+        done.store(true, Ordering::Release);
+    });
+    assert!(store.stats().expect("reads").tree.merges > 100);
+    assert!(store.default_tree().is_empty().expect("reads"));
+    assert!(store.verify().expect("verifies").is_sound());
 }
