@@ -4,7 +4,9 @@ use pagestone_allocator::{
     ClearBits, ExtentReservation, Release, Reservation, SetBits, check_allocated, map_page_of,
 };
 use pagestone_buffer_pool::{Admission, ExclusivePage, Pin};
-use pagestone_page_format::{Lsn, PageError, PageId, PageKind, PageOp, PageResult, SpeculativePage};
+use pagestone_page_format::{
+    Lsn, PageError, PageId, PageKind, PageOp, PageResult, PageSize, SpeculativePage,
+};
 use pagestone_wal::{GroupBuilder, LogSpace};
 
 use crate::LoggedPool;
@@ -30,6 +32,23 @@ pub struct Reserve<'a> {
     pub extents: &'a [(PageId, u32)],
 }
 
+impl Reserve<'_> {
+    /// Bytes of log that it asks for, with what its map pages need. More than [`pagestone_wal::Wal::max_group_bytes`] never fits.
+    pub fn group_bytes(&self) -> usize {
+        let runs = self.frees.len() + self.extents.len();
+        self.log_bytes + (self.new_pages + runs) * MAP_CHANGE_BYTES
+    }
+
+    /// The map pages of its runs, increasing, each once. It pins them, and those of its new pages.
+    pub fn map_pages(&self, size: PageSize) -> Vec<PageId> {
+        let runs = self.frees.iter().chain(self.extents);
+        let mut pages: Vec<PageId> = runs.map(|(first, _)| map_page_of(*first, size)).collect();
+        pages.sort_unstable();
+        pages.dedup();
+        pages
+    }
+}
+
 /// A latched page of a mini-transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageHandle(usize);
@@ -50,7 +69,8 @@ pub struct MiniTxn<'e> {
     latched: Vec<Latched<'e>>,
     group: GroupBuilder,
     ids: Option<Reservation<'e>>,
-    extents: Option<ExtentReservation<'e>>,
+    /// What one call of [`MiniTxn::take_extents`] each took.
+    extents: Vec<ExtentReservation<'e>>,
     released: Release<'e>,
     /// What one call of [`MiniTxn::free_extents`] each freed.
     released_extents: Vec<Release<'e>>,
@@ -74,16 +94,13 @@ impl<'e> MiniTxn<'e> {
             0 => None,
             n => Some(env.allocator().reserve(env, n)?),
         };
-        let size = env.pool().page_size();
-        let runs = reserve.frees.iter().chain(reserve.extents);
-        let of_runs = runs.clone().map(|(first, _)| map_page_of(*first, size));
-        let mut map_ids: Vec<PageId> = ids.iter().flat_map(|ids| ids.map_pages()).chain(of_runs).collect();
+        let mut map_ids = reserve.map_pages(env.pool().page_size());
+        map_ids.extend(ids.iter().flat_map(|ids| ids.map_pages()));
         map_ids.sort_unstable();
         map_ids.dedup();
         let pins = reserve.pins + reserve.new_pages + map_ids.len();
         let admission = (pins > PINS_WITHOUT_GATE).then(|| env.pool().admit(pins));
-        let bytes = reserve.log_bytes + (reserve.new_pages + runs.count()) * MAP_CHANGE_BYTES;
-        let space = env.log().reserve(bytes)?;
+        let space = env.log().reserve(reserve.group_bytes())?;
         let map_pins = pin_all(env, &map_ids)?;
         let new_pins = ids
             .iter()
@@ -95,7 +112,7 @@ impl<'e> MiniTxn<'e> {
             latched: Vec::new(),
             group: GroupBuilder::new(),
             ids,
-            extents: None,
+            extents: Vec::new(),
             released: env.allocator().release(),
             released_extents: Vec::new(),
             new_pins,
@@ -194,16 +211,15 @@ impl<'e> MiniTxn<'e> {
     }
 
     /// Puts extents to use that were named in [`Reserve::extents`]: their bits are set in this group, and the group is durable only
-    /// after what was written there is (L12). Errors: `Malformed` if they were not named, a bug of the caller's; then nothing is
-    /// changed.
+    /// after what was written there is (L12). A group may take several, one call each; they share one pass of the log's barrier.
+    /// Errors: `Malformed` if they were not named, a bug of the caller's; then this call has changed nothing.
     pub fn take_extents(&mut self, extents: ExtentReservation<'e>) -> PageResult<()> {
         for page in extents.map_pages() {
             pin_of(&self.map_pins, page)?;
         }
         self.changed = true;
         self.group.refer_to_data();
-        debug_assert!(self.extents.is_none(), "a group takes extents once");
-        self.extents = Some(extents);
+        self.extents.push(extents);
         Ok(())
     }
 
@@ -231,9 +247,7 @@ impl<'e> MiniTxn<'e> {
         if let Some(ids) = self.ids.take() {
             ids.commit();
         }
-        if let Some(extents) = self.extents.take() {
-            extents.commit();
-        }
+        self.extents.drain(..).for_each(ExtentReservation::commit);
         self.latched.clear();
         // Only now may a checkpoint forget that the group is in progress (L5): its pages carry their rec LSN.
         drop(appended);
