@@ -35,7 +35,7 @@ pub enum TreeError {
     /// A write batch is larger than one mini-transaction may be; split it up.
     #[error("a write batch of {found} {what}, at most {max} fit")]
     BatchTooLarge {
-        /// What it has too much of: `log bytes` or `leaves`.
+        /// What it has too much of: `log bytes`, `leaves` or `map pages`.
         what: &'static str,
         /// How much of it, at least.
         found: usize,

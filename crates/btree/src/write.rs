@@ -38,7 +38,7 @@ impl<'a> NewCell<'a> {
     }
 
     /// A reference to a value that does not.
-    fn reference(bytes: &'a [u8]) -> Self {
+    pub(crate) fn reference(bytes: &'a [u8]) -> Self {
         Self { value: bytes, flags: OVERFLOW }
     }
 }
@@ -165,7 +165,7 @@ impl BTree {
     }
 
     /// The longest value that stands in the leaf of this key.
-    fn check_key(&self, key: &[u8]) -> TreeResult<usize> {
+    pub(crate) fn check_key(&self, key: &[u8]) -> TreeResult<usize> {
         let max = self.max_key_len();
         if key.len() > max {
             return Err(TreeError::KeyTooLong { len: key.len(), max });

@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use pagestone_btree::{BatchDone, TreeError, apply_batch};
+use pagestone_btree::{BatchChange, BatchDone, BatchOp, TreeError, apply_batch};
 use pagestone_testkit::Rng;
 use support::{Change, State, contents, environment, ops, trees};
 
@@ -19,6 +19,11 @@ fn key(random: &mut Rng, max: usize, near: u64) -> Vec<u8> {
         4..7 => format!("/usr/share/doc/package/{number:05}").into_bytes(),
         _ => format!("/usr/lib/x86_64-linux-gnu/some/deep/path/{:03}/{number}", number / 50).into_bytes(),
     }
+}
+
+/// A value of which no two pages are alike.
+fn bytes(seed: usize, len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at / 7 + seed) as u8).collect()
 }
 
 /// What the changes do to the maps, and what is to be told of it.
@@ -57,12 +62,15 @@ fn agree(page: usize, frames: usize, seed: u64, batches: usize, most: u64) {
                     return (tree, key, None);
                 }
                 let max = trees[0].max_inline_value(key.len());
-                let len = match random.below(12) {
+                let len = match random.below(14) {
                     0 => max,
                     1 => 0,
+                    // In extents.
+                    2 => max + 1,
+                    3 => (page << random.below(4)) + random.below(page as u64) as usize,
                     _ => random.below(200.min(max as u64)) as usize,
                 };
-                (tree, key, Some(vec![(batch + index) as u8; len]))
+                (tree, key, Some(bytes(batch + index, len)))
             })
             .collect();
         let before: Vec<usize> = states.iter().map(State::len).collect();
@@ -88,8 +96,9 @@ fn agree(page: usize, frames: usize, seed: u64, batches: usize, most: u64) {
         for _ in 0..5 {
             let (tree, key) = (random.below(3) as usize, key(&mut random, trees[0].max_key_len(), near));
             if random.below(2) == 0 {
-                let replaced = trees[tree].put(&key, &[batch as u8; 60]).expect("put").replaced;
-                assert_eq!(replaced, states[tree].insert(key, vec![batch as u8; 60]).is_some());
+                let value = bytes(batch, if random.below(8) == 0 { 2 * page } else { 60 });
+                let replaced = trees[tree].put(&key, &value).expect("put").replaced;
+                assert_eq!(replaced, states[tree].insert(key, value).is_some());
             } else {
                 let removed = trees[tree].remove(&key).expect("remove").is_some();
                 assert_eq!(removed, states[tree].remove(&key).is_some());
@@ -211,10 +220,10 @@ fn what_is_too_large_is_refused_and_changes_nothing() {
     let error = apply_batch(&env, &ops(&trees, &long)).expect_err("too large");
     assert!(matches!(error, TreeError::BatchTooLarge { what: "log bytes", .. }), "{error}");
     // One entry that is refused by itself.
-    for bad in [(1, vec![1; 4096], Some(vec![])), (1, vec![1], Some(vec![0; 4096]))] {
-        let error = apply_batch(&env, &ops(&trees, &[put(0, 1, 5), bad])).expect_err("too long");
-        assert!(matches!(error, TreeError::KeyTooLong { .. } | TreeError::ValueTooLong { .. }), "{error}");
-    }
+    let bad = (1, vec![1; 4096], Some(vec![]));
+    let error =
+        apply_batch(&env, &ops(&trees, &[put(0, 1, 5), put(0, 2, 50_000), bad])).expect_err("too long");
+    assert!(matches!(error, TreeError::KeyTooLong { .. }), "{error}");
     // A tree of another store.
     let other = support::trees(&environment(4096, 64), 1);
     let change = [put(0, 1, 5)];
@@ -226,6 +235,28 @@ fn what_is_too_large_is_refused_and_changes_nothing() {
     assert_eq!(apply_batch(&env, &[]).expect("empty"), BatchDone::default());
     let nowhere = [(0, vec![7; 5000], None), (1, vec![7], None)];
     assert_eq!(apply_batch(&env, &ops(&trees, &nowhere)).expect("nothing to do"), BatchDone::default());
+}
+
+/// Values under more map pages than a batch may hold: refused before the first one is written.
+#[test]
+fn values_in_too_many_regions_are_refused_and_give_their_places_back() {
+    let env = environment(4096, 32);
+    let trees = trees(&env, 2);
+    // Nearly a region each.
+    let value = vec![0; 125 << 20];
+    let put = |tree: usize, key: &'static [u8]| BatchOp {
+        tree: &trees[tree],
+        key,
+        change: BatchChange::Put(&value),
+    };
+    let in_use = || env.allocator().high_water().expect("a region") - env.allocator().free_count();
+    let before = in_use();
+    let keys: [&[u8]; 9] = [b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8"];
+    let batch: Vec<BatchOp<'_>> = keys.iter().enumerate().map(|(number, key)| put(number % 2, key)).collect();
+    let error = apply_batch(&env, &batch).expect_err("nine map pages");
+    assert!(matches!(error, TreeError::BatchTooLarge { what: "map pages", found: 9, max: 8 }), "{error}");
+    assert!(trees.iter().all(|tree| tree.is_empty().expect("reads")));
+    assert_eq!(in_use(), before + 8, "beside the map pages all places are free again");
 }
 
 /// What a batch empties goes back, as after single removals.

@@ -7,16 +7,20 @@
 //! others may write.
 //!
 //! ```text
-//!   1  sort by tree (its root's page id) and key; the last change of a key wins; lengths and log bytes are checked
+//!   1  sort by tree (its root's page id) and key; the last change of a key wins; lengths and log bytes are checked;
+//!      long values get their places, so that their cells are known                                           long.rs
 //!   2  plan      go down to each leaf; do its changes fit it? where they do not, cuts                         plan.rs
 //!   3  make room each cut is a split in a group of its own, which nobody sees; then 2 for what was cut        split.rs
-//!   4  begin     log bytes, admission for one pin a leaf, map pages of the extents that are freed: all that can be waited for
+//!   4  write the long values, past the pool; nothing refers to them yet
+//!      begin     log bytes, admission for one pin a leaf, map pages of the extents that are taken and freed: all that can be
+//!                waited for
 //!   5  latch     left to right, tree by tree, at the versions of step 2; if that does not do, pin them first, and look
 //!                again at those that changed; where the changes do not fit any more: plan again
 //!   6  change, commit; then merge the leaves that removals left sparse, as after a single removal                merge.rs
 //! ```
 //!
-//! Values that stand in extents are freed with the cells that refer to them; new ones stand in their leaves.
+//! Extents are freed with the cells that refer to them, and taken with those that will. The values of a batch are in memory, whole:
+//! one that is to be read piece by piece is put by itself. All of them wait for one pass of the log's write barrier.
 //!
 //! Structure changes come first, and apart, because together with the rest they would take frames, ids and log for a split of
 //! every leaf at once; a crash or an error between them and step 6 leaves leaves with more room than they need, and no more.
@@ -25,6 +29,7 @@
 //! planned for as a leaf may have been merged away and be anything by now, so its place in the order of latches is not known
 //! before it is held.
 
+mod long;
 mod plan;
 mod rehearsal;
 
@@ -32,18 +37,22 @@ use std::cmp::Reverse;
 
 use pagestone_buffer_pool::{ExclusivePage, Pin, Restart};
 use pagestone_mini_txn::{LoggedPool, MiniTxn, Reserve};
-use pagestone_page_format::{Lsn, PageError, PageResult};
+use pagestone_page_format::{Lsn, PageError, PageId, PageResult};
 use pagestone_sync::thread;
 use pagestone_wal::GroupBuilder;
 
+use self::long::LongValues;
 use self::plan::{Planned, plan};
 use self::rehearsal::{LeafDone, Rehearsal, change_leaf, frees, is_leaf_of};
 use crate::error::Interrupt;
 use crate::node::NodeView;
+use crate::overflow::{LEAST_REFERENCE, MAX_VALUE_LEN};
 use crate::retry::optimistically;
+use crate::write::NewCell;
 use crate::{BTree, TreeError, TreeResult};
 
-/// A batch may change as many leaves as make up this part of the pool's frames: half of what the admission gate gives out.
+/// A batch may change as many leaves as make up this part of the pool's frames, which is half of what the admission gate gives
+/// out; and as many map pages, which is the other half.
 const SHARE_OF_FRAMES: usize = 4;
 /// Bytes of a cell operation in the log beside key and value: the length of the key, and flags.
 const CELL_FRAMING: usize = 8;
@@ -66,7 +75,8 @@ pub struct BatchOp<'a> {
 /// What becomes of a key.
 #[derive(Clone, Copy)]
 pub enum BatchChange<'a> {
-    /// It gets this value, whether it is there or not.
+    /// It gets this value, whether it is there or not. One that is longer than [`BTree::max_inline_value`] goes to extents of its
+    /// own.
     Put(&'a [u8]),
     /// It is taken out, if it is there.
     Remove,
@@ -83,6 +93,23 @@ pub struct BatchDone {
     pub removed: usize,
     /// It is durable once the log is durable up to here. None if there was nothing to change.
     pub lsn: Option<Lsn>,
+}
+
+impl<'a> BatchOp<'a> {
+    /// Whether it puts a value that goes to extents: longer than [`BTree::max_inline_value`].
+    pub fn puts_long_value(&self) -> bool {
+        self.long_value().is_some()
+    }
+
+    /// The value that it puts, if that goes to extents.
+    fn long_value(&self) -> Option<&'a [u8]> {
+        match self.change {
+            BatchChange::Put(value) => {
+                (value.len() > self.tree.max_inline_value(self.key.len())).then_some(value)
+            }
+            BatchChange::Remove => None,
+        }
+    }
 }
 
 impl std::fmt::Debug for BatchOp<'_> {
@@ -107,19 +134,27 @@ impl std::fmt::Debug for BatchChange<'_> {
 
 /// Makes all these changes in one mini-transaction; of several of one key in one tree the last one counts. All trees are of `env`.
 ///
-/// Errors, with nothing applied: `BatchTooLarge` if it takes more log than the largest group may have, or changes more leaves
-/// than a quarter of the pool's frames; `ValueTooLong` for a value past [`BTree::max_inline_value`]; `KeyTooLong`, `ForeignTree`; and
-/// those of a single put.
+/// Long values are written before anything refers to them, past the pool (L12), and wait for one sync together.
+///
+/// Errors, with nothing applied and no space taken: `BatchTooLarge` if it takes more log than the largest group may have, changes
+/// more leaves than a quarter of the pool's frames, or takes and frees extents in more regions than that, a map page each;
+/// `KeyTooLong`, `ForeignTree`; and those of a single put.
 pub fn apply_batch(env: &LoggedPool, ops: &[BatchOp<'_>]) -> TreeResult<BatchDone> {
     let ops = in_order(env, ops)?;
-    let log_bytes = log_bytes(env, &ops)?;
     if ops.is_empty() {
         env.check_open()?;
         return Ok(BatchDone::default());
     }
-    let batch = Batch { env, ops, log_bytes, max_leaves: env.pool().capacity() / SHARE_OF_FRAMES };
+    // Before the file grows for values that would be refused.
+    within("log bytes", log_bytes(ops.iter().map(least_cell)), env.log().max_group_bytes())?;
+    let mut values = LongValues::reserve(env, &ops)?;
+    let references = values.references();
+    let batch = Batch::new(env, cells(&ops, &references), values.runs());
+    batch.check_size(&[])?;
     loop {
-        if let Some(done) = batch.write(&plan(&batch)?)? {
+        let leaves = plan(&batch)?;
+        values.write(env)?;
+        if let Some(done) = batch.write(&leaves, &mut values)? {
             return Ok(done);
         }
         // Others have changed what was planned for: plan again.
@@ -134,7 +169,11 @@ fn in_order<'a>(env: &LoggedPool, ops: &[BatchOp<'a>]) -> TreeResult<Vec<BatchOp
             return Err(TreeError::ForeignTree { tree_id: op.tree.tree_id() });
         }
         if let BatchChange::Put(value) = op.change {
-            op.tree.check_inline(op.key, value)?;
+            op.tree.check_key(op.key)?;
+            let len = value.len() as u64;
+            if len > MAX_VALUE_LEN {
+                return Err(TreeError::ValueTooLong { len, max: MAX_VALUE_LEN });
+            }
         }
     }
     let mut order: Vec<usize> = (0..ops.len()).collect();
@@ -150,36 +189,86 @@ fn in_order<'a>(env: &LoggedPool, ops: &[BatchOp<'a>]) -> TreeResult<Vec<BatchOp
     Ok(sorted)
 }
 
-fn log_bytes(env: &LoggedPool, ops: &[BatchOp<'_>]) -> TreeResult<usize> {
-    let of = |op: &BatchOp<'_>| {
-        let value_len = match op.change {
-            BatchChange::Put(value) => value.len(),
-            BatchChange::Remove => 0,
-        };
-        CELL_FRAMING + op.key.len() + value_len
+/// Lengths of the key and of what stands in its cell, at least.
+fn least_cell(op: &BatchOp<'_>) -> (usize, usize) {
+    let value_len = match (op.change, op.long_value()) {
+        (BatchChange::Remove, _) => 0,
+        (BatchChange::Put(_), Some(_)) => LEAST_REFERENCE,
+        (BatchChange::Put(value), None) => value.len(),
     };
-    let bytes = GroupBuilder::bound(ops.len(), ops.iter().map(of).sum());
-    let max = env.log().max_group_bytes();
-    if bytes > max {
-        return Err(TreeError::BatchTooLarge { what: "log bytes", found: bytes, max });
-    }
-    Ok(bytes)
+    (op.key.len(), value_len)
+}
+
+/// Log bytes of changes with these lengths of keys and cells.
+fn log_bytes(cells: impl ExactSizeIterator<Item = (usize, usize)>) -> usize {
+    let records = cells.len();
+    GroupBuilder::bound(records, cells.map(|(key, value)| CELL_FRAMING + key + value).sum())
+}
+
+/// The changes with what will stand in their cells; the references are those of the long values, in order.
+fn cells<'a>(ops: &[BatchOp<'a>], references: &'a [Vec<u8>]) -> Vec<Op<'a>> {
+    let mut references = references.iter();
+    let cell = |op: &BatchOp<'a>| match op.change {
+        BatchChange::Remove => None,
+        BatchChange::Put(value) => Some(match op.long_value() {
+            Some(_) => NewCell::reference(references.next().expect("each long value has its reference")),
+            None => NewCell::inline(value),
+        }),
+    };
+    let cells: Vec<_> = ops.iter().map(cell).collect();
+    ops.iter().zip(cells).map(|(op, cell)| Op { tree: op.tree, key: op.key, cell }).collect()
+}
+
+fn within(what: &'static str, found: usize, max: usize) -> TreeResult<()> {
+    if found > max { Err(TreeError::BatchTooLarge { what, found, max }) } else { Ok(()) }
+}
+
+/// A change, as its leaf sees it.
+struct Op<'a> {
+    tree: &'a BTree,
+    key: &'a [u8],
+    /// None: the key is taken out.
+    cell: Option<NewCell<'a>>,
 }
 
 /// A batch in order.
 struct Batch<'a> {
     env: &'a LoggedPool,
-    ops: Vec<BatchOp<'a>>,
+    ops: Vec<Op<'a>>,
+    /// Runs of the long values.
+    extents: Vec<(PageId, u32)>,
     log_bytes: usize,
-    max_leaves: usize,
+    /// The most leaves, and the most map pages.
+    max_pages: usize,
 }
 
 impl<'a> Batch<'a> {
+    fn new(env: &'a LoggedPool, ops: Vec<Op<'a>>, extents: Vec<(PageId, u32)>) -> Self {
+        let of = |op: &Op<'_>| (op.key.len(), op.cell.map_or(0, |cell| cell.value.len()));
+        let log_bytes = log_bytes(ops.iter().map(of));
+        Self { env, ops, extents, log_bytes, max_pages: env.pool().capacity() / SHARE_OF_FRAMES }
+    }
+
+    /// What its group asks for, if it changes so many leaves and frees these runs.
+    fn reserve<'r>(&'r self, pins: usize, frees: &'r [(PageId, u32)]) -> Reserve<'r> {
+        Reserve { log_bytes: self.log_bytes, pins, frees, extents: &self.extents, ..Reserve::default() }
+    }
+
+    /// Refuses a batch that frees these runs and would be too large a group with them.
+    fn check_size(&self, frees: &[(PageId, u32)]) -> TreeResult<()> {
+        let reserve = self.reserve(0, frees);
+        within("log bytes", reserve.group_bytes(), self.env.log().max_group_bytes())?;
+        within("map pages", reserve.map_pages(self.env.pool().page_size()).len(), self.max_pages)
+    }
+
     /// Steps 4 to 6. Nothing if the plan does not hold any more.
-    fn write(&self, leaves: &[Planned<'a>]) -> TreeResult<Option<BatchDone>> {
+    fn write<'e: 'a>(
+        &self,
+        leaves: &[Planned<'a>],
+        values: &mut LongValues<'e, '_>,
+    ) -> TreeResult<Option<BatchDone>> {
         let frees: Vec<_> = leaves.iter().flat_map(|leaf| leaf.frees.iter().copied()).collect();
-        let (log_bytes, pins) = (self.log_bytes, leaves.len());
-        let mut txn = self.env.begin(Reserve { log_bytes, pins, frees: &frees, ..Reserve::default() })?;
+        let mut txn = self.env.begin(self.reserve(leaves.len(), &frees))?;
         let pages = match as_planned(leaves) {
             Some(pages) => Some(pages),
             None => match self.pin(leaves)? {
@@ -189,6 +278,7 @@ impl<'a> Batch<'a> {
         };
         let Some(pages) = pages else { return Ok(None) };
         txn.free_extents(&frees)?; // before the first change: an error has changed nothing
+        values.take(&mut txn)?;
         let mut done = BatchDone::default();
         let mut sparse = Vec::new();
         for (leaf, page) in leaves.iter().zip(pages) {

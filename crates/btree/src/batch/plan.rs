@@ -9,10 +9,10 @@ use pagestone_buffer_pool::OptimisticPage;
 use pagestone_page_format::{PageError, PageId};
 
 use super::rehearsal::{Rehearsal, covered, frees};
-use super::{Batch, BatchOp};
+use super::{Batch, Op, within};
+use crate::TreeResult;
 use crate::descend::Seek;
 use crate::retry::optimistically;
-use crate::{TreeError, TreeResult};
 
 /// A leaf and the changes that concern it, which fitted it.
 pub(super) struct Planned<'a> {
@@ -25,8 +25,8 @@ pub(super) struct Planned<'a> {
 }
 
 /// Changes that do not fit their leaf, and the separators at which it is to be divided.
-struct Misfit {
-    ops: Range<usize>,
+struct Misfit<'a> {
+    leaf: Planned<'a>,
     cuts: Vec<Vec<u8>>,
 }
 
@@ -51,28 +51,29 @@ fn guess<'a>(batch: &Batch<'a>) -> TreeResult<Vec<Planned<'a>>> {
     let all = 0..batch.ops.len();
     let mut open = vec![all];
     while !open.is_empty() {
-        let mut misfits: Vec<Misfit> = Vec::new();
+        let mut misfits: Vec<Misfit<'_>> = Vec::new();
         let mut found = leaves.len();
         for mut range in open.drain(..) {
             while !range.is_empty() {
-                let (leaf, misfit) = look(batch, &mut rehearsal, range.clone())?;
+                let (leaf, cuts) = look(batch, &mut rehearsal, range.clone())?;
                 range.start = leaf.ops.end;
-                match misfit {
+                match cuts {
                     None => {
                         found += 1;
                         leaves.push(leaf);
                     }
-                    Some(misfit) => {
-                        found += pieces(&batch.ops[misfit.ops.clone()], &misfit.cuts);
-                        misfits.push(misfit);
+                    Some(cuts) => {
+                        found += pieces(&batch.ops[leaf.ops.clone()], &cuts);
+                        misfits.push(Misfit { leaf, cuts });
                     }
                 }
-                if found > batch.max_leaves {
-                    return Err(TreeError::BatchTooLarge { what: "leaves", found, max: batch.max_leaves });
-                }
+                within("leaves", found, batch.max_pages)?;
             }
         }
-        for Misfit { ops, cuts } in misfits {
+        let looked_at = leaves.iter().chain(misfits.iter().map(|misfit| &misfit.leaf));
+        let frees: Vec<_> = looked_at.flat_map(|leaf| leaf.frees.iter().copied()).collect();
+        batch.check_size(&frees)?;
+        for Misfit { leaf: Planned { ops, .. }, cuts } in misfits {
             for separator in &cuts {
                 batch.ops[ops.start].tree.cut_leaf(separator)?;
             }
@@ -83,12 +84,13 @@ fn guess<'a>(batch: &Batch<'a>) -> TreeResult<Vec<Planned<'a>>> {
     Ok(leaves)
 }
 
-/// Goes down to the leaf of the first of these changes, and sees which concern it and whether they fit.
+/// Goes down to the leaf of the first of these changes, and sees which concern it and whether they fit; if not, where it is to be
+/// cut.
 fn look<'a>(
     batch: &Batch<'a>,
     rehearsal: &mut Rehearsal,
     ops: Range<usize>,
-) -> TreeResult<(Planned<'a>, Option<Misfit>)> {
+) -> TreeResult<(Planned<'a>, Option<Vec<Vec<u8>>>)> {
     let first = &batch.ops[ops.start];
     let (id, sample, ops, frees) = optimistically(first.tree.env(), |attempt| {
         let leaf = first.tree.descend(attempt.reading(), Seek::Key(first.key), |_, _| Ok(()))?;
@@ -102,17 +104,17 @@ fn look<'a>(
         Ok((page_id, leaf.sample(), ops, frees))
     })?;
     let concern = &batch.ops[ops.clone()];
-    let misfit = match rehearsal.fits(id, concern)? {
+    let cuts = match rehearsal.fits(id, concern)? {
         true => None,
-        false => Some(Misfit { ops: ops.clone(), cuts: rehearsal.cuts(id, concern)? }),
+        false => Some(rehearsal.cuts(id, concern)?),
     };
-    Ok((Planned { id, ops, frees, sample }, misfit))
+    Ok((Planned { id, ops, frees, sample }, cuts))
 }
 
 /// Into how many pieces of a divided leaf these changes fall.
-fn pieces(ops: &[BatchOp<'_>], cuts: &[Vec<u8>]) -> usize {
+fn pieces(ops: &[Op<'_>], cuts: &[Vec<u8>]) -> usize {
     let mut cuts: Vec<&[u8]> = cuts.iter().map(Vec::as_slice).collect();
     cuts.sort_unstable();
-    let piece_of = |op: &BatchOp<'_>| cuts.partition_point(|cut| *cut <= op.key);
+    let piece_of = |op: &Op<'_>| cuts.partition_point(|cut| *cut <= op.key);
     ops.chunk_by(|a, b| piece_of(a) == piece_of(b)).count()
 }

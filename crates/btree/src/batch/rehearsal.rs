@@ -10,12 +10,12 @@ use pagestone_page_format::{
 };
 use pagestone_sync::atomic::{AtomicU64, Ordering};
 
-use super::{BatchChange, BatchOp};
+use super::Op;
 use crate::TreeResult;
 use crate::error::malformed;
 use crate::node::{Covers, NodeView, RemoveCell};
 use crate::overflow::{Runs, references};
-use crate::write::{NewCell, PutOp};
+use crate::write::PutOp;
 
 /// What the changes of one leaf did.
 #[derive(Default)]
@@ -31,13 +31,13 @@ pub(super) struct LeafDone {
 pub(super) fn change_leaf(
     leaf: NodeView<'_>,
     id: PageId,
-    ops: &[BatchOp<'_>],
+    ops: &[Op<'_>],
     mut change: impl FnMut(&dyn PageOp) -> PageResult<()>,
 ) -> PageResult<Option<LeafDone>> {
     let malformed = |error: OutOfBounds| error.malformed(id);
     let mut done = LeafDone::default();
     for op in ops {
-        if matches!(op.change, BatchChange::Remove)
+        if op.cell.is_none()
             && let Some(slot) = leaf.find(op.key).map_err(malformed)?
         {
             done.sparse |= leaf.removal_asks_for_merge(slot).map_err(malformed)?;
@@ -46,8 +46,8 @@ pub(super) fn change_leaf(
         }
     }
     for op in ops {
-        let BatchChange::Put(value) = op.change else { continue };
-        let Some(put) = PutOp::choose(leaf, op.key, NewCell::inline(value)).map_err(malformed)? else {
+        let Some(cell) = op.cell else { continue };
+        let Some(put) = PutOp::choose(leaf, op.key, cell).map_err(malformed)? else {
             return Ok(None);
         };
         change(&put)?;
@@ -59,16 +59,13 @@ pub(super) fn change_leaf(
     Ok(Some(done))
 }
 
-/// The keys that are put, with the lengths of their values.
-fn puts<'a>(ops: &[BatchOp<'a>]) -> impl Iterator<Item = (&'a [u8], usize)> {
-    ops.iter().filter_map(|op| match op.change {
-        BatchChange::Put(value) => Some((op.key, value.len())),
-        BatchChange::Remove => None,
-    })
+/// The keys that are put, with the lengths of what stands in their cells.
+fn puts<'a>(ops: &[Op<'a>]) -> impl Iterator<Item = (&'a [u8], usize)> {
+    ops.iter().filter_map(|op| op.cell.map(|cell| (op.key, cell.value.len())))
 }
 
 /// How many of these changes, of which there is one at least, concern this leaf, which the first one does.
-pub(super) fn covered(leaf: NodeView<'_>, ops: &[BatchOp<'_>]) -> Result<usize, OutOfBounds> {
+pub(super) fn covered(leaf: NodeView<'_>, ops: &[Op<'_>]) -> Result<usize, OutOfBounds> {
     for (index, op) in ops.iter().enumerate().skip(1) {
         if op.tree.root_id() != ops[0].tree.root_id() || leaf.covers(op.key)? != Covers::Inside {
             return Ok(index);
@@ -78,7 +75,7 @@ pub(super) fn covered(leaf: NodeView<'_>, ops: &[BatchOp<'_>]) -> Result<usize, 
 }
 
 /// The extents that these changes free: what the cells refer to that they replace or take out. Or what is wrong with a reference.
-pub(super) fn frees(leaf: NodeView<'_>, ops: &[BatchOp<'_>]) -> Result<Runs, OutOfBounds> {
+pub(super) fn frees(leaf: NodeView<'_>, ops: &[Op<'_>]) -> Result<Runs, OutOfBounds> {
     let mut frees = Vec::new();
     for op in ops {
         let Some(slot) = leaf.find(op.key)? else { continue };
@@ -94,7 +91,7 @@ pub(super) fn frees(leaf: NodeView<'_>, ops: &[BatchOp<'_>]) -> Result<Runs, Out
 }
 
 /// Whether this is the leaf that all these changes concern; there is one at least.
-pub(super) fn is_leaf_of(page: NodeView<'_>, ops: &[BatchOp<'_>]) -> Result<bool, OutOfBounds> {
+pub(super) fn is_leaf_of(page: NodeView<'_>, ops: &[Op<'_>]) -> Result<bool, OutOfBounds> {
     let (first, last) = (&ops[0], &ops[ops.len() - 1]);
     Ok(page.is_node()?
         && page.level()? == 0
@@ -118,7 +115,7 @@ impl Rehearsal {
     }
 
     /// Looks at a leaf, which the caller validates or holds. Copies it if whether it takes these changes has to be tried.
-    pub(super) fn look(&mut self, page: SpeculativePage<'_>, ops: &[BatchOp<'_>]) -> Result<(), OutOfBounds> {
+    pub(super) fn look(&mut self, page: SpeculativePage<'_>, ops: &[Op<'_>]) -> Result<(), OutOfBounds> {
         self.sure = NodeView::new(page).is_sure_to_take(puts(ops))?;
         if !self.sure {
             for (index, word) in self.leaf.iter().enumerate() {
@@ -129,7 +126,7 @@ impl Rehearsal {
     }
 
     /// Whether the leaf that was looked at, which is the page `id`, has room for these changes, all of them.
-    pub(super) fn fits(&self, id: PageId, ops: &[BatchOp<'_>]) -> TreeResult<bool> {
+    pub(super) fn fits(&self, id: PageId, ops: &[Op<'_>]) -> TreeResult<bool> {
         if self.sure {
             return Ok(true);
         }
@@ -142,7 +139,7 @@ impl Rehearsal {
     }
 
     /// Where to divide that leaf so that these changes, which do not fit, do.
-    pub(super) fn cuts(&self, id: PageId, ops: &[BatchOp<'_>]) -> TreeResult<Vec<Vec<u8>>> {
+    pub(super) fn cuts(&self, id: PageId, ops: &[Op<'_>]) -> TreeResult<Vec<Vec<u8>>> {
         let leaf = NodeView::new(SpeculativePage::new(&self.leaf));
         let cuts = leaf.cuts(puts(ops)).map_err(malformed(id))?;
         if cuts.is_empty() {

@@ -27,9 +27,9 @@ mod write;
 pub(crate) use read::Chunks;
 pub use read::ValueReader;
 pub use reference::MAX_VALUE_LEN;
-pub(crate) use reference::{MAX_RUNS, OVERFLOW, Reference};
+pub(crate) use reference::{LEAST_REFERENCE, MAX_RUNS, OVERFLOW, Reference};
 pub(crate) use swap::{Expected, Runs, Swap, references};
-pub(crate) use write::{Source, fill, write_value};
+pub(crate) use write::{Reserved, Source, fill, reserve_value, write_value};
 
 /// Bytes of a value that are in memory at once, in pages.
 const BATCH_BYTES: usize = 1 << 20;

@@ -27,6 +27,9 @@ pub(crate) const OVERFLOW: u8 = 1;
 /// The most extents of one value.
 pub(crate) const MAX_RUNS: usize = 48;
 
+/// Bytes of the shortest reference: to one extent.
+pub(crate) const LEAST_REFERENCE: usize = HEAD + 8;
+
 const HEAD: usize = 16;
 const COUNT_BITS: u32 = 24;
 

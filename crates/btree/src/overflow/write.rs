@@ -63,12 +63,44 @@ pub(crate) fn fill(reader: &mut dyn Read, out: &mut [u8]) -> io::Result<usize> {
 /// Errors, with nothing kept: `Source`, `ValueTooLong`, `NoSpace`, and those of writing.
 pub(crate) fn write_value<'e>(
     env: &'e LoggedPool,
-    mut source: Source<'_>,
+    source: Source<'_>,
 ) -> TreeResult<(Reference, ExtentReservation<'e>)> {
-    let size = env.pool().page_size();
-    let known = source.len.map(|len| Reference::pages_for(len, size));
-    let extents = env.allocator().reserve_extents(env, known.unwrap_or(0), MAX_RUNS)?;
-    let mut writer = Writer { env, extents, lsn: env.log().durable_lsn(), pages: Vec::new(), written: 0 };
+    let Reserved { reference, extents } = reserve_value(env, source.len.unwrap_or(0))?;
+    write_from(env, source, extents, reference.lsn)
+}
+
+/// A value that has its place and is not written yet.
+pub(crate) struct Reserved<'e> {
+    /// What will refer to it.
+    pub(crate) reference: Reference,
+    pub(crate) extents: ExtentReservation<'e>,
+}
+
+/// The place for a value of `len` bytes, [`MAX_VALUE_LEN`] at most. Error: `NoSpace`, with nothing kept.
+pub(crate) fn reserve_value(env: &LoggedPool, len: u64) -> TreeResult<Reserved<'_>> {
+    let pages = Reference::pages_for(len, env.pool().page_size());
+    let extents = env.allocator().reserve_extents(env, pages, MAX_RUNS)?;
+    let reference = Reference { len, lsn: env.log().durable_lsn(), runs: extents.runs().to_vec() };
+    Ok(Reserved { reference, extents })
+}
+
+impl<'e> Reserved<'e> {
+    /// Writes the value, which is as long as was said. Errors, with nothing kept: those of writing.
+    pub(crate) fn write(self, env: &'e LoggedPool, value: &[u8]) -> TreeResult<ExtentReservation<'e>> {
+        let source = Source { head: value, rest: &mut io::empty(), len: Some(self.reference.len) };
+        let (reference, extents) = write_from(env, source, self.extents, self.reference.lsn)?;
+        debug_assert_eq!(reference, self.reference, "a value is written where it has its place");
+        Ok(extents)
+    }
+}
+
+fn write_from<'e>(
+    env: &'e LoggedPool,
+    mut source: Source<'_>,
+    extents: ExtentReservation<'e>,
+    lsn: Lsn,
+) -> TreeResult<(Reference, ExtentReservation<'e>)> {
+    let mut writer = Writer { env, extents, lsn, pages: Vec::new(), written: 0 };
     let mut len = 0;
     loop {
         let filled = writer.fill_batch(&mut source, len)?;
