@@ -14,6 +14,9 @@ use crate::{Store, StoreResult, Tree};
 ///
 /// It is in memory until [`Batch::commit`]; dropping it makes no change. While it lives the store stays locked.
 ///
+/// Values have any length that a put takes, up to 4 GiB; but all of them are in memory, whole, until the batch is committed. One that
+/// is to be read piece by piece is for [`Tree::put_reader`].
+///
 /// ```
 /// use pagestone_store::{Options, Store};
 /// # let dir = tempfile::tempdir().expect("a directory");
@@ -130,12 +133,19 @@ impl Batch {
     /// Makes the changes, all at once, and empties the batch. With [`Durability::Strict`](crate::Durability::Strict) they are durable
     /// when this returns; `done.lsn` tells how far the log has to be for that.
     ///
-    /// Errors, with nothing changed and the batch as it was: `BatchTooLarge` if it changes more leaves than a quarter of the frames
-    /// that the pool has, or takes more log than the largest group, a quarter of the log's budget and 4 MiB at most;
-    /// `ValueTooLong` for a value that does not stand in its leaf; `KeyTooLong`; those of a put. If the log fails while it is waited for, the changes are visible, and whether they
-    /// are there after the next opening is not known: all of them or none.
+    /// Values that do not fit a quarter of a page are written to extents first, and all wait for one sync of the data file; of the
+    /// log each takes a few dozen bytes.
+    ///
+    /// Errors, with nothing changed, no space taken and the batch as it was: `BatchTooLarge` if it changes more leaves than a
+    /// quarter of the frames that the pool has, takes and frees extents under more pages of the space map than that, or takes more
+    /// log than the largest group, a quarter of the log's budget and 4 MiB at most; `KeyTooLong`; those of a put. If the log fails
+    /// while it is waited for, the changes are visible, and whether they are there after the next opening is not known: all of them
+    /// or none.
     pub fn commit(&mut self) -> StoreResult<BatchDone> {
         let ops: Vec<BatchOp<'_>> = self.ops.iter().map(|op| self.lend(op)).collect();
+        if ops.iter().any(BatchOp::puts_long_value) {
+            self.store.inner().core.make_space()?;
+        }
         let done = apply_batch(self.store.env(), &ops)?;
         if let Some(lsn) = done.lsn {
             self.store.inner().acknowledge(lsn)?;

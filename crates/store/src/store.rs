@@ -40,7 +40,7 @@ pub struct Store {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     workers: Mutex<Workers>,
     report: OpenReport,
 }

@@ -5,7 +5,6 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use pagestone_btree::TreeError;
 use pagestone_store::{Batch, Store, StoreError, StoreResult, Tree};
 use pagestone_testkit::{CrashImage, CrashOptions, Rng, SimDisk};
 use support::{State, open, space};
@@ -203,7 +202,7 @@ fn write_until_dropped(store: &Store, left: &Tree, right: &Tree, first: u64) -> 
     unreachable!("the tree is dropped")
 }
 
-/// Extents of long values go with the entries that a batch replaces or removes; a long value in a batch is refused whole.
+/// Extents of long values go with the entries that a batch replaces or removes.
 #[test]
 fn extents_go_with_the_values_that_a_batch_replaces_or_removes() {
     let disk = SimDisk::new(41);
@@ -221,11 +220,6 @@ fn extents_go_with_the_values_that_a_batch_replaces_or_removes() {
             batch.remove(tree, &[1]).expect("a tree of this store");
             batch.put(tree, &[2], &[round; 500]).expect("a tree of this store");
         }
-        let mut refused = batch.clone();
-        refused.put(&trees[0], &[3], &[0; 30_000]).expect("a tree of this store");
-        let error = refused.commit().expect_err("too long for its leaf");
-        assert!(matches!(error, StoreError::Tree(TreeError::ValueTooLong { .. })), "{error}");
-        assert_eq!(trees[0].get(&[1]).expect("get"), Some(vec![round; 30_000]), "applied in part");
         let done = batch.commit().expect("commits");
         assert_eq!((done.inserted, done.replaced, done.removed), (0, 4, 2));
         store.checkpoint().expect("a checkpoint");
