@@ -237,6 +237,23 @@ fn what_is_too_large_is_refused_and_changes_nothing() {
     assert_eq!(apply_batch(&env, &ops(&trees, &nowhere)).expect("nothing to do"), BatchDone::default());
 }
 
+#[test]
+fn more_long_values_than_the_log_has_room_for_take_no_space() {
+    let env = environment(4096, 64);
+    let tree = &trees(&env, 1)[0];
+    let before = env.pool().store().len().expect("a length");
+    let (keys, value) = ((0..100_000_u32).map(u32::to_be_bytes).collect::<Vec<_>>(), vec![1; 5000]);
+    let put = |key| BatchOp { tree, key, change: BatchChange::Put(&value) };
+    let batch: Vec<BatchOp<'_>> = keys.iter().map(|key| put(&key[..])).collect();
+    let error = apply_batch(&env, &batch).expect_err("too large");
+    assert!(matches!(error, TreeError::BatchTooLarge { what: "log bytes", .. }), "{error}");
+    assert_eq!(
+        env.pool().store().len().expect("a length"),
+        before,
+        "the file grew for a batch that was refused"
+    );
+}
+
 /// Values under more map pages than a batch may hold: refused before the first one is written.
 #[test]
 fn values_in_too_many_regions_are_refused_and_give_their_places_back() {

@@ -12,7 +12,7 @@ use support::{environment, trees};
 
 const WRITERS: u64 = 4;
 const KEYS: u64 = 300;
-/// Keys that every batch writes, alike in both trees, to the first leaf and to the last.
+/// Keys that every batch writes, alike in both trees, to the first leaf and to the last; now and then a long value.
 const SHARED: [&[u8]; 2] = [b"/aaa", b"/zzz"];
 
 fn key(owner: u64, number: u64) -> Vec<u8> {
@@ -52,7 +52,9 @@ fn hammer(millis: u64, frames: usize, most: u64) {
                         // Versions rise; odd ones are removals.
                         let next = own(tree, number).load(Ordering::Relaxed) + 1 + random.below(2);
                         own(tree, number).store(next, Ordering::Relaxed);
-                        let new = next.is_multiple_of(2).then(|| value(next, random.below(200)));
+                        let longest = if random.below(10) == 0 { 12_000 } else { 200 };
+                        let len = random.below(longest);
+                        let new = next.is_multiple_of(2).then(|| value(next, len));
                         changes.push((tree, key(writer, number), new));
                     }
                     if random.below(4) == 0 {
@@ -64,12 +66,15 @@ fn hammer(millis: u64, frames: usize, most: u64) {
                         }
                         continue;
                     }
-                    let count = value(batches.fetch_add(1, Ordering::Relaxed) + 1, 20);
+                    let count = batches.fetch_add(1, Ordering::Relaxed) + 1;
+                    let count = value(count, if count.is_multiple_of(8) { 5000 } else { 20 });
                     let mut ops = support::ops(trees, &changes);
                     ops.extend(trees.iter().flat_map(|tree| {
                         SHARED.map(|key| BatchOp { tree, key, change: BatchChange::Put(&count) })
                     }));
                     apply_batch(env, &ops).expect("a batch");
+                    // Nothing is ever replayed here: what was freed is room for other values at once.
+                    env.allocator().checkpoint_passed(env.log().end_lsn());
                 }
                 stopped.store(true, Ordering::Release);
             });
