@@ -9,9 +9,9 @@
 //! | `Page(Poisoned)` | an earlier write or sync failed | close, mend the disk, open again |
 //! | `Wal(AlreadyExists)` | there is a log and no data file | restore the data file |
 //! | `Tree(KeyTooLong)` | it does not fit a page | a larger page size, or a shorter key |
-//! | `Tree(ValueTooLong)` | more than 4 GiB, or in a batch more than its leaf takes | shorter values, several of them |
+//! | `Tree(ValueTooLong)` | more than 4 GiB | shorter values, several of them |
 //! | `Tree(Source)` | the reader of a value failed | the tree is as it was; again with another reader |
-//! | `Tree(BatchTooLarge)` | a batch takes too many leaves or too much log | split it up, or a larger pool and log |
+//! | `Tree(BatchTooLarge)` | a batch takes too many leaves, too many regions of the file or too much log | split it up, or a larger pool and log |
 //! | `Tree(ForeignTree)` | a tree of another handle in a batch | a batch for each store |
 //! | `InvalidOption` | an option makes no sense | see what was expected |
 //! | `NotFound` | no store, and none was to be made | `create: true`, or another path |
