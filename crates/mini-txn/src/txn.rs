@@ -146,8 +146,11 @@ impl<'e> MiniTxn<'e> {
 
     /// Takes one of the reserved page ids and latches its frame. The first change must be an operation that formats it.
     ///
-    /// It fails only if more pages are taken than were reserved, which is a bug of the caller's.
+    /// Errors: `NoSpace` if more pages are taken than were reserved, which is a bug of the caller's; `AllocationState` if a page that
+    /// the transaction has latched is among those that it reserved, so that a space map which calls it free lies. That shows with the
+    /// first page that is taken.
     pub fn allocate(&mut self) -> PageResult<PageHandle> {
+        self.check_latched_in_use()?;
         let id = self.ids.as_mut().and_then(|ids| ids.take());
         let pin = id.and_then(|id| self.new_pins.iter().find(|pin| pin.id() == id));
         let Some(pin) = pin else {
@@ -155,6 +158,14 @@ impl<'e> MiniTxn<'e> {
         };
         let page = pin.exclusive()?;
         Ok(self.latch(page))
+    }
+
+    /// Nobody waits for a latch that he holds himself.
+    fn check_latched_in_use(&self) -> PageResult<()> {
+        let Some(ids) = &self.ids else { return Ok(()) };
+        let latched = self.latched.iter().map(|latched| latched.page.id());
+        let free = latched.filter(|id| !ids.taken().contains(id)).find(|id| ids.ids().contains(id));
+        free.map_or(Ok(()), |page_id| Err(PageError::AllocationState { page_id, state: "free" }))
     }
 
     /// Applies an operation to a latched page and puts it into the group. An error means that the operation did not fit the

@@ -1,4 +1,4 @@
-//! Prevents: a panic, a wrong answer or silence where a file of the store is foreign, short, flipped or locked (M1 to M5, M9,
+//! Prevents: a panic, a hang, a wrong answer or silence where a file of the store is foreign, short, flipped or locked (M1 to M5, M9,
 //! E1, E2, E3, R7).
 
 mod support;
@@ -7,9 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pagestone_page_format::PageError;
+use pagestone_allocator::ClearBits;
+use pagestone_page_format::{PageError, PageId, PageOp};
 use pagestone_store::{Options, Store, StoreError, StoreResult};
 use pagestone_testkit::{Keep, SimDisk};
+use support::damaged::Damaged;
 use support::{DIR, contents, open, run, script, small, states};
 
 fn real() -> (tempfile::TempDir, std::path::PathBuf) {
@@ -226,4 +228,40 @@ fn options_that_cannot_work_are_refused_before_anything_is_made() {
         let error = Store::open_on(Arc::new(disk.clone()), Path::new(DIR), options).expect_err("refused");
         assert!(matches!(error, StoreError::InvalidOption { .. }), "{error}");
     }
+}
+
+#[test]
+fn map_that_calls_a_page_in_use_free_is_an_error_once_that_shows_and_no_writer_waits_for_himself() {
+    let disk = SimDisk::new(6);
+    let key = |number: u32, last: u8| [&number.to_be_bytes()[..], &[last]].concat();
+    {
+        let store = open(&disk).expect("a store");
+        for number in 0..200 {
+            store.default_tree().put(&key(number, 0), &[7; 300]).expect("put");
+        }
+        store.close().expect("closed");
+    }
+    let whole = Damaged::copy_of(&disk);
+    let mut before_any_change = 0;
+    for page in (1..whole.pages()).filter(|page| whole.in_use(*page)) {
+        let damaged = Damaged::copy_of(&disk);
+        damaged.rewrite(0, |writer| {
+            ClearBits { first: PageId::new(page), count: 1 }.apply(writer).expect("in use");
+        });
+        let store = open(&damaged.disk).expect("opens");
+        // Puts that split every leaf, each for a page that is free; one is not.
+        let put = |number| store.default_tree().put(&key(number, 1), &[8; 300]);
+        match (0..200).map(put).find(Result::is_err) {
+            Some(Err(StoreError::Page(PageError::AllocationState { page_id, state: "free" }))) => {
+                assert_eq!(page_id, PageId::new(page));
+                store.default_tree().put(&key(0, 0), b"short").expect("nothing was changed: not poisoned");
+                before_any_change += 1;
+            }
+            // Else it is somebody's node that was written over.
+            Some(Err(StoreError::Tree(_))) => {}
+            Some(Err(error)) => panic!("page {page}: {error}"),
+            Some(Ok(_)) | None => assert_eq!(page, 2, "nobody looks at the catalog"),
+        }
+    }
+    assert!(before_any_change > 0);
 }
