@@ -163,7 +163,8 @@ impl Store {
     ///
     /// What is wrong is in the report and is no error. Errors: `Closed`, `Poisoned` and `BufferPoolExhausted` of the handle, and the
     /// file's length that cannot be asked for. Memory: two bits for each page that is in use, and a page for each level. Every
-    /// page in use is read past the pool, and the trees' through it.
+    /// page in use is read past the pool, those of long values too, and the trees' through it. The space of long values that are
+    /// removed or replaced meanwhile is not used again before the end.
     ///
     /// ```
     /// # use pagestone_store::{Options, Store};

@@ -6,7 +6,7 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering as Std};
 
 use pagestone_allocator::{ClearBits, SetBits};
-use pagestone_page_format::slotted::SlottedWriter;
+use pagestone_page_format::slotted::{SlottedPage, SlottedWriter};
 use pagestone_page_format::{PageId, PageOp, PageWriter};
 use pagestone_store::{Background, Durability, Options, Problem, Store, TreeProblem, VerifyReport};
 use pagestone_swip::SwipWord;
@@ -397,4 +397,73 @@ fn store_whose_pages_change_hands_has_no_finding() {
         stop.store(true, Std::Relaxed);
     });
     assert_sound(&store.verify().expect("verified"));
+}
+
+/// A store with a leaf of two long values, closed.
+fn two_long_values() -> SimDisk {
+    let disk = SimDisk::new(4);
+    let store = open(&disk).expect("a store");
+    for key in [b"a", b"b"] {
+        store.default_tree().put(key, &vec![key[0]; 40_000]).expect("put");
+    }
+    store.close().expect("closed");
+    disk
+}
+
+/// First page and bytes of the reference in a cell of the root.
+fn reference(damaged: &Damaged, slot: usize) -> (u64, Vec<u8>) {
+    let mut bytes = Vec::new();
+    let append = |area: SlottedPage<'_>| area.append_value(area.get(slot).expect("a cell"), &mut bytes);
+    damaged.area(ROOT, append).expect("a reference");
+    let run = u64::from_le_bytes(bytes[16..24].try_into().expect("eight bytes"));
+    (run >> 24, bytes)
+}
+
+fn set_reference(damaged: &Damaged, slot: usize, bytes: &[u8]) {
+    damaged.rewrite(ROOT, |writer| {
+        let cell = SlottedPage::new(writer.read(), AREA).get(slot).expect("a cell");
+        writer.put_bytes(cell.offset + cell.key_len, bytes).expect("inside the page");
+    });
+}
+
+#[test]
+fn flipped_byte_in_any_page_of_a_long_value_is_found_though_nobody_reads_it() {
+    let sound = two_long_values();
+    let report = Damaged::copy_of(&sound).verify();
+    assert_sound(&report);
+    assert_eq!(report.value_pages, 20);
+    let (first, _) = reference(&Damaged::copy_of(&sound), 0);
+    for page in first..first + 10 {
+        let damaged = Damaged::copy_of(&sound);
+        damaged.flip(2 * PAGE + page as usize * PAGE + 100 * (page - first) as usize);
+        assert_found(&damaged, &[(page, Problem::Unreadable)]);
+    }
+}
+
+#[test]
+fn value_that_two_cells_refer_to_is_found_though_none_of_its_pages_is_free() {
+    let sound = two_long_values();
+    let damaged = Damaged::copy_of(&sound);
+    let ((first, whole), (lost, _)) = (reference(&damaged, 0), reference(&damaged, 1));
+    set_reference(&damaged, 1, &whole);
+    let shared = (first..first + 10).map(|page| (page, Problem::Tree(TreeProblem::Shared)));
+    let leaked = (lost..lost + 10).map(|page| (page, Problem::Leaked));
+    assert_found(&damaged, &shared.clone().chain(leaked).collect::<Vec<_>>());
+    // As it would be if the other value were removed: nothing is leaked.
+    damaged.rewrite(0, |writer| {
+        ClearBits { first: PageId::new(lost), count: 10 }.apply(writer).expect("in use");
+    });
+    assert_found(&damaged, &shared.collect::<Vec<_>>());
+}
+
+#[test]
+fn node_that_a_cell_calls_its_value_is_found() {
+    let damaged = Damaged::copy_of(&two_long_values());
+    let (first, mut bytes) = reference(&damaged, 0);
+    // The page before is the catalog's root; the last page of the value is nobody's.
+    assert_eq!(first, 3);
+    bytes[16..24].copy_from_slice(&((first - 1) << 24 | 10).to_le_bytes());
+    set_reference(&damaged, 0, &bytes);
+    let expected = [(first - 1, Problem::Tree(TreeProblem::Shared)), (first + 9, Problem::Leaked)];
+    assert_found(&damaged, &expected);
 }

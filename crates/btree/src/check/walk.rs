@@ -111,7 +111,7 @@ impl<'a> Walk<'a> {
         }
         self.last[usize::from(level)] = now;
         if !judged {
-            self.judge_node(depth, level);
+            self.judge_node(depth, level, key);
             self.path.node_mut(depth).judged = true;
         }
         if level == 0 {
@@ -120,8 +120,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The node by itself, and what its cells refer to.
-    fn judge_node(&mut self, depth: usize, level: u8) {
+    /// The node by itself, and what its cells refer to. Those of keys below `key` the walk may have seen elsewhere.
+    fn judge_node(&mut self, depth: usize, level: u8, key: &[u8]) {
         let node = &self.path.nodes()[depth];
         let (id, view) = (node.id(), node.view());
         if let Err(error) = view.check() {
@@ -139,17 +139,19 @@ impl<'a> Walk<'a> {
         if level > 0 {
             return;
         }
+        let first_new = view.lower_bound(key).unwrap_or(0);
         for slot in 0..view.count().unwrap_or(0) {
             match references(view, slot) {
                 Ok(runs) => {
-                    for (first, count) in runs {
-                        for page in first.get()..first.get().saturating_add(u64::from(count)) {
-                            let page = ReachedPage {
-                                page_id: PageId::new(page),
-                                parent: Some(id),
-                                usage: PageUse::Value,
-                            };
-                            self.report.value_pages += u64::from(self.visitor.page(page));
+                    for page_id in pages_of(runs) {
+                        let page = ReachedPage { page_id, parent: Some(id), usage: PageUse::Value };
+                        let new = self.visitor.page(page);
+                        self.report.value_pages += u64::from(new);
+                        if !new && slot >= first_new {
+                            let found = format!("cell {slot} of page {id} too");
+                            let shared =
+                                finding(page_id, TreeProblem::Shared, "one that refers to it", found);
+                            self.visitor.finding(shared);
                         }
                     }
                 }
@@ -236,6 +238,12 @@ impl<'a> Walk<'a> {
 /// Entries of a leaf whose keys are not below `key`.
 fn entries_from(view: NodeView<'_>, key: &[u8]) -> Result<u64, OutOfBounds> {
     Ok((view.count()? - view.lower_bound(key)?) as u64)
+}
+
+fn pages_of(runs: Vec<(PageId, u32)>) -> impl Iterator<Item = PageId> {
+    runs.into_iter().flat_map(|(first, count)| {
+        (first.get()..first.get().saturating_add(u64::from(count))).map(PageId::new)
+    })
 }
 
 /// The runs of pages that hold the value of a cell: the first of each, and how many. Nothing for a value that stands in

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pagestone_allocator::{MapSource, RegionBits, region_bits};
-use pagestone_btree::{BTree, CheckVisitor, PageUse, ReachedPage, TreeFinding};
+use pagestone_btree::{BTree, CheckVisitor, PageUse, ReachedPage, TreeFinding, TreeProblem};
 use pagestone_page_format::{Page, PageError, PageId, PageResult};
 use pagestone_sync::thread;
 
@@ -209,10 +209,7 @@ impl<'c> Look<'c> {
                         "none that does",
                     );
                 }
-                // A long value's pages are verified by whoever reads the value.
-                if !self.values.contains(id) {
-                    batch.push(id);
-                }
+                batch.push(id);
             } else if !was && !is && reached {
                 self.found(Some(id), Problem::Dangling, "a page in use", "a free one that is referred to");
             }
@@ -292,9 +289,13 @@ impl<'c> Look<'c> {
 impl CheckVisitor for Look<'_> {
     fn page(&mut self, page: ReachedPage) -> bool {
         self.progress.add(1);
-        let new = self.reached.insert(page.page_id);
-        if page.usage == PageUse::Value {
-            self.values.insert(page.page_id);
+        let (id, is_value) = (page.page_id, page.usage == PageUse::Value);
+        let new = self.reached.insert(id);
+        if new && is_value {
+            self.values.insert(id);
+        } else if !new && is_value != self.values.contains(id) {
+            let problem = Problem::Tree(TreeProblem::Shared);
+            self.found(Some(id), problem, "a node or a part of a value", "both");
         }
         new
     }
