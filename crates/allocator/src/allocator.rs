@@ -120,14 +120,20 @@ impl PageAllocator {
     /// [`PageAllocator::reserve`].
     ///
     /// Only ids are given whose last free a checkpoint has passed and that nobody reads any more (L8). Where such are missing and
-    /// others are free, the file grows, and [`PageAllocator::wants_checkpoint`] says so.
+    /// others are free, the file grows, and [`PageAllocator::wants_checkpoint`] says so. Where it cannot grow, that is `NoSpace`, and
+    /// [`PageAllocator::needs_checkpoint`] says whether some are free but not yet for extents.
     pub fn reserve_extents(
         &self,
         source: &dyn MapSource,
         pages: u64,
         runs: usize,
     ) -> PageResult<ExtentReservation<'_>> {
-        let taken = self.reserve_as(source, Request::Extents { pages, runs })?;
+        let taken = self.reserve_as(source, Request::Extents { pages, runs });
+        let taken = taken.inspect_err(|error| {
+            if matches!(error, PageError::NoSpace { .. }) {
+                self.state().note_full();
+            }
+        })?;
         Ok(ExtentReservation::new(self, taken.keep()))
     }
 
@@ -150,7 +156,7 @@ impl PageAllocator {
     }
 
     /// Whether these ids are so many, a sixteenth of the file, that the next extents should wait for that checkpoint rather
-    /// than let the file grow further.
+    /// than let the file grow further; or the file could not grow.
     pub fn needs_checkpoint(&self) -> bool {
         self.state().grew_beside() == Some(GrewBeside::ManyYoung)
     }

@@ -102,7 +102,7 @@ impl Drop for ExtentReservation<'_> {
 
 #[cfg(test)]
 mod tests {
-    use pagestone_page_format::Lsn;
+    use pagestone_page_format::{Lsn, PageError};
 
     use super::*;
     use crate::model::{BITS, File};
@@ -205,6 +205,36 @@ mod tests {
         assert!(allocator.needs_checkpoint(), "nothing passed");
         allocator.checkpoint_passed(Lsn::new(101));
         assert!(!allocator.wants_checkpoint());
+    }
+
+    #[test]
+    fn no_checkpoint_is_asked_for_once_young_ids_are_in_use_as_pages() {
+        let file = File::full(1, &[]);
+        let allocator = file.allocator();
+        free(&file, &allocator, 10, 4, 100, false);
+        drop(allocator.reserve_extents(&file, 4, 4).expect("it can grow"));
+        assert!(allocator.needs_checkpoint(), "four of 65 are a sixteenth");
+        let mut ids = allocator.reserve(&file, 4).expect("four are free");
+        while ids.take().is_some() {}
+        file.apply(&ids);
+        ids.commit();
+        allocator.checkpoint_passed(Lsn::new(100));
+        assert!(!allocator.wants_checkpoint(), "it would free nothing");
+    }
+
+    #[test]
+    fn full_disk_asks_for_the_checkpoint_that_would_make_room() {
+        // One region in use but for ids that are young, and no room for another.
+        let file = File::full(1, &[]);
+        file.state.lock().limit = BITS;
+        let allocator = file.allocator();
+        free(&file, &allocator, 10, 2, 100, false);
+        let full = allocator.reserve_extents(&file, 2, 2);
+        assert!(matches!(full, Err(PageError::NoSpace { .. })));
+        assert!(allocator.needs_checkpoint(), "two ids would do");
+        allocator.checkpoint_passed(Lsn::new(100));
+        assert!(!allocator.needs_checkpoint());
+        assert_eq!(runs(&allocator.reserve_extents(&file, 2, 2).expect("they are settled")), [(10, 2)]);
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub(crate) struct State {
     young: Young,
     held: Held,
     releasing: Extents,
-    /// Extents were taken past the high water although young ids would have done; see [`State::grew_beside`].
+    /// Extents were wanted past the high water although young ids would have done; see [`State::grew_beside`].
     grew_beside: Option<GrewBeside>,
     pub(crate) regions: Regions,
     /// Pages that the file is known to have room for.
@@ -132,14 +132,15 @@ impl State {
     /// A checkpoint at `lsn` has passed, in both copies: what was freed before it may be used as extents.
     pub(crate) fn checkpoint_passed(&mut self, lsn: Lsn) {
         let passed = self.young.pass(lsn);
-        if !passed.is_empty() {
-            self.grew_beside = None;
-        }
         for (start, len) in passed.iter().flat_map(|ids| ids.within(0..self.end)) {
             // Those that are reserved settle when they are forfeited; those of unknown regions when they are loaded.
             for (start, len) in self.free.within(start..start + len).collect::<Vec<_>>() {
                 self.settled.give(start, len).expect("what was young is not settled");
             }
+        }
+        // Also where nothing passed because all of it went into use as pages: another checkpoint would free nothing.
+        if !passed.is_empty() || self.young_free() == 0 {
+            self.grew_beside = None;
         }
     }
 
@@ -182,6 +183,13 @@ impl State {
         if highest >= first_past && young >= pages {
             let how = if young >= first_past / MANY { GrewBeside::ManyYoung } else { GrewBeside::Young };
             self.grew_beside = self.grew_beside.max(Some(how));
+        }
+    }
+
+    /// Takes note that there was no room for extents: whatever is young, is worth a checkpoint.
+    pub(crate) fn note_full(&mut self) {
+        if self.young_free() > 0 {
+            self.grew_beside = Some(GrewBeside::ManyYoung);
         }
     }
 
