@@ -178,6 +178,11 @@ impl Core {
         Ok(self.env.log().recycle_below(keep_from)?)
     }
 
+    /// Whether [`Core::make_space`] has something to do.
+    pub(crate) fn lacks_space(&self) -> bool {
+        self.env.allocator().needs_checkpoint()
+    }
+
     /// Before a long value is put: where the file would grow although much of it is free for pages alone, two checkpoints, which
     /// both superblock copies then carry, make that free for extents.
     pub(crate) fn make_space(&self) -> StoreResult<()> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pagestone_btree::{BTree, Cursor, Put, Range, ValueReader};
 use pagestone_direct_io::{Disk, RealDisk};
 use pagestone_mini_txn::LoggedPool;
-use pagestone_page_format::Lsn;
+use pagestone_page_format::{Lsn, PageError};
 use pagestone_sync::Mutex;
 use pagestone_telemetry::prometheus_text;
 
@@ -279,10 +279,18 @@ impl Tree {
     /// Inserts or replaces; tells which. Values have up to 4 GiB; those that do not fit a quarter of a page stand in extents of
     /// their own and take whole pages.
     pub fn put(&self, key: &[u8], value: &[u8]) -> StoreResult<Put> {
-        if value.len() > self.tree.max_inline_value(key.len()) {
+        let is_long = value.len() > self.tree.max_inline_value(key.len());
+        if is_long {
             self.core().make_space()?;
         }
-        let put = self.tree.put(key, value)?;
+        let put = match self.tree.put(key, value).map_err(StoreError::from) {
+            // The disk is full, and checkpoints make room in the file for extents.
+            Err(StoreError::Page(PageError::NoSpace { .. })) if is_long && self.core().lacks_space() => {
+                self.core().make_space()?;
+                self.tree.put(key, value)?
+            }
+            put => put?,
+        };
         self.inner.acknowledge(put.lsn)?;
         Ok(put)
     }
@@ -291,7 +299,8 @@ impl Tree {
     /// known length exactly so many bytes are taken; else all that come.
     ///
     /// Errors, with the tree unchanged and nothing of the value kept: `Tree(Source)` for what the reader says, and if it ends
-    /// before the announced length; `Tree(ValueTooLong)`; those of `put`.
+    /// before the announced length; `Tree(ValueTooLong)`; those of `put`. After `NoSpace` another call, with another reader, may find
+    /// room that was freed a moment ago.
     ///
     /// ```
     /// # use pagestone_store::{Options, Store};

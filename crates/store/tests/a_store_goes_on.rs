@@ -157,3 +157,29 @@ fn hostile_root_is_an_error_and_not_an_endless_scan() {
     assert!(errors > 50, "{errors} errors, {right} answers");
     let _ = disk.open(Path::new("/store/data"), &OpenHow::read(DirectIo::Off)).expect("still there");
 }
+
+/// I11: what was removed a moment ago is room for a long value, also where the file cannot grow.
+#[test]
+fn long_value_takes_the_room_of_a_removed_one_on_a_full_disk() {
+    let disk = SimDisk::new(1);
+    drop(open(&disk).expect("opens"));
+    let store = open(&disk).expect("opens");
+    let tree = store.default_tree();
+    let value = |byte: u8| vec![byte; 300_000];
+    tree.put(b"first", &value(1)).expect("there is room");
+    disk.fail(FaultPlan::errno(28).on(DiskOp::Reserve).path(|path| path.ends_with("data")).forever());
+    let mut more = 0;
+    let full = loop {
+        match tree.put(&[more], &value(more)) {
+            Ok(_) => more += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, StoreError::Page(PageError::NoSpace { .. })), "{full}");
+    for round in 0..3 {
+        assert!(tree.remove(b"first").expect("a removal takes no room"));
+        tree.put(b"first", &value(round)).expect("the room of the one that was removed");
+        assert_eq!(tree.get(b"first").expect("reads"), Some(value(round)));
+    }
+    assert!(store.verify().expect("reads").is_sound());
+}
