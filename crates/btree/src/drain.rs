@@ -103,7 +103,11 @@ impl BTree {
             if let Some(edge) = edge {
                 let done = edge.keeps.is_none();
                 cut(&mut txn, edge, &frees, key)?;
-                return Ok(Drained { pages: goes as u64, done, lsn: txn.commit()?.lsn });
+                let lsn = txn.commit()?.lsn;
+                if done {
+                    list.merge_around(key)?; // as after a removal
+                }
+                return Ok(Drained { pages: goes as u64, done, lsn });
             }
         }
     }

@@ -94,7 +94,9 @@ impl BTree {
                 chain = vec![leaf]; // what went may have made the room
             }
             self.split_and_put(&mut txn, chain, new, NewCell::inline(&value))?;
-            return Ok(Some(txn.commit()?.lsn));
+            let lsn = txn.commit()?.lsn;
+            self.merge_around(old)?; // as after a removal
+            return Ok(Some(lsn));
         }
     }
 

@@ -249,6 +249,38 @@ fn names_of_every_length_and_byte() {
     assert!(matches!(store.rename_tree("n", "m"), Err(StoreError::Closed)));
 }
 
+/// Trees made for a day, and dropped when it has passed: their names rise and never come back.
+#[test]
+fn catalog_of_trees_that_come_and_go_takes_no_more_space_than_those_that_are_there() {
+    let disk = SimDisk::new(2);
+    let store = open_with(&disk, 64);
+    let name = |number: u32| format!("{number:06}{}", "n".repeat(180));
+    let leaves = |live: u32| {
+        let report = store.verify().expect("verified");
+        assert!(report.is_sound(), "{:#?}", report.findings);
+        assert_eq!(report.trees, u64::from(live) + 1);
+        report.leaves - report.trees
+    };
+    for number in 0..600 {
+        store.tree(name(number)).expect("tree");
+        if number >= 60 {
+            store.drop_tree(name(number - 60)).expect("dropped");
+        }
+        assert!(number % 60 > 0 || leaves((number + 1).min(60)) < 12, "{} leaves", leaves(60));
+    }
+    // By renames, too.
+    for number in 600..1200 {
+        store.rename_tree(name(number - 60), name(number)).expect("renamed");
+        assert!(number % 60 > 0 || leaves(60) < 12, "{} leaves", leaves(60));
+    }
+    for number in 1140..1200 {
+        store.drop_tree(name(number)).expect("dropped");
+    }
+    assert_eq!(leaves(0), 1, "the catalog's root");
+    store.close().expect("close");
+    assert_eq!(space::check(&disk, &[]), 3);
+}
+
 #[test]
 fn empty_store_is_at_most_64_kib_and_its_catalog_empty() {
     let disk = SimDisk::new(1);
