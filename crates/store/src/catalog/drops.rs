@@ -21,7 +21,8 @@ use super::{Catalog, Known, not_found};
 use crate::StoreResult;
 
 impl Catalog {
-    /// Drops the tree of this name, or finishes a drop of it that failed; gives the LSN at which that is durable.
+    /// Drops the tree of this name, or finishes a drop of it that failed; gives the LSN at which that is durable, nothing if somebody
+    /// else finished it.
     pub(crate) fn drop_tree(&self, name: &[u8]) -> StoreResult<Option<Lsn>> {
         let key = key_of(name)?;
         let mut known = self.known.lock();

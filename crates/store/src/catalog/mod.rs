@@ -130,8 +130,7 @@ impl Catalog {
             }
             match self.find(&mut known, &to)? {
                 None => {
-                    let renamed = self.list.rename_entry(&from, &to)?;
-                    return Ok(renamed.expect("only the holder of the lock gives and takes names"));
+                    return self.list.rename_entry(&from, &to)?.ok_or_else(not_in_order);
                 }
                 Some(entry) if !entry.dropping => return Err(StoreError::TreeExists { name: shown(new) }),
                 Some(entry) => {
@@ -184,8 +183,7 @@ impl Catalog {
             tree.checked_add(1).ok_or_else(|| bad("a next tree id, below", u32::MAX.into(), tree.into()))?;
         self.put_head(known, Head { next_tree, ..head })?;
         let entry = |root| Entry { dropping: false, tree, root }.encode();
-        let created = self.list.create_listed(key, tree, entry)?;
-        let (tree, lsn) = created.expect("only the holder of the lock gives and takes names");
+        let (tree, lsn) = self.list.create_listed(key, tree, entry)?.ok_or_else(not_in_order)?;
         known.open.add(&tree);
         Ok((tree, lsn))
     }
@@ -229,6 +227,12 @@ fn of_the_catalog(error: StoreError) -> StoreResult<StoreError> {
         | StoreError::Page(PageError::Poisoned { .. } | PageError::BufferPoolExhausted { .. }) => Err(error),
         error => Ok(error),
     }
+}
+
+/// Only the holder of the lock gives and takes names. So one that was not there and now is, or the other way round, is found by a
+/// search through keys out of order, which other entries have moved.
+fn not_in_order() -> StoreError {
+    bad("keys in order, entries of one name", 1, 2)
 }
 
 fn not_found(name: &[u8]) -> StoreError {
