@@ -32,7 +32,8 @@ impl KvBatch {
         Self { batch, tree }
     }
 
-    /// Adds: insert the key or replace its value. Of several changes of one key the last one counts.
+    /// Adds: insert the key or replace its value, of any length that a put takes; it is in memory, whole, until the commit. Of several
+    /// changes of one key the last one counts.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> StoreResult<()> {
         self.batch.put(&self.tree, key.as_ref(), value.as_ref())
     }

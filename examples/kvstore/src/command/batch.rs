@@ -12,7 +12,7 @@ use super::format::Format;
 use super::json::Change;
 use super::lines::Lines;
 
-/// Keys and values that a batch holds in memory, at most. The store takes less, by its pool and its log.
+/// Keys and values that a batch holds in memory, at most. Of what stands in leaves the store takes less, by its pool and its log.
 const MAX_BATCH_BYTES: usize = 64 << 20;
 
 /// Opens the file at `path`, or stdin for `-`.
