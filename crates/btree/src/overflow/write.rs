@@ -7,8 +7,9 @@
 //!   read a batch ─► reserve for it ─► discard its ids from the pool (P13) ─► write it ─► ... ─► trim, discard again
 //! ```
 //!
-//! All pages carry one LSN: where the log was durable when the value was begun. So it is past every older use of its ids, which a
-//! checkpoint has passed (L8), and no crash gives it to another group.
+//! All pages carry one LSN: where the log was durable when the value was begun. No crash gives it to another group, and every later use
+//! of the ids ends behind it (L7). It is past every older use of the ids that were free for extents then; one that a value of unknown
+//! length takes later may have been something newer, which a checkpoint has passed all the same (L8).
 //!
 //! [`MiniTxn::take_extents`]: pagestone_mini_txn::MiniTxn::take_extents
 
