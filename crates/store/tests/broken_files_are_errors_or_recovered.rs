@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pagestone_allocator::ClearBits;
 use pagestone_page_format::{PageError, PageId, PageOp};
 use pagestone_store::{Options, Store, StoreError, StoreResult};
-use pagestone_testkit::{Keep, SimDisk};
+use pagestone_testkit::{Keep, Rng, SimDisk};
 use support::damaged::Damaged;
 use support::{DIR, contents, open, run, script, small, states};
 
@@ -264,4 +264,44 @@ fn map_that_calls_a_page_in_use_free_is_an_error_once_that_shows_and_no_writer_w
         }
     }
     assert!(before_any_change > 0);
+}
+
+#[test]
+fn batch_that_does_not_fit_a_leaf_that_lies_about_its_room_ends() {
+    let disk = SimDisk::new(7);
+    let key = |number: usize, last: &str| format!("prefix/{number:04}{last}").into_bytes();
+    {
+        let store = open(&disk).expect("a store");
+        for number in 0..120 {
+            let value = vec![7; number * 37 % 700];
+            store.default_tree().put(&key(number * 7 % 120, ""), &value).expect("put");
+        }
+        store.close().expect("closed");
+    }
+    let leaves = Damaged::copy_of(&disk).children(1);
+    let mut random = Rng::new(8);
+    let (mut errors, mut answers) = (0, 0);
+    for _ in 0..500 {
+        let damaged = Damaged::copy_of(&disk);
+        let leaf = leaves[random.below(leaves.len() as u64) as usize];
+        // What the slotted area says about itself, and a slot.
+        let (says, slot) = (48 + random.below(24) as usize, 72 + random.below(90) as usize);
+        damaged.rewrite(leaf, |writer| {
+            for at in [says, slot] {
+                let byte = [0, 4, 0xff, random.below(256) as u8][random.below(4) as usize];
+                writer.put_bytes(at, &[byte]).expect("inside the page");
+            }
+        });
+        let store = open(&damaged.disk).expect("opens");
+        let mut batch = store.batch();
+        let from = random.below(100) as usize;
+        for number in from..from + 20 {
+            batch.put(&store.default_tree(), &key(number, "+"), &[8; 350]).expect("kept");
+        }
+        match batch.commit() {
+            Ok(_) => answers += 1,
+            Err(_) => errors += 1,
+        }
+    }
+    assert!(errors > 50 && answers > 50, "{errors} errors, {answers} answers");
 }

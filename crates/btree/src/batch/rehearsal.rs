@@ -138,9 +138,14 @@ impl Rehearsal {
         Ok(change_leaf(view, id, ops, |op| op.apply(&writer))?.is_some())
     }
 
-    /// Where to divide that leaf so that these changes, which do not fit, do.
+    /// Where to divide that leaf so that these changes, which do not fit, do. A leaf that contradicts itself is an error: it might
+    /// be divided and have no more room for ever.
     pub(super) fn cuts(&self, id: PageId, ops: &[Op<'_>]) -> TreeResult<Vec<Vec<u8>>> {
         let leaf = NodeView::new(SpeculativePage::new(&self.leaf));
+        if leaf.check().is_err() {
+            let reason = "a leaf without room for a batch is not whole";
+            return Err(PageError::Malformed { page_id: id, reason }.into());
+        }
         let cuts = leaf.cuts(puts(ops)).map_err(malformed(id))?;
         if cuts.is_empty() {
             let reason = "a leaf has no room for what its sizes leave room for";
