@@ -206,6 +206,8 @@ struct Freed {
     lsn: u64,
     /// No checkpoint has passed the group that freed these.
     young: BTreeMap<u64, u64>,
+    /// One has, but not the whole batch that they may be in: they may still wait for that.
+    waiting: BTreeSet<u64>,
     readers: Vec<(u64, ReadGuard)>,
     began: u64,
     /// Held by the readers that had begun by then; and when they were freed.
@@ -317,7 +319,8 @@ proptest! {
                             }
                         }
                         Err(PageError::NoSpace { .. }) => {
-                            let room = |start: u64| start + pages <= LIMIT && (start..start + pages).all(settled);
+                            let surely = |id: u64| settled(id) && !freed.waiting.contains(&id);
+                            let room = |start: u64| start + pages <= LIMIT && (start..start + pages).all(surely);
                             prop_assert!(!(1..LIMIT).any(room), "there is room for {pages} in a row");
                         }
                         Err(error) => prop_assert!(false, "{error}"),
@@ -328,9 +331,12 @@ proptest! {
                     allocator.checkpoint_passed(Lsn::new(passed));
                     if back == 0 {
                         freed.young.clear();
+                        freed.waiting.clear();
                         prop_assert_eq!(allocator.quarantined_count(), freed.held.len() as u64);
                     } else {
                         // Which of the older ones have passed is the allocator's to say: the model keeps those that must not.
+                        let older = freed.young.iter().filter(|(_, lsn)| **lsn <= passed);
+                        freed.waiting.extend(older.map(|(id, _)| *id));
                         freed.young.retain(|_, lsn| *lsn > passed);
                     }
                 }
