@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use pagestone_allocator::{FormatMap, MapSource, PageAllocator, RegionBits};
 use pagestone_page_format::{
-    DEFAULT_PAGE_SIZE, PageError, PageId, PageOp, PageResult, PageWriter, SpeculativePage,
+    DEFAULT_PAGE_SIZE, Lsn, PageError, PageId, PageOp, PageResult, PageWriter, SpeculativePage,
 };
 
 /// Page 0, once it is formatted.
@@ -51,7 +51,7 @@ fn main() -> PageResult<()> {
     for (_, clear) in release.clear_bits() {
         file.change(&clear)?;
     }
-    release.commit();
+    release.commit(Lsn::new(1));
     assert!(matches!(allocator.release().add(PageId::new(3), 1), Err(PageError::AllocationState { .. })));
     assert_eq!(allocator.high_water(), Some(6));
 

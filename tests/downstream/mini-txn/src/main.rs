@@ -70,7 +70,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     env.grow(1)?;
     env.format_region(0)?;
 
-    let mut txn = env.begin(Reserve { log_bytes: 256, new_pages: 2, pins: 0 })?;
+    let mut txn = env.begin(Reserve { log_bytes: 256, new_pages: 2, pins: 0, ..Reserve::default() })?;
     for value in [11, 22] {
         let page = txn.allocate()?;
         txn.change(page, &SetCounter(value))?;
