@@ -133,12 +133,12 @@ impl BTree {
             children = 1;
             let most = if parent.level() == 1 { separators.min(LEAVES_PER_GROUP) } else { 1 };
             while children < most && frees.len() < FREES_PER_GROUP {
-                let leaf = self.child_of(&parent, separators - children)?;
+                let leaf = self.child_at(&parent, separators - children)?;
                 append_frees(&leaf, &mut frees)?;
                 goes.push(leaf);
                 children += 1;
             }
-            ends.push(self.child_of(&parent, separators - children)?);
+            ends.push(self.child_at(&parent, separators - children)?);
             keeps = Some(parent);
             break;
         }
@@ -146,24 +146,10 @@ impl BTree {
             && end.level() > 0
         {
             let last = end.believe(end.view().count())?;
-            ends.push(self.child_of(end, last)?);
+            ends.push(self.child_at(end, last)?);
         }
         refuse_twice(goes.iter().chain(&ends))?;
         Ok(Edge { keeps, children, goes, ends, frees })
-    }
-
-    fn child_of<'t>(&'t self, node: &Node<'t>, index: usize) -> Result<Node<'t>, Interrupt> {
-        let swip = node.believe(node.view().child(index))?;
-        let held = match self.take(Hold::Optimistic, swip) {
-            Ok(held) => held,
-            // Fault on nothing that a torn node said.
-            Err(restart) => {
-                node.validate()?;
-                return Err(restart.into());
-            }
-        };
-        node.validate()?; // P7
-        self.arrive(held, Some(node.level() - 1))
     }
 
     /// Step 3: each node at the version at which it was looked at, or none.

@@ -230,7 +230,7 @@ impl BTree {
         Ok(Some(Find::OnlyChild { root, child }))
     }
 
-    fn child_at<'t>(&'t self, parent: &Node<'t>, index: usize) -> Result<Node<'t>, Interrupt> {
+    pub(crate) fn child_at<'t>(&'t self, parent: &Node<'t>, index: usize) -> Result<Node<'t>, Interrupt> {
         let swip = parent.believe(parent.view().child(index))?;
         self.child(Hold::Optimistic, parent, index, swip)
     }

@@ -98,7 +98,7 @@ pub struct TreeStats {
 }
 
 impl TreeStats {
-    /// Pages given back to the allocator since the tree was opened.
+    /// Pages that merges and shrinking roots gave back since the tree was opened; those of extents and of dropped trees are not in it.
     pub fn pages_freed(&self) -> u64 {
         self.merges + self.shrinks
     }
