@@ -40,7 +40,10 @@ fn resident() -> (u64, u64) {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args_os().skip(1);
-    let dir = args.next().ok_or("a directory is needed")?;
+    let dir = args.next().ok_or("expected DIRECTORY [MEBIBYTES]")?;
+    if dir.to_string_lossy().starts_with('-') {
+        return Err(format!("expected DIRECTORY [MEBIBYTES], found the option {}", dir.display()).into());
+    }
     let mebibytes: u64 = match args.next() {
         Some(arg) => arg.to_str().ok_or("not a number")?.parse()?,
         None => 1024,

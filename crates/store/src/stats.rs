@@ -83,7 +83,11 @@ impl StoreStats {
             ("merges_total", "nodes merged into a sibling", self.tree.merges),
             ("merges_given_up_total", "merges that failed", self.tree.merges_given_up),
             ("tree_freed_pages_total", "pages that merges gave back", self.tree.pages_freed()),
-            ("unfinished_drops", "dropped trees with pages in use", self.unfinished_drops.unwrap_or(0)),
+            (
+                "unfinished_drops",
+                "dropped trees with pages in use, 0 also before anybody has looked",
+                self.unfinished_drops.unwrap_or(0),
+            ),
             ("failed_drops_total", "interrupted drops of trees that failed again", self.failed_drops),
             ("checkpoints_total", "checkpoints published", self.checkpoints),
             ("checkpoint_lsn", "where recovery would begin", self.checkpoint_lsn.get()),
