@@ -141,6 +141,10 @@ impl File for ScriptedFile {
         Ok(())
     }
 
+    fn drop_cache(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn try_lock(&self) -> io::Result<bool> {
         Ok(true)
     }

@@ -97,6 +97,15 @@ pub trait File: Send + Sync + Debug {
     /// ahead, zeros are written behind the end of the file instead. Nobody may write past the end meanwhile.
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()>;
 
+    /// Forgets what the system's cache holds of this file and is not waiting to be written, so that what is read next comes
+    /// from the device. After a failed sync a cache may show, as clean, bytes that are on no device (I9): who decides what is
+    /// durable by reading drops the cache first. What is waiting to be written stays: it is no lie, and a sync may still save
+    /// it. What the device itself caches is not included.
+    ///
+    /// It is as strong as the system's call: pages that somebody has mapped, or transfers at this moment, may stay. Errors:
+    /// `Unsupported` where the system cannot be asked.
+    fn drop_cache(&self) -> io::Result<()>;
+
     /// Locks the whole file against every other handle, in this process and others. `false` if somebody else has it.
     /// The lock ends with the handle.
     fn try_lock(&self) -> io::Result<bool>;

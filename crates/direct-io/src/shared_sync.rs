@@ -138,6 +138,10 @@ impl File for SharedSync {
         self.file.reserve(offset, len)
     }
 
+    fn drop_cache(&self) -> io::Result<()> {
+        self.file.drop_cache()
+    }
+
     fn try_lock(&self) -> io::Result<bool> {
         self.file.try_lock()
     }
@@ -185,6 +189,9 @@ mod tests {
         }
         fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
             self.beneath.reserve(offset, len)
+        }
+        fn drop_cache(&self) -> io::Result<()> {
+            self.beneath.drop_cache()
         }
         fn try_lock(&self) -> io::Result<bool> {
             Ok(true)

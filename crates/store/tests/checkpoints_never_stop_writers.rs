@@ -114,6 +114,9 @@ impl File for GatedFile {
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
         self.file.reserve(offset, len)
     }
+    fn drop_cache(&self) -> io::Result<()> {
+        self.file.drop_cache()
+    }
     fn try_lock(&self) -> io::Result<bool> {
         self.file.try_lock()
     }

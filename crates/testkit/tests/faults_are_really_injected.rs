@@ -37,6 +37,7 @@ fn call(disk: &SimDisk, file: &dyn File, op: DiskOp) -> io::Result<()> {
         DiskOp::Len => file.len().map(|_| ()),
         DiskOp::SetLen => file.set_len(1),
         DiskOp::Reserve => file.reserve(0, 8192),
+        DiskOp::DropCache => file.drop_cache(),
         DiskOp::Lock => file.try_lock().map(|_| ()),
     }
 }
@@ -178,6 +179,37 @@ fn a_failed_sync_leaves_what_was_chosen() {
         let reopened = disk.open(Path::new("/a"), &OpenHow::write(DirectIo::Off)).expect("open");
         reopened.sync().expect("a new handle");
         assert_eq!(disk.audit().len(), 1, "reopening is the way out");
+    }
+}
+
+#[test]
+fn a_dropped_cache_shows_what_is_durable_and_what_may_still_be() {
+    for after in AfterFailedSync::ALL {
+        let (disk, file) = disk_with_file();
+        file.write_at(&[2; 4096], 0).expect("write");
+        file.write_at(&[3; 4096], 6000).expect("write");
+        disk.fail(FaultPlan::failed_sync(EIO, after));
+        let failed = file.sync().is_err();
+        assert_eq!(failed, after != AfterFailedSync::ReportedLate);
+        file.write_at(&[4; 512], 1024).expect("write");
+        let contents = disk.contents("/a").expect("there");
+        let durable = disk.power_cut(Keep::Synced).contents("/a").expect("there");
+        file.drop_cache().expect("dropped");
+
+        let mut expected = durable.clone();
+        expected.resize(contents.len(), 0); // lengths are not lost: what was lost behind the durable one is zero
+        if after == AfterFailedSync::PartlyPersisted {
+            let kept = disk.power_cut(Keep::Everything).contents("/a").expect("there");
+            expected[4096..].copy_from_slice(&kept[4096..]); // sectors past the durable length: none of the synced image
+            assert!((6144..10_096).all(|at| [0, 3].contains(&expected[at])));
+        }
+        expected[1024..1536].fill(4);
+        let now = disk.contents("/a").expect("there");
+        assert_eq!(now, expected, "{after:?}");
+        let told_otherwise =
+            matches!(after, AfterFailedSync::CleanWithNew | AfterFailedSync::PartlyPersisted);
+        assert_eq!(contents != now, told_otherwise, "{after:?}: the cache had told what is on no device");
+        assert_eq!(disk.power_cut(Keep::Everything).contents("/a").expect("there"), now, "{after:?}");
     }
 }
 

@@ -64,7 +64,7 @@ impl Side<'_> {
 
 fn work(file: &dyn File, rng: &mut Rng) -> String {
     let (offset, len) = (rng.below(20_000), rng.below(9000));
-    match rng.below(7) {
+    match rng.below(8) {
         0 | 1 => {
             let mut bytes = vec![0; len as usize];
             rng.fill(&mut bytes);
@@ -76,6 +76,7 @@ fn work(file: &dyn File, rng: &mut Rng) -> String {
         }
         4 => told(file.set_len(offset)),
         5 => told(file.reserve(offset, 1 + len)),
+        6 => told(file.drop_cache()),
         _ => told(file.sync().and_then(|()| Ok((file.len()?, file.is_empty()?, file.is_direct())))),
     }
 }

@@ -60,6 +60,9 @@ impl File for Medium {
     fn reserve(&self, _: u64, _: u64) -> io::Result<()> {
         unreachable!("commits allocate nothing")
     }
+    fn drop_cache(&self) -> io::Result<()> {
+        unreachable!("commits drop no cache")
+    }
     fn try_lock(&self) -> io::Result<bool> {
         unreachable!("commits lock no file")
     }

@@ -70,6 +70,9 @@ impl File for DeadlyFile {
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
         self.0.reserve(offset, len)
     }
+    fn drop_cache(&self) -> io::Result<()> {
+        self.0.drop_cache()
+    }
     fn try_lock(&self) -> io::Result<bool> {
         self.0.try_lock()
     }

@@ -160,6 +160,10 @@ impl File for RealFile {
         self.or_restore(before, result)
     }
 
+    fn drop_cache(&self) -> io::Result<()> {
+        platform::drop_cache(&self.descriptor)
+    }
+
     fn try_lock(&self) -> io::Result<bool> {
         match self.descriptor.try_lock() {
             Ok(()) => Ok(true),

@@ -51,6 +51,15 @@ pub(super) fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
     }
 }
 
+/// `posix_fadvise` of the whole file: clean pages leave the cache, others stay.
+pub(super) fn drop_cache(file: &File) -> io::Result<()> {
+    // SAFETY: the borrowed file keeps the descriptor open; the call touches no memory of ours.
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+        0 => Ok(()),
+        number => Err(io::Error::from_raw_os_error(number)), // it gives the number, and sets none
+    }
+}
+
 /// Switches direct I/O on, or says why not: the file system has none, or wants more alignment than buffers have.
 pub(super) fn enable_direct(file: &File) -> io::Result<()> {
     match direct_alignment(file) {

@@ -18,6 +18,11 @@ pub(super) fn allocate(_file: &File, _offset: u64, _len: u64) -> io::Result<()> 
     Err(ErrorKind::Unsupported.into())
 }
 
+/// Not here.
+pub(super) fn drop_cache(_file: &File) -> io::Result<()> {
+    Err(io::Error::new(ErrorKind::Unsupported, "this platform drops no cache of one file"))
+}
+
 /// Not here: direct I/O is refused where it is required, and reported as not active where it is preferred.
 pub(super) fn enable_direct(_file: &File) -> io::Result<()> {
     Err(io::Error::new(ErrorKind::Unsupported, "no direct I/O on this platform yet"))

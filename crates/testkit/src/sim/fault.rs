@@ -41,13 +41,15 @@ pub enum DiskOp {
     SetLen,
     /// [`File::reserve`](pagestone_direct_io::File::reserve).
     Reserve,
+    /// [`File::drop_cache`](pagestone_direct_io::File::drop_cache).
+    DropCache,
     /// [`File::try_lock`](pagestone_direct_io::File::try_lock).
     Lock,
 }
 
 impl DiskOp {
     /// All of them.
-    pub const ALL: [DiskOp; 15] = [
+    pub const ALL: [DiskOp; 16] = [
         Self::Open,
         Self::Create,
         Self::CreateDir,
@@ -62,6 +64,7 @@ impl DiskOp {
         Self::Len,
         Self::SetLen,
         Self::Reserve,
+        Self::DropCache,
         Self::Lock,
     ];
 }
@@ -152,6 +155,7 @@ impl FaultPlan {
             DiskOp::Sync,
             DiskOp::SetLen,
             DiskOp::Reserve,
+            DiskOp::DropCache,
         ];
         Self::new(Fault::DoneButReported(errno), &changing)
     }

@@ -159,6 +159,13 @@ impl File for SimFile {
         self.change_length(DiskOp::Reserve, LengthChange::Extend(end))
     }
 
+    fn drop_cache(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let fault = state.gate(DiskOp::DropCache, &self.path)?;
+        state.drop_cache(self.file);
+        reported(fault)
+    }
+
     fn try_lock(&self) -> io::Result<bool> {
         let mut state = self.disk.state();
         state.gate(DiskOp::Lock, &self.path)?;

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::content::{CHUNK, Chunk, Content, SECTOR};
+use super::content::{Bytes, CHUNK, Chunk, Content, SECTOR};
 use super::names::{DirId, Entry, FileId, Node};
 
 /// One operation that changed something, or was told to the disk by its user.
@@ -92,7 +92,23 @@ pub(crate) enum SyncOutcome {
     Partly { seed: u64 },
 }
 
+impl LengthChange {
+    pub(crate) fn apply(self, bytes: &mut Bytes) {
+        match self {
+            Self::Extend(to) => bytes.extend(to),
+            Self::Truncate(to) => bytes.set_len(to),
+        }
+    }
+}
+
 impl Write {
+    pub(crate) fn apply(&self, bytes: &mut Bytes) {
+        for piece in &*self.pieces {
+            bytes.content.put_sectors(piece.index, &piece.chunk, piece.from, piece.to);
+        }
+        bytes.extend(self.extend.unwrap_or(0));
+    }
+
     /// Cuts a write into pieces; `content` is the file after it.
     pub(crate) fn pieces(content: &Content, offset: u64, len: u64) -> Arc<[Piece]> {
         let (start, end) = (offset as usize, (offset + len) as usize);

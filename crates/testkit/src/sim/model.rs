@@ -70,11 +70,7 @@ impl Medium {
 
     /// Changes a length.
     pub(crate) fn change_length(&mut self, file: FileId, change: LengthChange) {
-        let bytes = self.bytes_mut(file);
-        match change {
-            LengthChange::Extend(to) => bytes.extend(to),
-            LengthChange::Truncate(to) => bytes.set_len(to),
-        }
+        change.apply(self.bytes_mut(file));
     }
 
     /// Changes the bytes that are there; those past the length are not.
@@ -109,13 +105,7 @@ impl Medium {
     /// Makes one change, whole.
     pub(crate) fn apply(&mut self, change: &Change) {
         match change {
-            Change::Write(write) => {
-                let bytes = self.bytes_mut(write.file);
-                for piece in &*write.pieces {
-                    bytes.content.put_sectors(piece.index, &piece.chunk, piece.from, piece.to);
-                }
-                bytes.extend(write.extend.unwrap_or(0));
-            }
+            Change::Write(write) => write.apply(self.bytes_mut(write.file)),
             Change::Length { file, change } => self.change_length(*file, *change),
             Change::Name { change, .. } => Arc::make_mut(&mut self.names).apply(change),
         }

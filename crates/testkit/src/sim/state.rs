@@ -1,7 +1,7 @@
 //! Everything behind the lock of a simulated disk.
 //!
 //! Invariant: whatever changes the live state is recorded in the journal by the same call, so that the model, which
-//! follows the journal, knows of it.
+//! follows the journal, knows of it. Forgetting what is cached takes the live state back to the model and needs no entry.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -111,6 +111,22 @@ impl State {
         }
         let len = live.len;
         live.content.cut(len as usize);
+    }
+
+    /// Shows of a file what is durable and what is pending, and nothing else: what a failed sync left in the cache as clean
+    /// is forgotten. The length stays, as no sync loses it.
+    pub(super) fn drop_cache(&mut self, file: FileId) {
+        let mut bytes = (*self.model.durable.files[&file].bytes).clone();
+        for pending in &self.model.pending {
+            match &pending.change {
+                Change::Write(write) if write.file == file => write.apply(&mut bytes),
+                Change::Length { file: of, change } if *of == file => change.apply(&mut bytes),
+                _ => {}
+            }
+        }
+        let live = self.live.bytes_mut(file);
+        assert_eq!(bytes.len, live.len, "lengths are never lost");
+        *live = bytes;
     }
 
     /// Notes that a write is under way, and whether it meets another.
