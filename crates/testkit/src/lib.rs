@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   rng.rs    Rng                                          seeded numbers for tests
-//!   sim/      SimDisk, FaultPlan, Violation                a disk in memory that forgets, tears, fails and audits
+//!   sim/      SimDisk, FaultPlan, FaultKind, Violation     a disk in memory that forgets, tears, fails and audits
 //!   crash/    CrashStates, CrashImage, CrashOptions        every legal state after a power cut, one by one
 //! ```
 //!
@@ -45,4 +45,6 @@ mod sim;
 
 pub use crash::{CrashImage, CrashOptions, CrashStates, CrashStats, ImageKind, PathPredicate};
 pub use rng::Rng;
-pub use sim::{AfterFailedSync, DiskOp, FaultId, FaultPlan, Keep, SimDisk, SimOptions, Violation};
+pub use sim::{
+    AfterFailedSync, DiskOp, FaultId, FaultKind, FaultPlan, FaultTally, Keep, SimDisk, SimOptions, Violation,
+};

@@ -70,7 +70,7 @@ impl DiskOp {
 }
 
 /// What a failed sync leaves behind (Rebello and others, *Can Applications Recover from fsync Failures?*, USENIX ATC 2020).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub enum AfterFailedSync {
     /// The writes are lost; the cache shows them all the same and takes them for clean.
     CleanWithNew,
@@ -97,6 +97,7 @@ pub(crate) enum Fault {
     Torn { errno: i32, bytes: usize },
     DoneButReported(i32),
     FailedSync { errno: i32, after: AfterFailedSync },
+    Reordered,
 }
 
 /// Which calls fail, and how. Without further words: the next call that can fail so, once.
@@ -132,8 +133,8 @@ impl FaultPlan {
         Self::new(Fault::Errno(errno), &DiskOp::ALL)
     }
 
-    /// A read or write transfers at most so many bytes and says so; 0 is a write that takes nothing, or a false end of
-    /// the file (I1, I3).
+    /// A read or write of more bytes than that transfers so many and says so; 0 is a write that takes nothing, or a false end
+    /// of the file (I1, I3).
     pub fn short(bytes: usize) -> Self {
         Self::new(Fault::Short(bytes), &[DiskOp::Read, DiskOp::Write])
     }
@@ -163,6 +164,12 @@ impl FaultPlan {
     /// A sync fails with this error number and leaves this behind.
     pub fn failed_sync(errno: i32, after: AfterFailedSync) -> Self {
         Self::new(Fault::FailedSync { errno, after }, &[DiskOp::Sync])
+    }
+
+    /// A batch of several transfers is done in another order than it was given in, by lot (I17). With plans for single reads and
+    /// writes beside it, some of a reordered batch fail or come short. Counted once a batch.
+    pub fn reordered() -> Self {
+        Self::new(Fault::Reordered, &[DiskOp::Read, DiskOp::Write])
     }
 
     /// Only calls of this kind. Panics if the fault makes no sense there: a short rename, say.
@@ -195,8 +202,14 @@ impl FaultPlan {
         self.times(u64::MAX)
     }
 
-    fn matches(&self, op: DiskOp, path: &Path) -> bool {
-        self.ops.contains(&op) && self.path.as_ref().is_none_or(|predicate| predicate(path))
+    fn matches(&self, op: DiskOp, path: &Path, what: Call) -> bool {
+        let possible = match (self.fault, what) {
+            (Fault::Reordered, Call::Batch) => true,
+            (Fault::Reordered, _) | (_, Call::Batch) => false,
+            (Fault::Short(most), Call::Transfer(len)) => len > most,
+            _ => true,
+        };
+        possible && self.ops.contains(&op) && self.path.as_ref().is_none_or(|predicate| predicate(path))
     }
 }
 
@@ -209,6 +222,17 @@ impl fmt::Debug for FaultPlan {
             self.fault, self.ops, self.skip, self.times
         )
     }
+}
+
+/// What a plan is asked about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Call {
+    /// A call that moves no bytes.
+    Plain,
+    /// A read or write of so many bytes: those that it would move if all went well.
+    Transfer(usize),
+    /// Several reads, or several writes, handed over at once.
+    Batch,
 }
 
 /// A plan that a disk was given.
@@ -242,13 +266,13 @@ impl Faults {
     }
 
     /// What befalls this call. Every plan counts the call; the first whose turn it is fires.
-    pub(crate) fn befall(&mut self, op: DiskOp, path: &Path) -> Option<Fault> {
+    pub(crate) fn befall(&mut self, op: DiskOp, path: &Path, call: Call) -> Option<Fault> {
         if !self.active {
             return None;
         }
         let mut fault = None;
         for (plan, injected) in &mut self.plans {
-            if plan.times == 0 || !plan.matches(op, path) {
+            if plan.times == 0 || !plan.matches(op, path, call) {
                 continue;
             }
             if plan.skip > 0 {

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 
-use pagestone_direct_io::File;
+use pagestone_direct_io::{File, ReadAt, WriteAt};
 use pagestone_page_format::IO_ALIGNMENT;
 
 use super::disk::SimDisk;
@@ -48,6 +49,38 @@ impl SimFile {
         }
     }
 
+    /// The bytes that a write has under way; none if it is empty or will be refused.
+    fn flight(&self, buf: &[u8], offset: u64) -> Option<Range<u64>> {
+        let end = Self::check_range(offset, buf.len() as u64).ok()?;
+        (self.write && offset < end).then_some(offset..end)
+    }
+
+    /// A write, of which the audit knows already.
+    fn write_audited(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.disk.state();
+        let fault = state.gate_transfer(DiskOp::Write, &self.path, buf.len())?;
+        self.check_writable()?;
+        self.check_alignment(buf, offset)?;
+        let len = match fault {
+            Some(Fault::Short(most) | Fault::Torn { bytes: most, .. }) => buf.len().min(most),
+            _ => buf.len(),
+        };
+        Self::check_range(offset, len as u64)?;
+        if len > 0 {
+            if state.options.yield_in_writes {
+                drop(state);
+                std::thread::yield_now();
+                state = self.disk.state();
+            }
+            let write = state.write_live(self.file, offset, &buf[..len]);
+            state.record(Operation::Write(write));
+        }
+        match fault {
+            Some(Fault::Torn { errno: number, .. } | Fault::DoneButReported(number)) => Err(errno(number)),
+            _ => Ok(len),
+        }
+    }
+
     fn change_length(&self, op: DiskOp, change: LengthChange) -> io::Result<()> {
         let mut state = self.disk.state();
         let fault = state.gate(op, &self.path)?;
@@ -68,10 +101,11 @@ impl SimFile {
 impl File for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.disk.state();
-        let fault = state.gate(DiskOp::Read, &self.path)?;
+        let there = state.live.files[&self.file].bytes.len.saturating_sub(offset);
+        let mut len = (buf.len() as u64).min(there) as usize;
+        let fault = state.gate_transfer(DiskOp::Read, &self.path, len)?;
         self.check_alignment(buf, offset)?;
         let bytes = &state.live.files[&self.file].bytes;
-        let mut len = (buf.len() as u64).min(bytes.len.saturating_sub(offset)) as usize;
         if let Some(Fault::Short(most)) = fault {
             len = len.min(most);
         }
@@ -82,29 +116,38 @@ impl File for SimFile {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        let mut state = self.disk.state();
-        let fault = state.gate(DiskOp::Write, &self.path)?;
-        self.check_writable()?;
-        self.check_alignment(buf, offset)?;
-        let len = match fault {
-            Some(Fault::Short(most) | Fault::Torn { bytes: most, .. }) => buf.len().min(most),
-            _ => buf.len(),
-        };
-        let range = offset..Self::check_range(offset, len as u64)?;
-        if len > 0 {
-            state.begin_write(self.id, self.file, &self.path, range.clone());
-            if state.options.yield_in_writes {
-                drop(state);
-                std::thread::yield_now();
-                state = self.disk.state();
-            }
-            let write = state.write_live(self.file, offset, &buf[..len]);
-            state.record(Operation::Write(write));
-            state.end_write(self.id, self.file, &range);
+        let Some(range) = self.flight(buf, offset) else { return self.write_audited(buf, offset) };
+        self.disk.state().begin_write(self.id, self.file, &self.path, range.clone());
+        let result = self.write_audited(buf, offset);
+        self.disk.state().end_write(self.id, self.file, &range);
+        result
+    }
+
+    fn read_batch(&self, batch: &mut [ReadAt<'_>]) {
+        let order = self.disk.state().batch_order(DiskOp::Read, &self.path, batch.len());
+        for at in order {
+            let read = &mut batch[at];
+            read.result = self.read_at(read.buf, read.offset);
         }
-        match fault {
-            Some(Fault::Torn { errno: number, .. } | Fault::DoneButReported(number)) => Err(errno(number)),
-            _ => Ok(len),
+    }
+
+    fn write_batch(&self, batch: &mut [WriteAt<'_>]) {
+        let mut state = self.disk.state();
+        let order = state.batch_order(DiskOp::Write, &self.path, batch.len());
+        // All are under way from the first to the last of them, in whichever order they are done here.
+        let ranges =
+            batch.iter().filter_map(|write| self.flight(write.buf, write.offset)).collect::<Vec<_>>();
+        for range in &ranges {
+            state.begin_write(self.id, self.file, &self.path, range.clone());
+        }
+        drop(state);
+        for at in order {
+            let write = &mut batch[at];
+            write.result = self.write_audited(write.buf, write.offset);
+        }
+        let mut state = self.disk.state();
+        for range in &ranges {
+            state.end_write(self.id, self.file, range);
         }
     }
 

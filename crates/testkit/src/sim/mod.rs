@@ -4,7 +4,7 @@
 //! apart; nothing passes from the first to the second but through a sync.
 //!
 //! ```text
-//!    calls ──► fault.rs   does this call fail today?
+//!    calls ──► fault.rs   does this call fail today?   kind.rs: the faults that systems have   tally.rs: what was injected
 //!                │
 //!              disk.rs, file.rs   the seam; state.rs holds what callers see, the live names and bytes
 //!                │  one Operation each
@@ -22,13 +22,17 @@ mod disk;
 mod fault;
 mod file;
 mod journal;
+mod kind;
 mod model;
 mod names;
 mod state;
+mod tally;
 
 pub use audit::Violation;
 pub use disk::{Keep, SimDisk, SimOptions};
 pub use fault::{AfterFailedSync, DiskOp, FaultId, FaultPlan};
+pub use kind::FaultKind;
+pub use tally::FaultTally;
 
 pub(crate) use content::{CHUNK, SECTOR};
 pub(crate) use journal::{LengthChange, Operation, Write};

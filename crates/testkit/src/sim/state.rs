@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::audit::Violation;
 use super::content::{Bytes, CHUNK, SECTOR};
 use super::disk::SimOptions;
-use super::fault::{DiskOp, Fault, Faults, errno};
+use super::fault::{Call, DiskOp, Fault, Faults, errno};
 use super::journal::{Operation, SyncOutcome, Write};
 use super::model::{Change, Medium, Model, Stored};
 use super::names::{FileId, NameChange, Names, Node};
@@ -69,11 +69,35 @@ impl State {
 
     /// Counts a call and says what befalls it; a plain error number is an error already.
     pub(super) fn gate(&mut self, op: DiskOp, path: &Path) -> io::Result<Option<Fault>> {
+        self.gate_call(op, path, Call::Plain)
+    }
+
+    /// The same for a read or write that would move so many bytes.
+    pub(super) fn gate_transfer(&mut self, op: DiskOp, path: &Path, len: usize) -> io::Result<Option<Fault>> {
+        self.gate_call(op, path, Call::Transfer(len))
+    }
+
+    fn gate_call(&mut self, op: DiskOp, path: &Path, call: Call) -> io::Result<Option<Fault>> {
         self.calls[op as usize] += 1;
-        match self.faults.befall(op, path) {
+        match self.faults.befall(op, path, call) {
             Some(Fault::Errno(number)) if op != DiskOp::Sync => Err(errno(number)),
             fault => Ok(fault),
         }
+    }
+
+    /// The order in which a batch is done. Its transfers are counted one by one, as they are done.
+    pub(super) fn batch_order(&mut self, op: DiskOp, path: &Path, len: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..len).collect();
+        if len > 1 && self.faults.befall(op, path, Call::Batch).is_some() {
+            // Fisher and Yates, and never the order that was given.
+            for at in (1..len).rev() {
+                order.swap(at, self.rng.below(at as u64 + 1) as usize);
+            }
+            if order.is_sorted() {
+                order.reverse();
+            }
+        }
+        order
     }
 
     /// Appends to the journal and takes the operation in.
