@@ -2,7 +2,9 @@
 //!
 //! Invariant: [`File::sync`] returns `Ok` only after a sync that began after the call; and once a sync has failed, no later one
 //! succeeds, whoever asks (I9). A system tells a failure to one caller only: with two syncs of a file at once, the other would be
-//! told that all is well.
+//! told that all is well. Nor is anything read any more through the handle then: the cache may show what is not durable, or again
+//! what was there before (Rebello and others, *Can Applications Recover from fsync Failures?*, USENIX ATC 2020), and both are older or
+//! newer than what the next opening finds (R3).
 //!
 //! ```text
 //!   A  ──call──┤ sync 1 ├──            leads
@@ -13,6 +15,7 @@
 use std::io;
 use std::sync::Arc;
 
+use pagestone_sync::atomic::{AtomicBool, Ordering};
 use pagestone_sync::{Condvar, Mutex};
 
 use crate::{File, ReadAt, WriteAt};
@@ -35,6 +38,8 @@ pub struct SharedSync {
     file: Arc<dyn File>,
     state: Mutex<State>,
     changed: Condvar,
+    /// A sync has failed: `state.failed`, for readers, who take no lock.
+    failed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +74,11 @@ impl Drop for Running<'_> {
         state.running = false;
         match std::mem::replace(&mut self.result, Ok(())) {
             Ok(()) => state.done = self.number,
-            Err(failure) => drop(state.failed.get_or_insert(failure)),
+            Err(failure) => {
+                state.failed.get_or_insert(failure);
+                // Pairs with the load in `believe`.
+                self.of.failed.store(true, Ordering::Release);
+            }
         }
         drop(state);
         self.of.changed.notify_all();
@@ -79,13 +88,25 @@ impl Drop for Running<'_> {
 impl SharedSync {
     /// Over an open file that nobody syncs but through this.
     pub fn new(file: Arc<dyn File>) -> Self {
-        Self { file, state: Mutex::new(State::default()), changed: Condvar::new() }
+        Self {
+            file,
+            state: Mutex::new(State::default()),
+            changed: Condvar::new(),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// Refuses what was read if a sync has failed by now.
+    fn believe(&self) -> io::Result<()> {
+        if self.failed.load(Ordering::Acquire) { self.state.lock().check() } else { Ok(()) }
     }
 }
 
 impl File for SharedSync {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buf, offset)
+        let got = self.file.read_at(buf, offset);
+        self.believe()?;
+        got
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
@@ -94,6 +115,11 @@ impl File for SharedSync {
 
     fn read_batch(&self, batch: &mut [ReadAt<'_>]) {
         self.file.read_batch(batch);
+        for read in batch {
+            if let Err(failed) = self.believe() {
+                read.result = Err(failed);
+            }
+        }
     }
 
     fn write_batch(&self, batch: &mut [WriteAt<'_>]) {
@@ -258,6 +284,12 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
         });
         shared.sync().expect_err("sticky");
+        let error = shared.read_at(&mut [0; 16], 0).expect_err("the cache is not believed any more");
+        assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
+        let mut buf = [0; 16];
+        let mut batch = [ReadAt::new(&mut buf, 0)];
+        shared.read_batch(&mut batch);
+        assert!(batch[0].result.is_err());
         assert_eq!(file.syncs.load(Ordering::SeqCst), 1, "never tried again");
     }
 }

@@ -18,8 +18,10 @@
 //!   wave.rs         batches of pages, all at once
 //! ```
 //!
-//! A failed write or sync is reported and not remembered: the owner of the handle keeps the poison (R5), because a page
-//! file may be one of several files that die together.
+//! A failed write is reported and can be tried again: the page is whole, torn or as it was, and whoever has its bytes has them still.
+//! A failed sync ends the handle (R5, I9): writes, growth and syncs are `Poisoned` from then on, reads of a file that was opened by
+//! its name fail, and reopening is the way out. Where a page file is one of several files that die together, its owner keeps a
+//! poison of all of them beside.
 
 mod options;
 mod superblock;
@@ -29,7 +31,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use pagestone_page_format::{
-    AlignedBuf, IO_ALIGNMENT, Page, PageChecksum, PageError, PageId, PageResult, PageSize, PageStore,
+    AlignedBuf, IO_ALIGNMENT, Page, PageChecksum, PageError, PageId, PageResult, PageSize, PageStore, Poison,
     StoreUuid,
 };
 use pagestone_sync::Mutex;
@@ -75,6 +77,8 @@ pub struct PageFile {
     growing: Mutex<()>,
     /// Buffers of [`WAVE_BYTES`], or of a page where that is more.
     spare: Mutex<Vec<AlignedBuf>>,
+    /// The first sync that failed.
+    poison: Poison,
     /// Of a file that describes itself; such a file grows as pages are written.
     description: Option<SelfDescription>,
 }
@@ -87,7 +91,8 @@ struct SelfDescription {
 }
 
 impl PageFile {
-    /// Over an open file whose page 0 stands at byte `base`, a multiple of 4096.
+    /// Over an open file whose page 0 stands at byte `base`, a multiple of 4096. A file that several threads sync, or that is synced
+    /// past this page file, is a [`SharedSync`](crate::SharedSync): a system tells a failed sync to one caller only.
     ///
     /// Panics if `base` is none: that is a bug of the caller's.
     pub fn new(file: Arc<dyn File>, base: u64, size: PageSize, checksum: PageChecksum) -> Self {
@@ -102,6 +107,7 @@ impl PageFile {
             checksum,
             growing: Mutex::new(()),
             spare: Mutex::new(Vec::new()),
+            poison: Poison::new(),
             description: None,
         }
     }
@@ -183,6 +189,7 @@ impl PageFile {
 
     /// Length of the file, once a file that grows as it is written has grown up to these pages.
     fn room_for(&self, pages: &[Page]) -> PageResult<u64> {
+        self.poison.check()?;
         let file_len = self.file_len()?;
         if self.description.is_none() {
             return Ok(file_len);
@@ -257,8 +264,13 @@ impl PageStore for PageFile {
         pages.chunks_mut(self.wave_pages()).try_for_each(|wave| self.write_wave(wave, file_len))
     }
 
+    /// The first failure is told as what it is, all later calls as `Poisoned`.
     fn sync(&self) -> PageResult<()> {
-        self.file.sync().map_err(|source| PageError::io("sync", source))
+        self.poison.check()?;
+        self.file.sync().map_err(|source| {
+            self.poison.poison(format_args!("sync failed: {source}"));
+            PageError::io("sync", source)
+        })
     }
 
     fn len(&self) -> PageResult<u64> {
@@ -268,6 +280,7 @@ impl PageStore for PageFile {
     /// Grows in chunks: by an eighth of the file, at least 8 pages, at most 64 MiB. Where there is no room for a chunk,
     /// by exactly what was asked for.
     fn grow(&self, pages: u64) -> PageResult<()> {
+        self.poison.check()?;
         let _alone = self.growing.lock();
         let size = self.size.get() as u64;
         let have = self.file_len()?;

@@ -15,7 +15,7 @@ use pagestone_page_format::{
 
 use super::superblock::{PAGES_AT, Superblock};
 use super::{PageFile, SelfDescription};
-use crate::{Create, DirectIo, Disk, File, OpenHow, PathKind, RealDisk, lock_within};
+use crate::{Create, DirectIo, Disk, File, OpenHow, PathKind, RealDisk, SharedSync, lock_within};
 
 /// How long a lock that outlives its killed holder is waited for (I18); E1 allows 300 ms in all.
 const LOCK_WAIT: Duration = Duration::from_millis(200);
@@ -167,6 +167,7 @@ impl PageFile {
 
     fn described(file: Arc<dyn File>, superblock: Superblock, damage: Option<PageError>) -> Self {
         let checksum = PageChecksum::new(superblock.checksum, superblock.uuid);
+        let file: Arc<dyn File> = Arc::new(SharedSync::new(file));
         let mut pages = Self::new(file, PAGES_AT, superblock.page_size, checksum);
         pages.description = Some(SelfDescription { uuid: superblock.uuid, damage });
         pages
