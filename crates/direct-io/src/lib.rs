@@ -26,7 +26,7 @@ mod shared_sync;
 
 pub use double_write::{DoubleWrite, DoubleWriteFile, DoubleWriteStats, Restored};
 pub use finish::{read_exact_at, read_exact_batch, write_all_at, write_all_batch};
-pub use lock::lock_within;
+pub use lock::{lock_shared_within, lock_within};
 pub use page_file::{PageFile, PageFileOptions};
 pub use real::{Backend, RealDisk};
 pub use seam::{Create, DirectIo, Disk, File, OpenHow, PathKind, ReadAt, WriteAt};

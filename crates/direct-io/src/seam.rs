@@ -110,6 +110,12 @@ pub trait File: Send + Sync + Debug {
     /// The lock ends with the handle.
     fn try_lock(&self) -> io::Result<bool>;
 
+    /// Locks the whole file against every handle that locks it by [`File::try_lock`], beside others that share it: for who only
+    /// reads. `false` if somebody has it alone. Where locks cannot be shared this is [`File::try_lock`].
+    fn try_lock_shared(&self) -> io::Result<bool> {
+        self.try_lock()
+    }
+
     /// Whether direct I/O is active now: under [`DirectIo::Prefer`] the answer tells of a fallback.
     fn is_direct(&self) -> bool;
 }

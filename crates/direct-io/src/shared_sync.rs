@@ -172,6 +172,10 @@ impl File for SharedSync {
         self.file.try_lock()
     }
 
+    fn try_lock_shared(&self) -> io::Result<bool> {
+        self.file.try_lock_shared()
+    }
+
     fn is_direct(&self) -> bool {
         self.file.is_direct()
     }

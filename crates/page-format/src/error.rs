@@ -1,4 +1,31 @@
 //! What can go wrong with pages and files, with what was expected and what was found.
+//!
+//! | error | cause | what to do |
+//! |---|---|---|
+//! | `Io` | the system failed the operation; its `source` says why | see below |
+//! | `Io`, `NotFound` | no file, and none was to be made | `create(true)`, or another path |
+//! | `Io`, `PermissionDenied` | the file or its directory is another user's | run as its owner, or have the mode changed |
+//! | `Io`, `StorageFull` and `QuotaExceeded` of a write | the disk is full; the page is as it was, or torn | free space, then write it again |
+//! | `Io`, `Unsupported` | direct I/O was required, and the file system has none | `DirectIo::Prefer` or `Off` |
+//! | `Io`, `EMFILE`, `ENFILE`, `ENOMEM` | the process or the system is at a limit | raise it, then again; nothing was changed |
+//! | `Io`, `EIO` of a read | the device cannot read this page | the others can be read; restore a backup |
+//! | `Io` of a sync | what was written since the last sync may be lost | open again; the handle is `Poisoned` |
+//! | `NoSpace` | no room for more pages | free space, then again: nothing was changed, all pages can be read |
+//! | `ReadOnly` | the file system, or the handle, takes no writes | open it read-only, or mount it for writing |
+//! | `Locked` | another handle has the file open | close it |
+//! | `Poisoned` | an earlier write or sync failed for good | mend the cause, open again |
+//! | `BadMagic`, `ChecksumMismatch`, `Malformed` | other bytes than were written, or never written | restore a backup; the other pages are good |
+//! | `MisdirectedPage` | a write or a read went astray | restore a backup |
+//! | `ShortRead` | the file was cut off | restore a backup |
+//! | `UnsupportedVersion` | of a later version, or broken | a build that knows it |
+//! | `InvalidSuperblock` | no page file, or both copies are broken | another path, or restore a backup |
+//! | `Mismatch` | files of another kind, size or store | give what belongs together |
+//! | `LsnBeyondLog` | a newer data file beside an older log | restore both from one backup |
+//! | `InvalidPageId` | an id that the file has no place for | `grow`, or another id |
+//! | `InvalidPageSize` | no power of two from 4 KiB to 1 MiB, or a page of another file | another size |
+//! | `AllocationState` | freed twice, or given out twice | a bug of the caller's |
+//! | `BufferPoolExhausted` | every frame is pinned | drop pins, or a larger pool |
+//! | `Closed` | the handle was closed | open again |
 
 use std::sync::Arc;
 
@@ -120,6 +147,12 @@ pub enum PageError {
         /// Bytes that could not be had.
         needed: u64,
     },
+    /// The file system, or the handle, takes no writes (I13). Nothing was changed.
+    #[error("{operation} failed: read-only")]
+    ReadOnly {
+        /// What was tried.
+        operation: &'static str,
+    },
     /// Files that do not belong together, or not to us (E2, E3).
     #[error("mismatch: {expected} expected, {found} found")]
     Mismatch {
@@ -148,10 +181,13 @@ pub enum PageError {
 }
 
 impl PageError {
-    /// Wraps what the system said of an operation. `NoSpace` and `QuotaExceeded` stay I/O errors here: only the caller
+    /// Wraps what the system said of an operation: `ReadOnly` for a file system that takes no writes, `Io` for all else. `NoSpace` and `QuotaExceeded` stay I/O errors here: only the caller
     /// knows whether anything was changed.
     pub fn io(operation: &'static str, source: std::io::Error) -> Self {
-        Self::Io { operation, source }
+        match source.kind() {
+            std::io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { operation },
+            _ => Self::Io { operation, source },
+        }
     }
 }
 

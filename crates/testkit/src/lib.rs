@@ -6,6 +6,7 @@
 //! ```text
 //!   rng.rs    Rng                                          seeded numbers for tests
 //!   sim/      SimDisk, FaultPlan, FaultKind, Violation     a disk in memory that forgets, tears, fails and audits
+//!   environment.rs  Mount, as_another_user               file systems and users that need a privilege; skips aloud
 //!   crash/    CrashStates, CrashImage, CrashOptions        every legal state after a power cut, one by one
 //! ```
 //!
@@ -40,10 +41,12 @@
 #![forbid(unsafe_code)]
 
 mod crash;
+mod environment;
 mod rng;
 mod sim;
 
 pub use crash::{CrashImage, CrashOptions, CrashStates, CrashStats, ImageKind, PathPredicate};
+pub use environment::{Mount, OpenDir, as_another_user, is_superuser, skipped};
 pub use rng::Rng;
 pub use sim::{
     AfterFailedSync, DiskOp, FaultId, FaultKind, FaultPlan, FaultTally, Keep, SimDisk, SimOptions, Violation,

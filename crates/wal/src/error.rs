@@ -119,7 +119,7 @@ impl From<WalError> for PageError {
     /// For layers that speak of pages only. What has no counterpart becomes an I/O error with this one as its source.
     fn from(error: WalError) -> Self {
         match error {
-            WalError::Io { operation, source } => Self::Io { operation, source },
+            WalError::Io { operation, source } => Self::io(operation, source),
             WalError::Poisoned { cause } => Self::Poisoned { cause },
             WalError::NoSpace { needed } => Self::NoSpace { needed },
             WalError::Mismatch { expected, found } => Self::Mismatch { expected, found },

@@ -88,6 +88,7 @@ struct SelfDescription {
     uuid: StoreUuid,
     /// What is wrong with one of the two copies of the superblock.
     damage: Option<PageError>,
+    read_only: bool,
 }
 
 impl PageFile {
@@ -149,6 +150,18 @@ impl PageFile {
         Ok(page)
     }
 
+    fn is_read_only(&self) -> bool {
+        self.description.as_ref().is_some_and(|description| description.read_only)
+    }
+
+    /// Refuses a change that this handle cannot make, or not any more.
+    fn check_writable(&self, operation: &'static str) -> PageResult<()> {
+        if self.is_read_only() {
+            return Err(PageError::ReadOnly { operation });
+        }
+        self.poison.check()
+    }
+
     /// Where a page stands. `InvalidPageId` if no file can have it.
     fn offset_of(&self, id: PageId) -> PageResult<u64> {
         self.place(id).ok_or(PageError::InvalidPageId { page_id: id })
@@ -189,7 +202,7 @@ impl PageFile {
 
     /// Length of the file, once a file that grows as it is written has grown up to these pages.
     fn room_for(&self, pages: &[Page]) -> PageResult<u64> {
-        self.poison.check()?;
+        self.check_writable("write pages")?;
         let file_len = self.file_len()?;
         if self.description.is_none() {
             return Ok(file_len);
@@ -266,6 +279,9 @@ impl PageStore for PageFile {
 
     /// The first failure is told as what it is, all later calls as `Poisoned`.
     fn sync(&self) -> PageResult<()> {
+        if self.is_read_only() {
+            return Ok(()); // nothing was written
+        }
         self.poison.check()?;
         self.file.sync().map_err(|source| {
             self.poison.poison(format_args!("sync failed: {source}"));
@@ -280,7 +296,7 @@ impl PageStore for PageFile {
     /// Grows in chunks: by an eighth of the file, at least 8 pages, at most 64 MiB. Where there is no room for a chunk,
     /// by exactly what was asked for.
     fn grow(&self, pages: u64) -> PageResult<()> {
-        self.poison.check()?;
+        self.check_writable("grow")?;
         let _alone = self.growing.lock();
         let size = self.size.get() as u64;
         let have = self.file_len()?;

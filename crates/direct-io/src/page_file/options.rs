@@ -15,7 +15,9 @@ use pagestone_page_format::{
 
 use super::superblock::{PAGES_AT, Superblock};
 use super::{PageFile, SelfDescription};
-use crate::{Create, DirectIo, Disk, File, OpenHow, PathKind, RealDisk, SharedSync, lock_within};
+use crate::{
+    Create, DirectIo, Disk, File, OpenHow, PathKind, RealDisk, SharedSync, lock_shared_within, lock_within,
+};
 
 /// How long a lock that outlives its killed holder is waited for (I18); E1 allows 300 ms in all.
 const LOCK_WAIT: Duration = Duration::from_millis(200);
@@ -45,6 +47,7 @@ pub struct PageFileOptions {
     page_size: Option<PageSize>,
     direct: DirectIo,
     create: bool,
+    read_only: bool,
     checksum: ChecksumKind,
 }
 
@@ -58,7 +61,13 @@ impl PageFileOptions {
     /// A file that is made if there is none, with pages of 4 KiB under CRC32C, past the system's cache where that can be; one that
     /// is there keeps the size and the checksum that it has.
     pub fn new() -> Self {
-        Self { page_size: None, direct: DirectIo::Prefer, create: true, checksum: ChecksumKind::Crc32c }
+        Self {
+            page_size: None,
+            direct: DirectIo::Prefer,
+            create: true,
+            read_only: false,
+            checksum: ChecksumKind::Crc32c,
+        }
     }
 
     /// Pages of this size, 4 KiB to 1 MiB: a file with others is refused.
@@ -82,6 +91,14 @@ impl PageFileOptions {
         self
     }
 
+    /// Whether the file is only read: nothing is written, made or synced, other such handles may have it open as well, and whatever
+    /// would change it is `ReadOnly`. Works on a file system that takes no writes, and on a file that only can be read.
+    #[must_use]
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
     /// The checksum of a new file's pages; one that is there keeps its own.
     #[must_use]
     pub fn checksum(mut self, kind: ChecksumKind) -> Self {
@@ -93,13 +110,21 @@ impl PageFileOptions {
     ///
     /// Errors, with the file as it was: `Locked` within 300 ms; `InvalidSuperblock` for what is no page file, an empty file and a
     /// short one among it; `UnsupportedVersion`; `Mismatch` for another page size than was asked for; `Io` with `NotFound` if
-    /// there is none and none is to be made, and for what is no regular file.
+    /// there is none and none is to be made, with `PermissionDenied` if it is another user's, and for what is no regular file;
+    /// `ReadOnly` if the file system takes no writes and [`PageFileOptions::read_only`] was not asked for.
     pub fn open(&self, path: impl AsRef<Path>) -> PageResult<PageFile> {
         self.open_on(&RealDisk, path.as_ref())
     }
 
     /// As [`PageFileOptions::open`], on another disk than the system's.
     pub fn open_on(&self, disk: &dyn Disk, path: &Path) -> PageResult<PageFile> {
+        if self.read_only {
+            let file = disk
+                .open(path, &OpenHow::read(self.direct))
+                .map_err(|error| PageError::io("open a page file", error))?;
+            lock_shared_within(&*file, path, LOCK_WAIT)?;
+            return self.existing(file);
+        }
         let how = OpenHow { create: Create::Existing, write: true, direct: self.direct };
         loop {
             match disk.open(path, &how) {
@@ -129,7 +154,7 @@ impl PageFileOptions {
                 found: format!("a file with pages of {} bytes", superblock.page_size),
             });
         }
-        Ok(PageFile::described(file, superblock, damage))
+        Ok(PageFile::described(file, superblock, damage, self.read_only))
     }
 
     /// Makes the file under another name and renames it; none if another process did so meanwhile.
@@ -155,7 +180,7 @@ impl PageFileOptions {
         file.sync().map_err(|error| PageError::io("sync a new page file", error))?;
         disk.rename(&unfinished, path).map_err(|error| PageError::io("name a new page file", error))?;
         sync_parent(disk, path)?;
-        Ok(Some(PageFile::described(file, superblock, None)))
+        Ok(Some(PageFile::described(file, superblock, None, false)))
     }
 }
 
@@ -165,11 +190,16 @@ impl PageFile {
         PageFileOptions::new().page_size(page_size).open(path)
     }
 
-    fn described(file: Arc<dyn File>, superblock: Superblock, damage: Option<PageError>) -> Self {
+    fn described(
+        file: Arc<dyn File>,
+        superblock: Superblock,
+        damage: Option<PageError>,
+        read_only: bool,
+    ) -> Self {
         let checksum = PageChecksum::new(superblock.checksum, superblock.uuid);
         let file: Arc<dyn File> = Arc::new(SharedSync::new(file));
         let mut pages = Self::new(file, PAGES_AT, superblock.page_size, checksum);
-        pages.description = Some(SelfDescription { uuid: superblock.uuid, damage });
+        pages.description = Some(SelfDescription { uuid: superblock.uuid, damage, read_only });
         pages
     }
 }
