@@ -12,7 +12,7 @@
 //!   double_write/ DoubleWrite: PageStore, DoubleWriteFile            torn pages are restored
 //!   real/         RealDisk                                           the real file system, one file per platform
 //! ```
-#![deny(unsafe_code)] // real/linux.rs and real/ring.rs opt out and argue each call
+#![deny(unsafe_code)] // the platform files under real/ opt out and argue each call
 
 mod double_write;
 mod finish;

@@ -1,14 +1,13 @@
 //! An open file of the real file system.
 
-use std::fs::{File as Descriptor, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
 
 use pagestone_page_format::{AlignedBuf, IO_ALIGNMENT};
 use pagestone_sync::atomic::{AtomicBool, Ordering};
 
+use super::Backend;
+use super::platform::{self, Descriptor};
 use super::ring::Rings;
-use super::{Backend, platform};
 use crate::{DirectIo, File, ReadAt, WriteAt, write_all_at};
 
 /// Bytes of zeros in one write, where the file system cannot allocate ahead.
@@ -104,11 +103,11 @@ impl RealFile {
 
 impl File for RealFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.transfer(buf.as_ptr(), buf.len(), offset, |file| file.read_at(buf, offset))
+        self.transfer(buf.as_ptr(), buf.len(), offset, |file| platform::read_at(file, buf, offset))
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        self.transfer(buf.as_ptr(), buf.len(), offset, |file| file.write_at(buf, offset))
+        self.transfer(buf.as_ptr(), buf.len(), offset, |file| platform::write_at(file, buf, offset))
     }
 
     fn read_batch(&self, batch: &mut [ReadAt<'_>]) {
@@ -165,11 +164,11 @@ impl File for RealFile {
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        locked(self.descriptor.try_lock())
+        platform::try_lock(&self.descriptor)
     }
 
     fn try_lock_shared(&self) -> io::Result<bool> {
-        locked(self.descriptor.try_lock_shared())
+        platform::try_lock_shared(&self.descriptor)
     }
 
     fn is_direct(&self) -> bool {
@@ -177,16 +176,8 @@ impl File for RealFile {
     }
 }
 
-fn locked(result: Result<(), TryLockError>) -> io::Result<bool> {
-    match result {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
 fn is_refused(result: &io::Result<usize>) -> bool {
-    matches!(result, Err(error) if error.raw_os_error() == Some(libc::EINVAL))
+    matches!(result, Err(error) if error.raw_os_error() == Some(platform::REFUSED))
 }
 
 #[cfg(test)]
@@ -194,22 +185,31 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    fn scratch() -> Descriptor {
-        tempfile::tempfile().expect("a scratch file")
+    use tempfile::{TempDir, tempdir};
+
+    /// An empty file and the directory that keeps it.
+    fn scratch(wanted: DirectIo, active: bool) -> (RealFile, TempDir) {
+        let dir = tempdir().expect("a directory");
+        let file = platform::create_new(&dir.path().join("scratch")).expect("a scratch file");
+        (RealFile::new(file, wanted, active), dir)
     }
 
     fn refused_while_direct(file: &RealFile, buf: &[u8]) -> (io::Result<usize>, u32) {
         let tries = Cell::new(0);
         let result = file.transfer(buf.as_ptr(), buf.len(), 0, |_| {
             tries.set(tries.get() + 1);
-            if file.is_direct() { Err(io::Error::from_raw_os_error(libc::EINVAL)) } else { Ok(buf.len()) }
+            if file.is_direct() {
+                Err(io::Error::from_raw_os_error(platform::REFUSED))
+            } else {
+                Ok(buf.len())
+            }
         });
         (result, tries.get())
     }
 
     #[test]
     fn a_refused_aligned_transfer_gives_direct_io_up_and_reports_it() {
-        let file = RealFile::new(scratch(), DirectIo::Prefer, true);
+        let (file, _dir) = scratch(DirectIo::Prefer, true);
         let (result, tries) = refused_while_direct(&file, &AlignedBuf::zeroed(4096));
         assert_eq!((result.expect("the second try"), tries), (4096, 2));
         assert!(!file.is_direct());
@@ -217,12 +217,12 @@ mod tests {
 
     #[test]
     fn an_unaligned_or_required_transfer_does_not_fall_back() {
-        let preferred = RealFile::new(scratch(), DirectIo::Prefer, true);
+        let (preferred, _dir) = scratch(DirectIo::Prefer, true);
         let (result, tries) = refused_while_direct(&preferred, &AlignedBuf::zeroed(4096)[..100]);
         assert_eq!((result.expect_err("no alignment").kind(), tries), (ErrorKind::InvalidInput, 1));
         assert!(preferred.is_direct());
 
-        let required = RealFile::new(scratch(), DirectIo::Required, true);
+        let (required, _dir) = scratch(DirectIo::Required, true);
         let (result, tries) = refused_while_direct(&required, &AlignedBuf::zeroed(4096));
         assert_eq!((result.expect_err("no fallback").kind(), tries), (ErrorKind::InvalidInput, 1));
         assert!(required.is_direct());
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_growth_that_failed_half_way_is_undone() {
-        let file = RealFile::new(scratch(), DirectIo::Off, false);
+        let (file, _dir) = scratch(DirectIo::Off, false);
         file.set_len(200).expect("half way");
         assert!(file.or_restore(100, Err(ErrorKind::StorageFull.into())).is_err());
         assert_eq!(file.len().expect("len"), 100);
@@ -244,7 +244,7 @@ mod tests {
         for (before, end) in
             [(0, 1), (0, 4096), (1, 2), (1, 4096), (4095, 9000), (4096, 3 << 20), (5000, 5000)]
         {
-            let file = RealFile::new(scratch(), DirectIo::Off, false);
+            let (file, _dir) = scratch(DirectIo::Off, false);
             if before > 0 {
                 file.write_at(&vec![7; before as usize], 0).expect("write");
             }

@@ -12,6 +12,8 @@ use std::os::fd::AsRawFd;
 
 use pagestone_page_format::IO_ALIGNMENT;
 
+pub(super) use super::unix::*;
+
 /// How often in a row an interruption of a call that may be tried again is taken.
 const INTERRUPTED_LIMIT: u32 = 10_000;
 

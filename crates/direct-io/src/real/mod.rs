@@ -6,14 +6,16 @@
 //! ```text
 //!   open.rs         names to descriptors: nothing but regular files, nothing followed, nothing waited for
 //!   file.rs         RealFile: File
-//!   linux.rs        the system calls that std lacks, on Linux            unsafe
 //!   ring.rs         batches through io_uring, on Linux                   unsafe
 //!   no_ring.rs      the same name elsewhere: batches go one by one
-//!   other_unix.rs   the same names without direct I/O, elsewhere
+//!   platform        the system's calls under the same names everywhere:
+//!     unix.rs         what every Unix does alike
+//!      ├ linux.rs       O_DIRECT, fdatasync, fallocate                     unsafe
+//!      ├ macos.rs       F_NOCACHE, F_FULLFSYNC, F_PREALLOCATE              unsafe
+//!      └ other_unix.rs  without direct I/O
 //! ```
 //!
-//! Elsewhere than on Linux there is no direct I/O yet: [`crate::DirectIo::Prefer`] works and reports the fallback,
-//! [`crate::DirectIo::Required`] is refused. Syncs are those of `std`, which on macOS is `F_FULLFSYNC`. Windows is not
+//! What is promised of Linux is tested there. The code for macOS is type-checked and was never run by us. Windows is not
 //! supported yet: the crate does not compile there.
 
 mod file;
@@ -22,20 +24,26 @@ mod open;
 #[cfg(target_os = "linux")]
 #[path = "linux.rs"]
 mod platform;
-#[cfg(all(unix, not(target_os = "linux")))]
+#[cfg(target_os = "macos")]
+#[path = "macos.rs"]
+mod platform;
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "macos"))))]
 #[path = "other_unix.rs"]
 mod platform;
-#[cfg(target_os = "linux")]
-mod ring;
-#[cfg(all(unix, not(target_os = "linux")))]
+#[cfg(unix)]
+mod unix;
+
+#[cfg(not(target_os = "linux"))]
 #[path = "no_ring.rs"]
 mod ring;
+#[cfg(target_os = "linux")]
+mod ring;
+
 #[cfg(not(unix))]
 compile_error!("pagestone-direct-io knows Unix only: see real/mod.rs");
 
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -109,7 +117,7 @@ impl Disk for RealDisk {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        std::fs::DirBuilder::new().mode(0o700).create(path)
+        platform::create_dir(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -129,15 +137,13 @@ impl Disk for RealDisk {
 
     fn kind(&self, path: &Path) -> io::Result<Option<PathKind>> {
         match std::fs::symlink_metadata(path) {
-            Ok(found) if found.is_file() => Ok(Some(PathKind::File)),
-            Ok(found) if found.is_dir() => Ok(Some(PathKind::Directory)),
-            Ok(_) => Ok(Some(PathKind::Other)),
+            Ok(found) => Ok(Some(platform::kind_of(&found))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        platform::sync_directory(&std::fs::File::open(dir)?)
+        platform::sync_directory(&platform::open_directory(dir)?)
     }
 }

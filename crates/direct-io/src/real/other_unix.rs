@@ -1,9 +1,11 @@
-//! The same names as on Linux, by `std` alone: without direct I/O and without allocation ahead.
+//! The same names on a Unix that is neither Linux nor macOS, by `std` alone: without direct I/O and without allocation ahead.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
 
-/// As `std` does it; on macOS that is `F_FULLFSYNC`.
+pub(super) use super::unix::*;
+
+/// As `std` does it.
 pub(super) fn sync_data(file: &File) -> io::Result<()> {
     file.sync_data()
 }
@@ -25,7 +27,7 @@ pub(super) fn drop_cache(_file: &File) -> io::Result<()> {
 
 /// Not here: direct I/O is refused where it is required, and reported as not active where it is preferred.
 pub(super) fn enable_direct(_file: &File) -> io::Result<()> {
-    Err(io::Error::new(ErrorKind::Unsupported, "no direct I/O on this platform yet"))
+    Err(io::Error::new(ErrorKind::Unsupported, "no direct I/O on this platform"))
 }
 
 /// Nothing to switch off.
