@@ -7,6 +7,7 @@
 //!   check.rs         the steps of `check`, in order
 //!    ├ downstream.rs    crates outside the workspace that use each layer
 //!    └ unsafe_fence.rs  how many files and lines are unsafe
+//!   fuzz.rs          the fuzz targets of `fuzz/`, with the nightly toolchain
 //!   soak.rs          the long forms, for as long as they are told
 //!   step.rs          runs commands, keeps what they say, counts their tests
 //!   workspace.rs     what `cargo metadata` says
@@ -15,6 +16,7 @@
 
 mod check;
 mod downstream;
+mod fuzz;
 mod soak;
 mod step;
 mod unsafe_fence;
@@ -43,6 +45,14 @@ enum Command {
         #[arg(long, value_name = "N", conflicts_with = "minutes")]
         kill_rounds: Option<u64>,
     },
+    /// Runs the fuzz targets of `fuzz/`; needs the nightly toolchain and a C++ compiler
+    Fuzz {
+        /// Only this one
+        target: Option<String>,
+        /// How long, each
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -58,6 +68,7 @@ fn main() -> ExitCode {
         Command::Check { only } => check::run(&workspace, only.as_deref().unwrap_or_default()),
         Command::Soak { kill_rounds: Some(rounds), .. } => soak::kills(&workspace, rounds),
         Command::Soak { minutes, .. } => soak::run(&workspace, minutes),
+        Command::Fuzz { target, seconds } => fuzz::run(&workspace, target.as_deref(), seconds),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
