@@ -4,7 +4,7 @@
 //! simulated disk proves about the layers above holds for the real one.
 //!
 //! ```text
-//!   seam.rs       Disk, File, OpenHow, Create, DirectIo, PathKind    the contract, method by method
+//!   seam.rs       Disk, File, Map, OpenHow, Create, DirectIo, ...    the contract, method by method
 //!   finish.rs     read_exact_at, write_all_at                        the only loops that finish a transfer (I1, I3, I4, I5)
 //!   lock.rs       lock_within                                        a bounded wait for a lock (E1, I18)
 //!   page_file/    PageFile: PageStore, PageFileOptions               pages at their places in a file, which may describe itself
@@ -29,5 +29,5 @@ pub use finish::{read_exact_at, read_exact_batch, write_all_at, write_all_batch}
 pub use lock::{lock_shared_within, lock_within};
 pub use page_file::{PageFile, PageFileOptions};
 pub use real::{Backend, RealDisk};
-pub use seam::{Create, DirectIo, Disk, File, OpenHow, PathKind, ReadAt, WriteAt};
+pub use seam::{Create, DirectIo, Disk, File, Map, MapAccess, OpenHow, PathKind, ReadAt, WriteAt};
 pub use shared_sync::SharedSync;

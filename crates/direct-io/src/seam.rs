@@ -7,6 +7,7 @@
 //!
 //! ```text
 //!   bytes written, length   after File::sync of any handle of that file
+//!   bytes of a map          after Map::flush of them, or that sync; or at any instant before
 //!   a name made or changed  after Disk::sync_dir of every directory whose entries changed
 //!   neither implies the other
 //! ```
@@ -14,6 +15,7 @@
 use std::ffi::OsString;
 use std::fmt::Debug;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -118,6 +120,51 @@ pub trait File: Send + Sync + Debug {
 
     /// Whether direct I/O is active now: under [`DirectIo::Prefer`] the answer tells of a fallback.
     fn is_direct(&self) -> bool;
+
+    /// Maps these bytes of the file into memory, where they stay until the map is dropped; as many maps as one likes, and as the
+    /// file grows. Map and file are one cache: reads of the file see what the map holds.
+    ///
+    /// The file must have been opened with [`DirectIo::Off`], must be locked by this handle, and must reach to the end of the
+    /// range; one that is to be written should be reserved that far ([`File::reserve`]), because a full disk found by writing
+    /// into a hole of a map is no error but a signal that ends the process. Until the map is dropped the lock lasts, though the
+    /// handle be dropped, and this handle refuses, with `InvalidInput`, whatever would change the bytes behind the map's back: writes that meet
+    /// the range, lengths that end before it, another map of the same bytes unless both are for reading.
+    ///
+    /// That lock is what makes slices of the map sound: everybody who writes the file holds its lock. Another process that
+    /// ignores locks can break them, and can cut the file, which ends this process by a signal (E14).
+    ///
+    /// Errors: `InvalidInput` for an empty range, one that is in use, a direct file or one without a lock; `UnexpectedEof` for a file that is
+    /// shorter; `PermissionDenied` for [`MapAccess::Write`] of a file that was opened to read; `OutOfMemory` (I16); `Unsupported` for a file that has no maps.
+    fn map(&self, range: Range<u64>, access: MapAccess) -> io::Result<Box<dyn Map>> {
+        let _ = (range, access);
+        Err(io::Error::new(io::ErrorKind::Unsupported, "files of this kind have no maps"))
+    }
+}
+
+/// Bytes of a file in memory, made by [`File::map`]. They never move.
+///
+/// A page that was changed can reach the disk at any instant (C10), or not at all until a flush or [`File::sync`] has
+/// succeeded: what must not be torn or early does not belong into a map.
+pub trait Map: Send + Sync + Debug {
+    /// The bytes. Their address has the remainder modulo 4096 that their offset in the file has.
+    fn bytes(&self) -> &[u8];
+
+    /// The bytes, to change. Panics on a map that was made with [`MapAccess::Read`].
+    fn bytes_mut(&mut self) -> &mut [u8];
+
+    /// Makes durable what these bytes of the map were when the call began (`msync`), with the whole pages of memory in which
+    /// they lie, and the length of the file. A failure is final, as that of [`File::sync`] is (I9): both are syncs of the file, and
+    /// one tells of the other's failure or not. `InvalidInput` if the range leads past the end of the map.
+    fn flush(&self, range: Range<usize>) -> io::Result<()>;
+}
+
+/// What a map is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum MapAccess {
+    /// To read.
+    Read,
+    /// To read and write, shared with the file.
+    Write,
 }
 
 /// One read of a batch.

@@ -21,7 +21,7 @@ use pagestone_sync::{Condvar, Mutex};
 use crate::{File, ReadAt, WriteAt};
 
 /// A [`File`] whose syncs are made one by one, shared, and final when they fail. Everybody who syncs the file must do so through
-/// this one handle; all else goes straight to the file beneath.
+/// this one handle; all else goes straight to the file beneath. It has no maps: a flush of one would be a sync beside it.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -1,14 +1,18 @@
 //! An open file of the real file system.
 
 use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::sync::Arc;
 
 use pagestone_page_format::{AlignedBuf, IO_ALIGNMENT};
 use pagestone_sync::atomic::{AtomicBool, Ordering};
 
 use super::Backend;
+use super::map::RealMap;
 use super::platform::{self, Descriptor};
+use super::ranges::{InUse, Ranges};
 use super::ring::Rings;
-use crate::{DirectIo, File, ReadAt, WriteAt, write_all_at};
+use crate::{DirectIo, File, Map, MapAccess, ReadAt, WriteAt, write_all_at};
 
 /// Bytes of zeros in one write, where the file system cannot allocate ahead.
 const ZEROS: usize = 1 << 20;
@@ -16,22 +20,29 @@ const ZEROS: usize = 1 << 20;
 /// One descriptor.
 #[derive(Debug)]
 pub(super) struct RealFile {
-    descriptor: Descriptor,
+    /// Shared with the maps, which keep it, and so the lock, as long as they live.
+    descriptor: Arc<Descriptor>,
     /// Whether direct I/O may be given up.
     fallback: bool,
     /// Whether it is active. Relaxed: it is a report, and what decides is the descriptor's flag.
     direct: AtomicBool,
     /// None: batches go one by one.
     rings: Option<Rings>,
+    /// None: a file that was opened for direct I/O has no maps.
+    ranges: Option<Ranges>,
+    /// Whether this handle has the lock. Acquire and release: who maps after it was taken is behind the one who took it.
+    locked: AtomicBool,
 }
 
 impl RealFile {
     pub(super) fn new(descriptor: Descriptor, wanted: DirectIo, active: bool) -> Self {
         Self {
-            descriptor,
+            descriptor: Arc::new(descriptor),
             fallback: wanted == DirectIo::Prefer,
             direct: AtomicBool::new(active),
             rings: Some(Rings::new()),
+            ranges: (wanted == DirectIo::Off).then(Ranges::default),
+            locked: AtomicBool::new(false),
         }
     }
 
@@ -72,6 +83,11 @@ impl RealFile {
         attempt(&self.descriptor)
     }
 
+    /// Keeps maps off what will be written while it is. Refused where they are there.
+    fn writing(&self, ranges: impl IntoIterator<Item = (u64, usize)>) -> io::Result<Option<InUse>> {
+        self.ranges.as_ref().map(|known| known.write(ranges)).transpose()
+    }
+
     /// Writes zeros from the end of the file to `end`: blocks are had by using them.
     fn extend_with_zeros(&self, from: u64, end: u64) -> io::Result<()> {
         let block = IO_ALIGNMENT as u64;
@@ -107,6 +123,7 @@ impl File for RealFile {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        let _writing = self.writing([(offset, buf.len())])?;
         self.transfer(buf.as_ptr(), buf.len(), offset, |file| platform::write_at(file, buf, offset))
     }
 
@@ -123,7 +140,10 @@ impl File for RealFile {
 
     fn write_batch(&self, batch: &mut [WriteAt<'_>]) {
         let rings = self.rings_for(batch.iter().map(|write| (write.offset, write.buf.len())));
-        let done = rings.is_some_and(|rings| rings.write(&self.descriptor, batch));
+        // A batch that meets a map goes one by one, and each of its writes is told for itself.
+        let writing = self.writing(batch.iter().map(|write| (write.offset, write.buf.len())));
+        let done = writing.is_ok() && rings.is_some_and(|rings| rings.write(&self.descriptor, batch));
+        drop(writing);
         for write in batch {
             if !done || is_refused(&write.result) {
                 write.result = self.write_at(write.buf, write.offset);
@@ -140,7 +160,10 @@ impl File for RealFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.descriptor.set_len(len)
+        match &self.ranges {
+            Some(ranges) => ranges.cut(len, || self.descriptor.set_len(len)),
+            None => self.descriptor.set_len(len),
+        }
     }
 
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -164,7 +187,9 @@ impl File for RealFile {
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        platform::try_lock(&self.descriptor)
+        let locked = platform::try_lock(&self.descriptor)?;
+        self.locked.fetch_or(locked, Ordering::AcqRel);
+        Ok(locked)
     }
 
     fn try_lock_shared(&self) -> io::Result<bool> {
@@ -173,6 +198,25 @@ impl File for RealFile {
 
     fn is_direct(&self) -> bool {
         self.direct.load(Ordering::Relaxed)
+    }
+
+    fn map(&self, range: Range<u64>, access: MapAccess) -> io::Result<Box<dyn Map>> {
+        let refused = |why| io::Error::new(ErrorKind::InvalidInput, why);
+        let ranges =
+            self.ranges.as_ref().ok_or_else(|| refused("a map and direct I/O do not see each other"))?;
+        if !self.locked.load(Ordering::Acquire) {
+            return Err(refused("a file is mapped by who holds its lock"));
+        }
+        if range.is_empty() {
+            return Err(refused("an empty range has no map"));
+        }
+        let in_use = ranges.map(range.clone(), access)?;
+        let len = self.len()?;
+        if len < range.end {
+            let message = format!("a map up to byte {} of a file of {len}", range.end);
+            return Err(io::Error::new(ErrorKind::UnexpectedEof, message));
+        }
+        Ok(Box::new(RealMap::new(Arc::clone(&self.descriptor), in_use, range, access)?))
     }
 }
 

@@ -6,6 +6,8 @@
 //! ```text
 //!   open.rs         names to descriptors: nothing but regular files, nothing followed, nothing waited for
 //!   file.rs         RealFile: File
+//!   ranges.rs       which bytes are mapped, which are being written
+//!   map.rs          RealMap: Map                                         unsafe
 //!   ring.rs         batches through io_uring, on Linux                   unsafe
 //!   no_ring.rs      the same name elsewhere: batches go one by one
 //!   platform        the system's calls under the same names everywhere:
@@ -19,7 +21,9 @@
 //! supported yet: the crate does not compile there.
 
 mod file;
+mod map;
 mod open;
+mod ranges;
 
 #[cfg(target_os = "linux")]
 #[path = "linux.rs"]
@@ -48,6 +52,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::{Disk, File, OpenHow, PathKind};
+
+/// What a handle is to the system.
+use std::fs::File as Descriptor;
+
+/// Whether a flush of a map reaches the medium. Elsewhere it reaches the device's cache, and a sync of the file has to follow.
+const FLUSH_IS_DURABLE: bool = cfg!(any(target_os = "linux", windows));
 
 /// The real file system. Paths are as `std` takes them.
 ///

@@ -1,0 +1,94 @@
+//! Bytes of a file in memory.
+//!
+//! Invariant: while a map lives, its bytes change through it alone, and the file does not end before them.
+//!
+//! # Safety
+//!
+//! [`RealMap::new`] makes slices of a shared mapping possible, which are sound as long as nothing else writes those bytes and
+//! nothing cuts the file. Who could:
+//!
+//! * this handle: [`InUse`] is held for as long as the map, and [`super::ranges`] refuses what meets it;
+//! * another handle, here or in another process: the caller holds the lock of the whole file, the map keeps the descriptor to
+//!   which the lock belongs, and the contract of the seam is that only the lock's holder writes or cuts a file;
+//! * who keeps to no contract (an editor opened on a live file): as with a debugger, nothing can be promised. What the seam
+//!   promises where it is documented ([`crate::File::map`]) is that a file that was cut ends the process by a signal.
+//!
+//! A byte of a mapped file is initialised and any value is a `u8`, so nothing is asked of the contents. A read fault of the
+//! device raises a signal too, and a missing block does where the disk is full: callers reserve what they map to write.
+#![allow(unsafe_code)]
+
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::sync::Arc;
+
+use memmap2::{Mmap, MmapMut, MmapOptions};
+
+use super::platform;
+use super::ranges::InUse;
+use super::{Descriptor, FLUSH_IS_DURABLE};
+use crate::{Map, MapAccess};
+
+/// One mapping. Fields are dropped in this order: unmapped first, then free for others, then unlocked.
+#[derive(Debug)]
+pub(super) struct RealMap {
+    pages: Pages,
+    _in_use: InUse,
+    descriptor: Arc<Descriptor>,
+}
+
+#[derive(Debug)]
+enum Pages {
+    Read(Mmap),
+    Write(MmapMut),
+}
+
+impl RealMap {
+    /// Maps a range that is in use by nothing else, of a locked file that reaches to its end.
+    pub(super) fn new(
+        descriptor: Arc<Descriptor>,
+        in_use: InUse,
+        range: Range<u64>,
+        access: MapAccess,
+    ) -> io::Result<Self> {
+        let len = usize::try_from(range.end - range.start).map_err(|_| ErrorKind::OutOfMemory)?;
+        let mut options = MmapOptions::new();
+        options.offset(range.start).len(len);
+        let pages = match access {
+            // SAFETY: the caller holds the file's lock, `in_use` keeps this handle off the range and off cuts before its end, and
+            // both live in the map that is made here, behind its pages. The file is at least as long as the range's end.
+            MapAccess::Read => Pages::Read(unsafe { options.map(&*descriptor) }?),
+            // SAFETY: as above; and no other map of the range exists, so that `&mut` of it is the only way to its bytes.
+            MapAccess::Write => Pages::Write(unsafe { options.map_mut(&*descriptor) }?),
+        };
+        Ok(Self { pages, _in_use: in_use, descriptor })
+    }
+}
+
+impl Map for RealMap {
+    fn bytes(&self) -> &[u8] {
+        match &self.pages {
+            Pages::Read(pages) => pages,
+            Pages::Write(pages) => pages,
+        }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match &mut self.pages {
+            Pages::Read(_) => panic!("a map that was made to read is written"),
+            Pages::Write(pages) => pages,
+        }
+    }
+
+    fn flush(&self, range: Range<usize>) -> io::Result<()> {
+        if range.start > range.end || range.end > self.bytes().len() {
+            let message = format!("{range:?} of a map of {} bytes", self.bytes().len());
+            return Err(io::Error::new(ErrorKind::InvalidInput, message));
+        }
+        match &self.pages {
+            Pages::Read(_) => return Ok(()), // nothing was changed through it
+            Pages::Write(_) if range.is_empty() => return Ok(()),
+            Pages::Write(pages) => pages.flush_range(range.start, range.len())?,
+        }
+        if FLUSH_IS_DURABLE { Ok(()) } else { platform::sync_data(&self.descriptor) }
+    }
+}
