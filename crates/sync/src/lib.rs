@@ -6,11 +6,16 @@
 //! ```text
 //!   production crates ──► pagestone_sync ──► platform.rs   std, parking_lot, crossbeam-queue
 //!                                        └─► model.rs      loom            (--cfg loom)
+//!   their models     ──► checking.rs     explores them, and shows that they can fail   (--cfg loom)
+//!                        faults.rs       the bugs that show it   (--cfg pagestone_faults)
 //! ```
 //!
 //! The two halves have the same names and the same meaning; nothing outside this crate asks which one is in use.
 #![deny(unsafe_code)]
 
+#[cfg(loom)]
+pub mod checking;
+pub mod faults;
 #[cfg(loom)]
 mod model;
 #[cfg(not(loom))]

@@ -138,32 +138,50 @@ impl<T> Queue<T> {
     }
 }
 
-/// Waiting on an atomic word. Who sleeps really sleeps: a lost wake-up is a deadlock, which the model reports.
+/// Waiting on an atomic word. Who sleeps really sleeps, until somebody wakes that very word: a lost wake-up is a deadlock, which
+/// the model reports.
 pub mod parking {
+    use std::collections::BTreeMap;
+    use std::sync::Arc; // of what the model has no business with
+
     use super::atomic::AtomicU64;
     use super::{Condvar, Mutex};
 
-    /// One lot for all words: a sleeper may be woken for another word, as the platform's may wake for no reason.
-    struct Lot {
-        queue: Mutex<()>,
-        woken: Condvar,
-    }
+    /// Who sleeps on which word, by its address.
+    type Lot = Mutex<BTreeMap<usize, Arc<Condvar>>>;
 
     loom::lazy_static! {
-        static ref LOT: Lot = Lot { queue: Mutex::new(()), woken: Condvar::new() };
+        static ref LOT: Lot = Mutex::new(BTreeMap::new());
     }
 
-    /// Sleeps until [`unpark_all`] is called, unless `still_blocked` says no under the lot's lock.
-    pub fn park(_word: &AtomicU64, still_blocked: impl Fn() -> bool) {
-        let queue = LOT.queue.lock();
+    loom::thread_local! {
+        static WAKE_UPS: std::cell::Cell<u64> = std::cell::Cell::new(0);
+    }
+
+    /// Sleeps until [`unpark_all`] is called on the same word, unless `still_blocked` says no under the lot's lock.
+    pub fn park(word: &AtomicU64, still_blocked: impl Fn() -> bool) {
+        let mut lot = LOT.lock();
         if still_blocked() {
-            drop(LOT.woken.wait(queue));
+            let woken = Arc::clone(lot.entry(address(word)).or_insert_with(|| Arc::new(Condvar::new())));
+            drop(woken.wait(lot));
+            WAKE_UPS.with(|count| count.set(count.get() + 1));
         }
     }
 
-    /// Wakes everyone who sleeps.
-    pub fn unpark_all(_word: &AtomicU64) {
-        let _queue = LOT.queue.lock();
-        LOT.woken.notify_all();
+    /// Wakes everyone who is parked on this word.
+    pub fn unpark_all(word: &AtomicU64) {
+        let lot = LOT.lock();
+        if let Some(woken) = lot.get(&address(word)) {
+            woken.notify_all();
+        }
+    }
+
+    /// How often the calling thread was woken. For models to assert; the other half has no such count.
+    pub fn wake_ups() -> u64 {
+        WAKE_UPS.with(|count| count.get())
+    }
+
+    fn address(word: &AtomicU64) -> usize {
+        std::ptr::from_ref(word) as usize
     }
 }

@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use pagestone_page_format::{Lsn, PageResult};
 use pagestone_sync::atomic::{AtomicU64, Ordering};
+use pagestone_sync::faults::planted;
 use pagestone_sync::{MutexGuard, parking};
 
 use crate::block::{BLOCK, PAYLOAD};
@@ -107,24 +108,33 @@ impl Wal {
 
     /// Sleeps until a batch is done. Its leader changes `durable` or `dead` before it wakes anybody.
     fn follow(&self, batch: u64, lsn: Lsn) {
-        let blocked =
-            || self.durable.load(Ordering::Acquire) < lsn.get() && !self.dead.load(Ordering::Acquire);
+        let blocked = || {
+            self.durable.load(Ordering::Acquire) < lsn.get() && !self.dead.load(Ordering::Acquire)
+                || planted("who follows sleeps without looking again")
+        };
         parking::park(self.followers_of(batch), blocked);
     }
 
     /// Sleeps as a batch's leader until the one before it is done. False if the log is dead: then nobody leads.
     fn await_turn(&self, batch: u64) -> bool {
+        let turn = self.turn_of(batch);
         loop {
             if self.dead.load(Ordering::Acquire) {
                 return false;
             }
-            if self.turn.load(Ordering::Acquire) == batch {
+            if turn.load(Ordering::Acquire) == batch || planted("the next leader does not wait for its turn")
+            {
                 return true;
             }
-            parking::park(&self.turn, || {
-                self.turn.load(Ordering::Acquire) != batch && !self.dead.load(Ordering::Acquire)
+            parking::park(turn, || {
+                turn.load(Ordering::Acquire) != batch && !self.dead.load(Ordering::Acquire)
             });
         }
+    }
+
+    /// What a batch's successor sleeps on. Not one word for all: who woke the last one late would wake the next one early.
+    fn turn_of(&self, batch: u64) -> &AtomicU64 {
+        &self.turns[(batch % self.turns.len() as u64) as usize]
     }
 
     fn followers_of(&self, batch: u64) -> &AtomicU64 {
@@ -152,6 +162,9 @@ impl Wal {
         if after_data && let Err(error) = self.pass_barrier() {
             std::mem::forget(lead);
             return Err(self.fail(&format!("log: the sync of what the log refers to failed: {error}")));
+        }
+        if planted("the durable mark rises before the sync") {
+            self.durable.store(end.get(), Ordering::Release);
         }
         let began = Instant::now();
         match self.write_batch(&mut batch, slot) {
@@ -231,7 +244,13 @@ impl Wal {
             drop(state); // somebody else failed meanwhile, and has told everybody
             return Err(self.poison.poison("the log failed").into());
         }
-        self.durable.store(end.get(), Ordering::Release); // pairs with every Acquire load of it
+        let end = if planted("the durable mark rises to the end of the log") { state.end } else { end };
+        let publish = if planted("the durable mark is published relaxed") {
+            Ordering::Relaxed
+        } else {
+            Ordering::Release
+        };
+        self.durable.store(end.get(), publish); // pairs with every Acquire load of it
         state.stats.batches += 1;
         state.stats.bytes_written += done.bytes;
         state.stats.writes += done.writes;
@@ -240,7 +259,8 @@ impl Wal {
         state.spare = Some(batch.into_memory());
         let commit = &mut state.commit;
         commit.in_flight = false;
-        let successor = std::mem::take(&mut commit.successor);
+        let successor =
+            std::mem::take(&mut commit.successor) && !planted("the lead ends although somebody waits for it");
         commit.leading = successor;
         let due = match commit.callbacks.first_key_value() {
             Some(((first, _), _)) if *first <= end => {
@@ -250,14 +270,19 @@ impl Wal {
             _ => Default::default(),
         };
         if successor {
-            self.turn.store(number + 1, Ordering::Release); // pairs with the load in `await_turn`
+            self.turn_of(number + 1).store(number + 1, Ordering::Release); // pairs with the load in `await_turn`
         }
         let waiting_for_room = !state.queue.is_empty();
         drop(state);
-        if successor {
-            parking::unpark_all(&self.turn);
+        if successor && !planted("the next leader is not woken") {
+            parking::unpark_all(self.turn_of(number + 1));
         }
-        parking::unpark_all(self.followers_of(number));
+        if !planted("followers are not woken") {
+            parking::unpark_all(self.followers_of(number));
+        }
+        if planted("every batch wakes everybody") {
+            self.followers.iter().for_each(parking::unpark_all);
+        }
         if waiting_for_room {
             self.room.notify_all();
         }
@@ -275,7 +300,10 @@ impl Wal {
         state.commit.successor = false;
         let callbacks: Vec<Callback> = std::mem::take(&mut state.commit.callbacks).into_values().collect();
         drop(state);
-        parking::unpark_all(&self.turn);
+        if planted("a failure wakes nobody") {
+            return error.into();
+        }
+        self.turns.iter().for_each(parking::unpark_all);
         self.followers.iter().for_each(parking::unpark_all);
         self.room.notify_all();
         self.eased.notify_all();

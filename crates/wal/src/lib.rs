@@ -34,8 +34,8 @@ mod commit;
 mod error;
 mod group;
 mod metrics;
-#[cfg(all(loom, test))]
-mod model;
+#[cfg(loom)]
+pub mod model;
 mod options;
 mod pressure;
 mod record;

@@ -1,229 +1,262 @@
-//! loom models of append, hand-over and the durable mark, on the production types.
+//! A log for models under `--cfg loom`: the production type on a disk in memory that checks what is done to it.
 //!
-//! Run with `RUSTFLAGS="--cfg loom" cargo test -p pagestone-wal --lib --release model`. At most three threads; preemption
-//! bounds as stated at each model.
+//! Invariant: the disk knows what was written and what was synced, and panics where the log breaks a rule of its own: two batches
+//! in flight, a block in a file that is not its segment's, two segments of one name, a sync in a file whose name is not durable.
+//!
+//! Replaced is the disk alone. What it remembers is no part of the model; three atomics let other threads run during I/O.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pagestone_direct_io::{DirectIo, Disk, File, OpenHow, PathKind};
 use pagestone_page_format::{Lsn, Poison, StoreUuid};
 use pagestone_sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use pagestone_sync::thread;
 
-use crate::block::{BLOCK, BlockHeader, block_lsn};
+use crate::block::{BLOCK, BlockHeader, FIRST_BLOCK, block_lsn};
 use crate::buffer::Identity;
-use crate::error::WalError;
-use crate::group::GroupBuilder;
 use crate::options::WalOptions;
-use crate::segment::{Segment, SegmentMaker};
+use crate::segment::{SLOTS, Segment, SegmentMaker, name, parse_name};
 use crate::wal::{Beginning, Wal};
 
-/// A file that knows up to which LSN it was written and synced. Its atomics let other threads run during I/O.
+/// A disk with one directory in which segments lie.
 #[derive(Debug)]
-struct Medium {
+pub struct Medium {
+    /// Ends of the stream: what was written, what was synced.
     written: AtomicU64,
     synced: AtomicU64,
     in_flight: AtomicBool,
     broken: bool,
+    contents: Mutex<Contents>,
 }
 
-impl File for Medium {
+#[derive(Debug, Default)]
+struct Contents {
+    /// Newest version of each block.
+    blocks: BTreeMap<u64, Vec<u8>>,
+    /// Names, each with the file's number.
+    names: BTreeMap<PathBuf, u64>,
+    durable_names: BTreeMap<PathBuf, u64>,
+    files: u64,
+}
+
+impl Medium {
+    /// Everything before this LSN was synced.
+    pub fn synced(&self) -> Lsn {
+        Lsn::new(self.synced.load(Ordering::Relaxed))
+    }
+
+    /// The bytes of the stream from `start` to before `end`, which lie in one block. None if they were not written.
+    pub fn written(&self, start: Lsn, end: Lsn) -> Option<Vec<u8>> {
+        let (number, at) = (start.get() / BLOCK as u64, start.get() as usize % BLOCK);
+        let contents = self.contents();
+        let block = contents.blocks.get(&number)?;
+        (BlockHeader::decode(block).ok()?.end() >= end)
+            .then(|| block[at..at + (end.get() - start.get()) as usize].to_vec())
+    }
+
+    /// How many segments there are.
+    pub fn segments(&self) -> usize {
+        self.contents().names.len()
+    }
+
+    fn contents(&self) -> std::sync::MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_block(&self, file: u64, block: &[u8], offset: u64) -> u64 {
+        let header = BlockHeader::decode(block).expect("a sealed block");
+        let mut contents = self.contents();
+        let names = contents.names.iter().filter(|(_, other)| **other == file);
+        let firsts: Vec<_> =
+            names.filter_map(|(path, _)| parse_name(path.file_name().unwrap_or_default())).collect();
+        let blocks = u64::from(header.segment_blocks);
+        let home = |first: u64| (header.number - first + SLOTS) * BLOCK as u64;
+        let belongs = firsts.iter().any(|first| {
+            (*first..first + blocks).contains(&header.number)
+                && (offset < SLOTS * BLOCK as u64 || offset == home(*first))
+        });
+        assert!(belongs, "block {} is written to a file that is not its segment's", header.number);
+        contents.blocks.insert(header.number, block.to_vec());
+        header.end().get()
+    }
+}
+
+/// A file of it.
+#[derive(Debug)]
+struct ModelFile {
+    medium: Arc<Medium>,
+    number: u64,
+}
+
+impl File for ModelFile {
     fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
         unreachable!("commits read nothing")
     }
-    fn write_at(&self, buf: &[u8], _: u64) -> io::Result<usize> {
-        assert!(!self.in_flight.swap(true, Ordering::Relaxed), "two batches in flight");
-        let last = &buf[buf.len() - BLOCK..];
-        let end = BlockHeader::decode(last).expect("a sealed block").end().get();
-        self.written.fetch_max(end, Ordering::Relaxed);
-        self.in_flight.store(false, Ordering::Relaxed);
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        if buf.iter().all(|byte| *byte == 0) {
+            return Ok(buf.len()); // a segment in the making
+        }
+        let medium = &self.medium;
+        assert!(!medium.in_flight.swap(true, Ordering::Relaxed), "two batches in flight");
+        for (index, block) in buf.chunks_exact(BLOCK).enumerate() {
+            let end = medium.take_block(self.number, block, offset + (index * BLOCK) as u64);
+            medium.written.fetch_max(end, Ordering::Relaxed);
+        }
+        medium.in_flight.store(false, Ordering::Relaxed);
         Ok(buf.len())
     }
+
     fn sync(&self) -> io::Result<()> {
-        if self.broken {
-            self.synced.fetch_max(0, Ordering::Relaxed); // what the model's waiters look at first
+        let medium = &self.medium;
+        if medium.broken {
+            medium.synced.fetch_max(0, Ordering::Relaxed); // what the model's waiters look at first
             return Err(io::Error::other("broken"));
         }
-        self.synced.fetch_max(self.written.load(Ordering::Relaxed), Ordering::Relaxed);
+        let contents = medium.contents();
+        let named = |names: &BTreeMap<PathBuf, u64>| {
+            let mut of_file = names.iter().filter(|(_, number)| **number == self.number);
+            of_file.find_map(|(path, _)| parse_name(path.file_name().unwrap_or_default()))
+        };
+        let (now, durable) = (named(&contents.names), named(&contents.durable_names));
+        drop(contents);
+        if now.is_none() {
+            return Ok(()); // a segment in the making
+        }
+        assert_eq!(now, durable, "a batch is synced in a file whose name could still vanish");
+        medium.synced.fetch_max(medium.written.load(Ordering::Relaxed), Ordering::Relaxed);
         Ok(())
     }
+
     fn len(&self) -> io::Result<u64> {
         unreachable!("commits ask for no length")
     }
+
     fn set_len(&self, _: u64) -> io::Result<()> {
-        unreachable!("commits set no length")
+        Ok(())
     }
+
     fn reserve(&self, _: u64, _: u64) -> io::Result<()> {
-        unreachable!("commits allocate nothing")
+        Ok(())
     }
+
     fn drop_cache(&self) -> io::Result<()> {
         unreachable!("commits drop no cache")
     }
+
     fn try_lock(&self) -> io::Result<bool> {
         unreachable!("commits lock no file")
     }
+
     fn is_direct(&self) -> bool {
         false
     }
 }
 
-/// A disk that is never asked.
 #[derive(Debug)]
-struct NoDisk;
+struct ModelDisk(Arc<Medium>);
 
-impl Disk for NoDisk {
-    fn open(&self, _: &Path, _: &OpenHow) -> io::Result<Arc<dyn File>> {
-        unreachable!("the segment is large enough")
+impl Disk for ModelDisk {
+    fn open(&self, path: &Path, _: &OpenHow) -> io::Result<Arc<dyn File>> {
+        let mut contents = self.0.contents();
+        contents.files += 1;
+        let number = contents.files;
+        contents.names.insert(path.into(), number);
+        Ok(Arc::new(ModelFile { medium: Arc::clone(&self.0), number }))
     }
+
     fn create_dir(&self, _: &Path) -> io::Result<()> {
         unreachable!("no directory is made")
     }
-    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
-        unreachable!("no segment is made")
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.written.load(Ordering::Relaxed); // others may run before it
+        let mut contents = self.0.contents();
+        let file = contents.names.remove(from).ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+        let before = contents.names.insert(to.into(), file);
+        assert_eq!(before, None, "two segments of one name");
+        Ok(())
     }
-    fn remove_file(&self, _: &Path) -> io::Result<()> {
-        unreachable!("no segment is removed")
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.0.written.load(Ordering::Relaxed); // others may run before it
+        self.0.contents().names.remove(path).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
+
     fn list(&self, _: &Path) -> io::Result<Vec<OsString>> {
         unreachable!("nothing is listed")
     }
+
     fn kind(&self, _: &Path) -> io::Result<Option<PathKind>> {
         unreachable!("nothing is looked at")
     }
+
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
-        unreachable!("no name changes")
+        let mut contents = self.0.contents();
+        contents.durable_names = contents.names.clone();
+        Ok(())
     }
 }
 
-fn wal(broken: bool, buffer_bytes: usize) -> (Arc<Medium>, Arc<Wal>) {
-    let medium = Arc::new(Medium {
-        written: AtomicU64::new(0),
-        synced: AtomicU64::new(0),
-        in_flight: AtomicBool::new(false),
-        broken,
-    });
-    let options =
-        WalOptions { segment_bytes: 64 << 10, log_bytes: 1 << 20, buffer_bytes, ..WalOptions::default() };
-    let segment = Segment { first: 1, blocks: 1000, file: medium.clone(), path: "/log/1".into() };
-    let wal = Wal::begin(Beginning {
-        identity: Identity { uuid: StoreUuid::new([1; 16]), generation: 1, first: 1, prev_end: block_lsn(1) },
-        options,
-        poison: Poison::new(),
-        keep: block_lsn(1),
-        segments: VecDeque::from([segment]),
-        maker: SegmentMaker {
-            disk: Arc::new(NoDisk),
-            dir: "/log".into(),
-            direct: DirectIo::Off,
-            bytes: 64 << 10,
-        },
-    });
-    (medium, Arc::new(wal))
+/// How a model's log is made.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelLog {
+    /// Every sync fails.
+    pub broken: bool,
+    /// Bytes of each of the two buffers.
+    pub buffer_bytes: usize,
+    /// Segments that are ready at the beginning.
+    pub segments: u64,
+    /// Blocks of each.
+    pub segment_blocks: u64,
 }
 
-fn append(wal: &Wal, len: usize) -> Lsn {
-    let mut group = GroupBuilder::new();
-    group.push_logical(1, &vec![7; len]);
-    let space = wal.reserve(group.encoded_len()).expect("room");
-    wal.append(space, &mut group).end
-}
+impl ModelLog {
+    /// One segment that is large enough for every model, buffers of two blocks.
+    pub const LARGE: Self =
+        Self { broken: false, buffer_bytes: 2 * BLOCK, segments: 1, segment_blocks: 1000 };
 
-/// Commits, and looks whether that was true.
-fn commit(medium: &Medium, wal: &Wal) {
-    let end = append(wal, 20);
-    let before = wal.durable_lsn();
-    wal.wait_durable(end).expect("durable");
-    assert!(medium.synced.load(Ordering::Relaxed) >= end.get(), "acknowledged before its sync");
-    assert!(wal.durable_lsn() >= end.max(before), "the durable LSN rises");
-}
-
-fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
-    builder.max_branches = 20_000;
-    builder.check(model);
-}
-
-/// Three committers: one leads, one succeeds, one follows, in all orders. Three preemptions.
-#[test]
-fn model_nobody_is_acknowledged_early_or_left_asleep() {
-    explore(3, || {
-        let (medium, wal) = wal(false, 8 << 10);
-        let threads: Vec<_> = (0..2)
-            .map(|_| {
-                let (medium, wal) = (Arc::clone(&medium), Arc::clone(&wal));
-                thread::spawn(move || commit(&medium, &wal))
+    /// A log as recovery begins it, empty.
+    pub fn begin(self) -> (Arc<Medium>, Wal) {
+        let medium = Arc::new(Medium {
+            written: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
+            in_flight: AtomicBool::new(false),
+            broken: self.broken,
+            contents: Mutex::default(),
+        });
+        let bytes = (self.segment_blocks + SLOTS) * BLOCK as u64;
+        let disk = Arc::new(ModelDisk(Arc::clone(&medium)));
+        let segments = (0..self.segments)
+            .map(|index| {
+                let first = FIRST_BLOCK + index * self.segment_blocks;
+                let path = Path::new("/log").join(name(first));
+                let file = disk.open(&path, &OpenHow::write(DirectIo::Off)).expect("a disk in memory");
+                Segment { first, blocks: self.segment_blocks, file, path }
             })
-            .collect();
-        commit(&medium, &wal);
-        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
-        assert_eq!(wal.durable_lsn(), wal.end_lsn());
-    });
-}
-
-/// Two committers, one of which commits twice, so that leads change hands again. Three preemptions.
-#[test]
-fn model_the_lead_changes_hands() {
-    explore(3, || {
-        let (medium, wal) = wal(false, 8 << 10);
-        let other = {
-            let (medium, wal) = (Arc::clone(&medium), Arc::clone(&wal));
-            thread::spawn(move || (0..2).for_each(|_| commit(&medium, &wal)))
-        };
-        commit(&medium, &wal);
-        other.join().expect("no panic");
-    });
-}
-
-/// The sync fails: everybody is told, nothing becomes durable. Two preemptions.
-#[test]
-fn model_a_failure_is_told_to_all() {
-    explore(2, || {
-        let (medium, wal) = wal(true, 8 << 10);
-        let durable = wal.durable_lsn();
-        let waiter = |medium: &Medium, wal: &Wal| {
-            // The poison is invisible to loom: meet at something else before looking at it.
-            medium.synced.load(Ordering::Relaxed);
-            wal.end_lsn();
-            let mut group = GroupBuilder::new();
-            group.push_logical(1, b"x");
-            let Ok(space) = wal.reserve(group.encoded_len()) else { return };
-            let end = wal.append(space, &mut group).end;
-            assert!(matches!(wal.wait_durable(end), Err(WalError::Poisoned { .. })));
-        };
-        let threads: Vec<_> = (0..2)
-            .map(|_| {
-                let (medium, wal) = (Arc::clone(&medium), Arc::clone(&wal));
-                thread::spawn(move || waiter(&medium, &wal))
-            })
-            .collect();
-        waiter(&medium, &wal);
-        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
-        assert_eq!(wal.durable_lsn(), durable);
-    });
-}
-
-/// More than the buffer holds, beside one who commits: who waits for room leads if nobody else does. Two preemptions.
-#[test]
-fn model_waiters_for_room_drive_the_log() {
-    explore(2, || {
-        let (_, wal) = wal(false, 8 << 10);
-        let other = {
-            let wal = Arc::clone(&wal);
-            thread::spawn(move || {
-                for _ in 0..3 {
-                    append(&wal, 3500);
-                }
-            })
-        };
-        let end = append(&wal, 3500);
-        wal.wait_durable(end).expect("durable");
-        other.join().expect("no panic");
-        wal.flush().expect("flush");
-        assert_eq!(wal.durable_lsn(), wal.end_lsn());
-    });
+            .collect::<VecDeque<_>>();
+        disk.sync_dir(Path::new("/log")).expect("a disk in memory");
+        let wal = Wal::begin(Beginning {
+            identity: Identity {
+                uuid: StoreUuid::new([1; 16]),
+                generation: 1,
+                first: FIRST_BLOCK,
+                prev_end: block_lsn(FIRST_BLOCK),
+            },
+            options: WalOptions {
+                segment_bytes: bytes,
+                log_bytes: (self.segments + 8) * bytes,
+                buffer_bytes: self.buffer_bytes,
+                ..WalOptions::default()
+            },
+            poison: Poison::new(),
+            keep: block_lsn(FIRST_BLOCK),
+            segments,
+            maker: SegmentMaker { disk, dir: "/log".into(), direct: DirectIo::Off, bytes },
+        });
+        (medium, wal)
+    }
 }

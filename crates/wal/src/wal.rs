@@ -83,8 +83,8 @@ pub struct Wal {
     pub(crate) durable: AtomicU64,
     /// A batch failed: nothing becomes durable any more.
     pub(crate) dead: AtomicBool,
-    /// The batch whose leader has been told to go ahead; what the successor sleeps on.
-    pub(crate) turn: AtomicU64,
+    /// The batch whose leader has been told to go ahead; what its successor sleeps on, by its number.
+    pub(crate) turns: [AtomicU64; 4],
     /// What the waiters of a batch sleep on, by its number; only the addresses are used.
     pub(crate) followers: [AtomicU64; 4],
     pub(crate) segments: Mutex<VecDeque<Arc<Segment>>>,
@@ -225,7 +225,7 @@ impl Wal {
             eased: Condvar::new(),
             durable: AtomicU64::new(end.get()),
             dead: AtomicBool::new(false),
-            turn: AtomicU64::new(0),
+            turns: [const { 0 }; 4].map(AtomicU64::new),
             followers: [const { 0 }; 4].map(AtomicU64::new),
             segments: Mutex::new(segments.into_iter().map(Arc::new).collect()),
             making: Mutex::new(()),
