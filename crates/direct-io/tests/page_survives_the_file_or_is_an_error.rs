@@ -1,7 +1,7 @@
 //! A page read from a real file is the page that was written there, or an error that names what is wrong: a flipped bit,
 //! a page of another place, a file that ends early (M1, M6, M9, R3).
 
-use std::os::unix::fs::FileExt;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use pagestone_direct_io::{DirectIo, Disk, OpenHow, PageFile, RealDisk};
@@ -33,8 +33,9 @@ fn written(dir: &Path, direct: DirectIo, size: usize) -> PathBuf {
 }
 
 fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
-    let file = std::fs::File::options().write(true).open(path).expect("open");
-    file.write_all_at(bytes, at).expect("write");
+    let mut file = std::fs::File::options().write(true).open(path).expect("open");
+    file.seek(SeekFrom::Start(at)).expect("seek");
+    file.write_all(bytes).expect("write");
     file.sync_all().expect("sync");
 }
 

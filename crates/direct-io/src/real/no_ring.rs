@@ -1,7 +1,6 @@
 //! Where there is no io_uring: batches go one by one.
 
-use std::fs::File;
-
+use super::platform::Descriptor;
 use crate::{ReadAt, WriteAt};
 
 /// No rings.
@@ -14,12 +13,12 @@ impl Rings {
     }
 
     /// Never done here.
-    pub(super) fn read(&self, _file: &File, _batch: &mut [ReadAt<'_>]) -> bool {
+    pub(super) fn read(&self, _file: &Descriptor, _batch: &mut [ReadAt<'_>]) -> bool {
         false
     }
 
     /// Never done here.
-    pub(super) fn write(&self, _file: &File, _batch: &mut [WriteAt<'_>]) -> bool {
+    pub(super) fn write(&self, _file: &Descriptor, _batch: &mut [WriteAt<'_>]) -> bool {
         false
     }
 }
