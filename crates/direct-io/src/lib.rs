@@ -28,6 +28,6 @@ pub use double_write::{DoubleWrite, DoubleWriteFile, DoubleWriteStats, Restored}
 pub use finish::{read_exact_at, read_exact_batch, write_all_at, write_all_batch};
 pub use lock::{lock_shared_within, lock_within};
 pub use page_file::{PageFile, PageFileOptions};
-pub use real::{Backend, RealDisk};
-pub use seam::{Create, DirectIo, Disk, File, Map, MapAccess, OpenHow, PathKind, ReadAt, WriteAt};
+pub use real::RealDisk;
+pub use seam::{Backend, Create, DirectIo, Disk, File, Map, MapAccess, OpenHow, PathKind, ReadAt, WriteAt};
 pub use shared_sync::SharedSync;

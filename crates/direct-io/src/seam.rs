@@ -118,6 +118,11 @@ pub trait File: Send + Sync + Debug {
         self.try_lock()
     }
 
+    /// How batches of this handle are done: never [`Backend::Best`]. It is decided once, at the latest by this call.
+    fn backend(&self) -> Backend {
+        Backend::Blocking
+    }
+
     /// Whether direct I/O is active now: under [`DirectIo::Prefer`] the answer tells of a fallback.
     fn is_direct(&self) -> bool;
 
@@ -259,6 +264,23 @@ impl From<bool> for DirectIo {
     fn from(direct: bool) -> Self {
         if direct { Self::Prefer } else { Self::Off }
     }
+}
+
+/// How batches of transfers are done: [`File::read_batch`], [`File::write_batch`]. A transfer alone blocks in any case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Backend {
+    /// As [`Backend::IoUring`] where the system gives a ring to the handle's first batch, else as [`Backend::Threads`].
+    /// [`File::backend`] reports which.
+    #[default]
+    Best,
+    /// One by one, by blocking calls.
+    Blocking,
+    /// At once, through io_uring (Linux); files do not open without. A batch for which the system has no ring left, for want of
+    /// descriptors or memory, is done one by one.
+    IoUring,
+    /// At once, by a few threads of the handle that block. They start with the first batch and end with the handle; where the system
+    /// gives none, it is as [`Backend::Blocking`].
+    Threads,
 }
 
 /// What stands under a name.

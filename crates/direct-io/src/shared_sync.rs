@@ -18,7 +18,7 @@ use std::sync::Arc;
 use pagestone_sync::atomic::{AtomicBool, Ordering};
 use pagestone_sync::{Condvar, Mutex};
 
-use crate::{File, ReadAt, WriteAt};
+use crate::{Backend, File, ReadAt, WriteAt};
 
 /// A [`File`] whose syncs are made one by one, shared, and final when they fail. Everybody who syncs the file must do so through
 /// this one handle; all else goes straight to the file beneath. It has no maps: a flush of one would be a sync beside it.
@@ -174,6 +174,10 @@ impl File for SharedSync {
 
     fn try_lock_shared(&self) -> io::Result<bool> {
         self.file.try_lock_shared()
+    }
+
+    fn backend(&self) -> Backend {
+        self.file.backend()
     }
 
     fn is_direct(&self) -> bool {

@@ -1,16 +1,33 @@
-//! Prevents: a batch through io_uring that reads or writes other bytes than blocking calls do, or mixes up its results (I17).
+//! Prevents: a batch through io_uring or through threads that reads or writes other bytes than blocking calls do, or mixes up its
+//! results (I17); and a backend that is not the one that was asked for, in silence.
 
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
 use pagestone_direct_io::{
-    Backend, DirectIo, Disk, File, OpenHow, ReadAt, RealDisk, WriteAt, read_exact_batch, write_all_batch,
+    Backend, DirectIo, Disk, File, OpenHow, ReadAt, RealDisk, SharedSync, WriteAt, read_exact_batch,
+    write_all_batch,
 };
 use pagestone_page_format::AlignedBuf;
 
 const BLOCK: usize = 4096;
 const BLOCKS: u64 = 2048;
+
+/// Those of this system: one that is missing is told.
+fn backends() -> Vec<Backend> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let how = OpenHow { create: pagestone_direct_io::Create::OpenOrNew, write: true, direct: DirectIo::Off };
+    let mut backends = vec![Backend::Blocking, Backend::Threads];
+    match RealDisk::with_backend(Backend::IoUring).open(&dir.path().join("file"), &how) {
+        Ok(_) => backends.push(Backend::IoUring),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            println!("NOT TESTED: io_uring: {error}");
+        }
+    }
+    backends
+}
 
 fn open(path: &Path, backend: Backend, direct: DirectIo) -> Arc<dyn File> {
     let how = OpenHow { create: pagestone_direct_io::Create::OpenOrNew, write: true, direct };
@@ -29,8 +46,9 @@ fn next(state: &mut u64) -> u64 {
 fn random_batches_give_the_same_bytes() {
     for direct in [DirectIo::Prefer, DirectIo::Off] {
         let dir = tempfile::tempdir().expect("a directory");
-        let (one, other) = (dir.path().join("one"), dir.path().join("other"));
-        let files = [open(&one, Backend::Best, direct), open(&other, Backend::Blocking, direct)];
+        let path = |backend| dir.path().join(format!("{backend:?}"));
+        let files: Vec<_> =
+            backends().into_iter().map(|backend| open(&path(backend), backend, direct)).collect();
         files.iter().for_each(|file| file.reserve(0, BLOCKS * BLOCK as u64).expect("room"));
         let mut random = 7;
         for round in 0..60_u8 {
@@ -62,13 +80,14 @@ fn random_batches_give_the_same_bytes() {
             }
         }
         drop(files);
-        assert!(std::fs::read(&one).expect("there") == std::fs::read(&other).expect("there"));
+        let whole = |backend| std::fs::read(path(backend)).expect("there");
+        assert!(backends().into_iter().all(|backend| whole(backend) == whole(Backend::Blocking)));
     }
 }
 
 #[test]
 fn each_transfer_has_its_own_result() {
-    for backend in [Backend::Best, Backend::Blocking] {
+    for backend in backends() {
         let dir = tempfile::tempdir().expect("a directory");
         let file = open(&dir.path().join("file"), backend, DirectIo::Off);
         file.write_at(&[9; 3 * BLOCK], 0).expect("written");
@@ -106,16 +125,88 @@ fn each_transfer_has_its_own_result() {
 }
 
 #[test]
-fn many_threads_share_a_file() {
+fn the_backend_in_use_is_told() {
     let dir = tempfile::tempdir().expect("a directory");
-    let file = open(&dir.path().join("file"), Backend::Best, DirectIo::Prefer);
+    for backend in backends() {
+        let file = open(&dir.path().join("file"), backend, DirectIo::Off);
+        assert_eq!(file.backend(), backend);
+        assert_eq!(SharedSync::new(file).backend(), backend, "what stands above tells the same");
+    }
+    let best = open(&dir.path().join("file"), Backend::Best, DirectIo::Off).backend();
+    let expected = if backends().contains(&Backend::IoUring) { Backend::IoUring } else { Backend::Threads };
+    assert_eq!(best, expected);
+}
+
+/// A lock that outlives its handle, in a ring or in a thread, locks the next one out (E1).
+#[test]
+fn nothing_of_a_handle_outlives_it() {
+    for backend in backends() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("file");
+        for _ in 0..50 {
+            let file = open(&path, backend, DirectIo::Prefer);
+            assert!(file.try_lock().expect("asked"), "{backend:?}: the handle before still has the lock");
+            let bytes = AlignedBuf::zeroed(16 * BLOCK);
+            let mut batch: Vec<WriteAt<'_>> = bytes
+                .chunks(BLOCK)
+                .zip(0..)
+                .map(|(block, at)| WriteAt::new(block, at * BLOCK as u64))
+                .collect();
+            write_all_batch(&*file, &mut batch);
+            assert!(batch.iter().all(|write| write.result.is_ok()));
+        }
+    }
+}
+
+#[test]
+fn what_is_not_aligned_is_refused_alike() {
+    for backend in backends() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("file");
+        let Ok(file) = RealDisk::with_backend(backend).open(&path, &OpenHow::create_new(DirectIo::Required))
+        else {
+            return println!("NOT TESTED: the file system has no direct I/O");
+        };
+        let mut bytes = AlignedBuf::zeroed(4 * BLOCK);
+        write_all_batch(&*file, &mut [WriteAt::new(&bytes[..2 * BLOCK], 0)]);
+        let mut batch =
+            [WriteAt::new(&bytes[..BLOCK], 0), WriteAt::new(&bytes[100..100 + BLOCK], BLOCK as u64)];
+        write_all_batch(&*file, &mut batch);
+        let [aligned, other] = batch.map(|write| write.result.map_err(|error| error.kind()));
+        assert_eq!((aligned, other), (Ok(BLOCK), Err(ErrorKind::InvalidInput)), "{backend:?}");
+        let (one, other) = bytes.split_at_mut(BLOCK);
+        let mut batch = [ReadAt::new(one, 0), ReadAt::new(&mut other[..BLOCK], 100)];
+        read_exact_batch(&*file, &mut batch);
+        let [aligned, other] = batch.map(|read| read.result.map_err(|error| error.kind()));
+        assert_eq!((aligned, other), (Ok(BLOCK), Err(ErrorKind::InvalidInput)), "{backend:?}");
+    }
+}
+
+#[test]
+fn many_threads_share_a_file() {
+    for backend in backends() {
+        threads_share_a_file(backend, 8);
+    }
+}
+
+/// More threads than a file keeps rings for.
+#[test]
+fn very_many_threads_share_a_file() {
+    for backend in backends() {
+        threads_share_a_file(backend, 32);
+    }
+}
+
+fn threads_share_a_file(backend: Backend, threads: u64) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = open(&dir.path().join("file"), backend, DirectIo::Prefer);
     file.reserve(0, BLOCKS * BLOCK as u64).expect("room");
     std::thread::scope(|scope| {
-        for thread in 0..8_u64 {
+        for thread in 0..threads {
             let file = &file;
             scope.spawn(move || {
-                let own: Vec<u64> = (0..BLOCKS).filter(|block| block % 8 == thread).collect();
-                for round in 0..10_u8 {
+                let own: Vec<u64> = (0..BLOCKS).filter(|block| block % threads == thread).collect();
+                for round in 0..4_u8 {
                     for places in own.chunks(48) {
                         let mut bytes = AlignedBuf::zeroed(places.len() * BLOCK);
                         bytes.fill(round ^ thread as u8);

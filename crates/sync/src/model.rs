@@ -17,7 +17,7 @@ pub mod hint {
 
 /// Threads.
 pub mod thread {
-    pub use loom::thread::{JoinHandle, spawn, yield_now};
+    pub use loom::thread::{Builder, JoinHandle, spawn, yield_now};
 }
 
 /// A mutual exclusion lock without poisoning.

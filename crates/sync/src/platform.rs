@@ -15,7 +15,7 @@ pub mod hint {
 
 /// Threads. Production code spawns through `pagestone-threading`, which names them and notices their panics.
 pub mod thread {
-    pub use std::thread::{JoinHandle, yield_now};
+    pub use std::thread::{Builder, JoinHandle, yield_now};
 
     /// Starts a thread. Takes the closure to run; gives its handle; panics if the system refuses a thread.
     pub fn spawn<F, T>(body: F) -> JoinHandle<T>

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use pagestone_page_format::{AlignedBuf, IO_ALIGNMENT};
 use pagestone_sync::atomic::{AtomicBool, Ordering};
 
-use super::Backend;
+use super::batches::Batches;
 use super::map::RealMap;
 use super::platform::{self, Descriptor};
 use super::ranges::{InUse, Ranges};
-use super::ring::Rings;
-use crate::{DirectIo, File, Map, MapAccess, ReadAt, WriteAt, write_all_at};
+use crate::{Backend, DirectIo, File, Map, MapAccess, ReadAt, WriteAt, write_all_at};
 
 /// Bytes of zeros in one write, where the file system cannot allocate ahead.
 const ZEROS: usize = 1 << 20;
@@ -20,14 +19,14 @@ const ZEROS: usize = 1 << 20;
 /// One descriptor.
 #[derive(Debug)]
 pub(super) struct RealFile {
-    /// Shared with the maps, which keep it, and so the lock, as long as they live.
+    /// Shared with the maps, which keep it, and so the lock, as long as they live; and with the threads of `batches`, which end
+    /// with it.
     descriptor: Arc<Descriptor>,
     /// Whether direct I/O may be given up.
     fallback: bool,
     /// Whether it is active. Relaxed: it is a report, and what decides is the descriptor's flag.
     direct: AtomicBool,
-    /// None: batches go one by one.
-    rings: Option<Rings>,
+    batches: Batches,
     /// None: a file that was opened for direct I/O has no maps.
     ranges: Option<Ranges>,
     /// Whether this handle has the lock. Acquire and release: who maps after it was taken is behind the one who took it.
@@ -35,28 +34,27 @@ pub(super) struct RealFile {
 }
 
 impl RealFile {
-    pub(super) fn new(descriptor: Descriptor, wanted: DirectIo, active: bool) -> Self {
+    pub(super) fn new(descriptor: Descriptor, wanted: DirectIo, active: bool, batches: Batches) -> Self {
         Self {
             descriptor: Arc::new(descriptor),
             fallback: wanted == DirectIo::Prefer,
             direct: AtomicBool::new(active),
-            rings: Some(Rings::new()),
+            batches,
             ranges: (wanted == DirectIo::Off).then(Ranges::default),
             locked: AtomicBool::new(false),
         }
     }
 
-    pub(super) fn with_backend(self, backend: Backend) -> Self {
-        let rings = (backend == Backend::Best).then(Rings::new);
-        Self { rings, ..self }
-    }
-
-    /// The rings, if a batch of these ranges can go through them: it is more than one, and none leads past the largest offset.
-    fn rings_for(&self, mut ranges: impl ExactSizeIterator<Item = (u64, usize)>) -> Option<&Rings> {
-        let several = ranges.len() > 1;
-        let possible =
-            |(offset, len)| u64::checked_add(offset, len as u64).is_some_and(|end| end <= i64::MAX as u64);
-        self.rings.as_ref().filter(|_| several && ranges.all(possible))
+    /// Whether a batch of these ranges is done as a batch: it is more than one, and each is such as the system may take. What it
+    /// refuses, it refuses alike however it is done.
+    fn is_batch(&self, mut ranges: impl ExactSizeIterator<Item = (*const u8, usize, u64)>) -> bool {
+        let block = if self.is_direct() { IO_ALIGNMENT } else { 1 };
+        let possible = |(buf, len, offset): (*const u8, usize, u64)| {
+            let end = offset.checked_add(len as u64);
+            end.is_some_and(|end| end <= i64::MAX as u64)
+                && (buf as usize | len | offset as usize).is_multiple_of(block)
+        };
+        ranges.len() > 1 && ranges.all(possible)
     }
 
     /// Runs a transfer; where direct I/O is preferred and the system refuses what is aligned, gives direct I/O up for
@@ -128,8 +126,8 @@ impl File for RealFile {
     }
 
     fn read_batch(&self, batch: &mut [ReadAt<'_>]) {
-        let rings = self.rings_for(batch.iter().map(|read| (read.offset, read.buf.len())));
-        let done = rings.is_some_and(|rings| rings.read(&self.descriptor, batch));
+        let ranges = batch.iter().map(|read| (read.buf.as_ptr(), read.buf.len(), read.offset));
+        let done = self.is_batch(ranges) && self.batches.read(&self.descriptor, batch);
         for read in batch {
             // What direct I/O is refused goes the way that may give it up.
             if !done || is_refused(&read.result) {
@@ -139,10 +137,11 @@ impl File for RealFile {
     }
 
     fn write_batch(&self, batch: &mut [WriteAt<'_>]) {
-        let rings = self.rings_for(batch.iter().map(|write| (write.offset, write.buf.len())));
+        let ranges = batch.iter().map(|write| (write.buf.as_ptr(), write.buf.len(), write.offset));
+        let is_batch = self.is_batch(ranges);
         // A batch that meets a map goes one by one, and each of its writes is told for itself.
         let writing = self.writing(batch.iter().map(|write| (write.offset, write.buf.len())));
-        let done = writing.is_ok() && rings.is_some_and(|rings| rings.write(&self.descriptor, batch));
+        let done = is_batch && writing.is_ok() && self.batches.write(&self.descriptor, batch);
         drop(writing);
         for write in batch {
             if !done || is_refused(&write.result) {
@@ -196,6 +195,10 @@ impl File for RealFile {
         platform::try_lock_shared(&self.descriptor)
     }
 
+    fn backend(&self) -> Backend {
+        self.batches.backend(&self.descriptor)
+    }
+
     fn is_direct(&self) -> bool {
         self.direct.load(Ordering::Relaxed)
     }
@@ -235,7 +238,8 @@ mod tests {
     fn scratch(wanted: DirectIo, active: bool) -> (RealFile, TempDir) {
         let dir = tempdir().expect("a directory");
         let file = platform::create_new(&dir.path().join("scratch")).expect("a scratch file");
-        (RealFile::new(file, wanted, active), dir)
+        let batches = Batches::new(Backend::Best).expect("nothing is required");
+        (RealFile::new(file, wanted, active, batches), dir)
     }
 
     fn refused_while_direct(file: &RealFile, buf: &[u8]) -> (io::Result<usize>, u32) {

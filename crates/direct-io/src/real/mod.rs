@@ -8,8 +8,11 @@
 //!   file.rs         RealFile: File
 //!   ranges.rs       which bytes are mapped, which are being written
 //!   map.rs          RealMap: Map                                         unsafe
+//!   batches.rs      how batches are done: decided once a handle
+//!   pool.rs         batches through threads that block
 //!   ring.rs         batches through io_uring, on Linux                   unsafe
-//!   no_ring.rs      the same name elsewhere: batches go one by one
+//!   ring_shelf.rs   the rings of a file between batches, on Linux
+//!   no_ring.rs      the same name elsewhere: there is none
 //!   platform        the system's calls under the same names everywhere:
 //!     unix.rs         what every Unix does alike
 //!      ├ linux.rs       O_DIRECT, fdatasync, fallocate                     unsafe
@@ -22,9 +25,11 @@
 //! made as they are meant and nothing about NTFS (`cargo xtask lanes`). macOS is type-checked and was never run by us; other
 //! Unix systems are not even that.
 
+mod batches;
 mod file;
 mod map;
 mod open;
+mod pool;
 mod ranges;
 
 #[cfg(target_os = "linux")]
@@ -47,13 +52,15 @@ mod unix;
 mod ring;
 #[cfg(target_os = "linux")]
 mod ring;
+#[cfg(target_os = "linux")]
+mod ring_shelf;
 
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::{Disk, File, OpenHow, PathKind};
+use crate::{Backend, Disk, File, OpenHow, PathKind};
 
 /// What a handle is to the system.
 use std::fs::File as Descriptor;
@@ -72,18 +79,9 @@ const FLUSH_IS_DURABLE: bool = cfg!(any(target_os = "linux", windows));
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
 
-/// How batches of transfers are done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
-pub enum Backend {
-    /// At once where the system can (io_uring on Linux), else one by one.
-    #[default]
-    Best,
-    /// One by one, by blocking calls.
-    Blocking,
-}
-
 impl RealDisk {
-    /// The real file system with batches done as is said here; [`RealDisk`] itself takes [`Backend::Best`].
+    /// The real file system with batches done as is said here; [`RealDisk`] itself takes [`Backend::Best`]. Which it is for a
+    /// file, [`File::backend`] tells. Opening fails with `Unsupported` where [`Backend::IoUring`] cannot be had.
     pub fn with_backend(backend: Backend) -> impl Disk {
         Backed(backend)
     }
@@ -95,7 +93,7 @@ struct Backed(Backend);
 
 impl Disk for Backed {
     fn open(&self, path: &Path, how: &OpenHow) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(open::open(path, how)?.with_backend(self.0)))
+        Ok(Arc::new(open::open(path, how, self.0)?))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -125,7 +123,7 @@ impl Disk for Backed {
 
 impl Disk for RealDisk {
     fn open(&self, path: &Path, how: &OpenHow) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(open::open(path, how)?))
+        Ok(Arc::new(open::open(path, how, Backend::Best)?))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

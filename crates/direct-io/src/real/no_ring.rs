@@ -1,24 +1,25 @@
-//! Where there is no io_uring: batches go one by one.
+//! Where there is no io_uring.
+
+use std::io::{self, ErrorKind};
 
 use super::platform::Descriptor;
 use crate::{ReadAt, WriteAt};
 
-/// No rings.
+/// No rings: there is no value of it.
 #[derive(Debug)]
-pub(super) struct Rings;
+pub(super) enum Rings {}
 
 impl Rings {
-    pub(super) fn new() -> Self {
-        Self
+    /// `Unsupported`.
+    pub(super) fn new() -> io::Result<Self> {
+        Err(io::Error::new(ErrorKind::Unsupported, "this platform has no io_uring"))
     }
 
-    /// Never done here.
     pub(super) fn read(&self, _file: &Descriptor, _batch: &mut [ReadAt<'_>]) -> bool {
-        false
+        match *self {}
     }
 
-    /// Never done here.
     pub(super) fn write(&self, _file: &Descriptor, _batch: &mut [WriteAt<'_>]) -> bool {
-        false
+        match *self {}
     }
 }

@@ -7,21 +7,23 @@
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use super::batches::Batches;
 use super::file::RealFile;
 use super::platform::{self, Descriptor, create_new};
-use crate::{Create, DirectIo, Disk, OpenHow, PathKind, RealDisk};
+use crate::{Backend, Create, DirectIo, Disk, OpenHow, PathKind, RealDisk};
 
 /// How often a file may appear and vanish again between two looks before the open gives up.
 const RACES_MAX: u32 = 8;
 
 /// Opens a file as [`Disk::open`] promises.
-pub(super) fn open(path: &Path, how: &OpenHow) -> io::Result<RealFile> {
+pub(super) fn open(path: &Path, how: &OpenHow, backend: Backend) -> io::Result<RealFile> {
+    let batches = Batches::new(backend)?;
     let (file, created) = match how.create {
         Create::Existing => (open_existing(path, how.write)?, false),
         Create::New => (create_new(path)?, true),
         Create::OpenOrNew => open_or_new(path)?,
     };
-    let opened = settle(file, how.direct);
+    let opened = settle(file, how.direct, batches);
     if opened.is_err() && created {
         // A refused open leaves nothing behind. The name is ours: it was made exclusively a moment ago.
         let _ = std::fs::remove_file(path);
@@ -58,7 +60,7 @@ fn open_existing(path: &Path, write: bool) -> io::Result<Descriptor> {
 ///
 /// Direct I/O is switched on after opening and not by opening: a file system may create the file and then refuse the
 /// flag.
-fn settle(file: Descriptor, direct: DirectIo) -> io::Result<RealFile> {
+fn settle(file: Descriptor, direct: DirectIo, batches: Batches) -> io::Result<RealFile> {
     let active = match direct {
         DirectIo::Off => false,
         DirectIo::Prefer => platform::enable_direct(&file).is_ok(),
@@ -69,7 +71,7 @@ fn settle(file: Descriptor, direct: DirectIo) -> io::Result<RealFile> {
             true
         }
     };
-    Ok(RealFile::new(file, direct, active))
+    Ok(RealFile::new(file, direct, active, batches))
 }
 
 pub(super) fn not_regular(what: &str) -> io::Error {

@@ -8,8 +8,9 @@
 //!              at most DEPTH           user data = place in the batch
 //! ```
 //!
-//! A ring belongs to one batch at a time; a file keeps a few. Where there is no ring to be had (an old kernel, a sandbox, no
-//! descriptors: I16), the batch is not touched and the caller does it one by one.
+//! A ring belongs to one batch at a time; a file keeps a few (`ring_shelf.rs`). Where there is none to be had for a batch (no
+//! descriptors: I16), the batch is not touched and the caller does it one by one. The file is not registered and neither are buffers:
+//! [decision 007](../../../../docs/decisions/007-what-a-ring-registers.md).
 //!
 //! # Safety
 //!
@@ -24,34 +25,24 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 
 use io_uring::{IoUring, opcode, squeue, types};
-use pagestone_sync::atomic::{AtomicBool, Ordering};
-use pagestone_sync::{Mutex, thread};
+use pagestone_sync::thread;
 
+use super::ring_shelf::{DEPTH, Shelf};
 use crate::{ReadAt, WriteAt};
 
-/// Entries of a ring: as many transfers of a batch are under way at once.
-const DEPTH: usize = 64;
-/// Rings that a file keeps.
-const SPARE_RINGS: usize = 4;
 /// How often in a row the kernel may be interrupted or busy when it is entered, before the ring is given up.
 const PASSING_LIMIT: u32 = 10_000;
 
 /// The rings of one file.
+#[derive(Debug)]
 pub(super) struct Rings {
-    spare: Mutex<Vec<IoUring>>,
-    /// The system gives no rings, now or ever.
-    refused: AtomicBool,
-}
-
-impl std::fmt::Debug for Rings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rings").field("refused", &self.refused.load(Ordering::Relaxed)).finish()
-    }
+    shelf: Shelf,
 }
 
 impl Rings {
-    pub(super) fn new() -> Self {
-        Self { spare: Mutex::new(Vec::new()), refused: AtomicBool::new(false) }
+    /// With a first ring, or the reason why there is none.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { shelf: Shelf::new()? })
     }
 
     /// Reads the batch. False, with nothing done, where there is no ring.
@@ -83,33 +74,17 @@ impl Rings {
     }
 
     fn run(&self, entries: Vec<squeue::Entry>) -> Option<Vec<io::Result<usize>>> {
-        let mut ring = self.take()?;
+        let mut ring = self.shelf.take()?;
         // What no completion answers is done again by the caller, alone.
         let mut results: Vec<io::Result<usize>> =
             entries.iter().map(|_| Err(ErrorKind::Interrupted.into())).collect();
-        let whole = Flight { ring: &mut ring, queued: 0, completed: 0 }.fly(&entries, &mut results);
-        let mut spare = self.spare.lock();
-        // A ring that failed may hold entries that were never submitted: it is closed.
-        if whole && spare.len() < SPARE_RINGS {
-            spare.push(ring);
+        let whole = Flight { ring: &mut ring.ring, queued: 0, completed: 0 }.fly(&entries, &mut results);
+        if whole {
+            self.shelf.put_back(ring);
+        } else {
+            self.shelf.close(ring); // it may hold entries that were never submitted
         }
         Some(results)
-    }
-
-    fn take(&self) -> Option<IoUring> {
-        if self.refused.load(Ordering::Relaxed) {
-            return None;
-        }
-        let spare = self.spare.lock().pop();
-        spare.or_else(|| match IoUring::new(DEPTH as u32) {
-            Ok(ring) => Some(ring),
-            Err(error) => {
-                let never = [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EINVAL];
-                let for_good = error.raw_os_error().is_some_and(|number| never.contains(&number));
-                self.refused.fetch_or(for_good, Ordering::Relaxed);
-                None
-            }
-        })
     }
 }
 
@@ -135,7 +110,7 @@ impl Flight<'_> {
             self.queue(entries);
             let under_way = self.queued - self.completed;
             // While there is more to come, half of the ring is enough to go on with.
-            let wait = if self.queued < entries.len() { under_way / 2 } else { under_way };
+            let wait = if self.queued < entries.len() { under_way.div_ceil(2) } else { under_way };
             let entered = self.ring.submitter().submit_and_wait(wait);
             self.reap(results);
             match entered {
