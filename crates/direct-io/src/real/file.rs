@@ -40,7 +40,7 @@ impl RealFile {
             fallback: wanted == DirectIo::Prefer,
             direct: AtomicBool::new(active),
             batches,
-            ranges: (wanted == DirectIo::Off).then(Ranges::default),
+            ranges: (wanted == DirectIo::Off).then(Ranges::new),
             locked: AtomicBool::new(false),
         }
     }

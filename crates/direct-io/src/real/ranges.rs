@@ -11,13 +11,14 @@
 
 use std::io::{self, ErrorKind};
 use std::ops::Range;
+use std::sync::Arc;
 
-use pagestone_sync::{Arc, Mutex};
+use pagestone_sync::Mutex;
 
 use crate::MapAccess;
 
 /// The ranges of one handle, shared with its maps.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Ranges(Arc<Mutex<List>>);
 
 #[derive(Debug, Default)]
@@ -47,6 +48,10 @@ pub(super) struct InUse {
 }
 
 impl Ranges {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(List::default())))
+    }
+
     /// A map comes. Whether the file is long enough is to be looked at after this and before the map is made: then it stays so.
     pub(super) fn map(&self, range: Range<u64>, access: MapAccess) -> io::Result<InUse> {
         self.enter([range], Use::Map(access))
@@ -109,7 +114,7 @@ mod tests {
 
     #[test]
     fn what_meets_is_refused_and_what_ends_makes_room() {
-        let ranges = Ranges::default();
+        let ranges = Ranges::new();
         let is_refused =
             |result: io::Result<InUse>| result.is_err_and(|error| error.kind() == ErrorKind::InvalidInput);
         let map = ranges.map(10..20, MapAccess::Write).expect("free");
@@ -132,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_file_is_not_cut_before_a_map() {
-        let ranges = Ranges::default();
+        let ranges = Ranges::new();
         let map = ranges.map(10..20, MapAccess::Read).expect("free");
         ranges.cut(19, || -> io::Result<()> { panic!("cut all the same") }).expect_err("a byte of the map");
         ranges.cut(20, || Ok(())).expect("behind it");
