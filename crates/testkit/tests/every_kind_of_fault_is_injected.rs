@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pagestone_direct_io::{
-    DirectIo, Disk, File, OpenHow, ReadAt, WriteAt, read_exact_at, read_exact_batch, write_all_at,
+    DirectIo, Disk, File, MapAccess, OpenHow, ReadAt, WriteAt, read_exact_at, read_exact_batch, write_all_at,
     write_all_batch,
 };
 use pagestone_testkit::{AfterFailedSync, DiskOp, FaultKind, FaultPlan, FaultTally, SimDisk, Violation};
@@ -57,6 +57,8 @@ fn on_file(file: &dyn File, round: u8) -> io::Result<()> {
         }),
         file.set_len(4096),
         file.sync(),
+        file.drop_cache(),
+        on_map(file, round),
     ];
     let mut batch: Vec<WriteAt<'_>> =
         (0..4).map(|at| WriteAt::new(&[9; SECTOR], at * SECTOR as u64)).collect();
@@ -65,6 +67,13 @@ fn on_file(file: &dyn File, round: u8) -> io::Result<()> {
         bytes.iter_mut().zip(0..).map(|(bytes, at)| ReadAt::new(bytes, at * SECTOR as u64)).collect();
     read_exact_batch(file, &mut reads);
     results.into_iter().collect()
+}
+
+fn on_map(file: &dyn File, round: u8) -> io::Result<()> {
+    let mut map = file.map(0..4096, MapAccess::Write)?;
+    map.bytes_mut()[100] = round + 1;
+    map.flush(0..200)?;
+    map.flush(200..4096)
 }
 
 fn fresh() -> SimDisk {

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
-use pagestone_direct_io::{DirectIo, Disk, File, OpenHow, read_exact_at, write_all_at};
+use pagestone_direct_io::{DirectIo, Disk, File, MapAccess, OpenHow, read_exact_at, write_all_at};
 use pagestone_testkit::{AfterFailedSync, DiskOp, FaultPlan, Keep, SimDisk, Violation};
 
 const EIO: i32 = 5;
@@ -39,6 +39,16 @@ fn call(disk: &SimDisk, file: &dyn File, op: DiskOp) -> io::Result<()> {
         DiskOp::Reserve => file.reserve(0, 8192),
         DiskOp::DropCache => file.drop_cache(),
         DiskOp::Lock => file.try_lock().map(|_| ()),
+        DiskOp::Map => {
+            file.try_lock()?;
+            file.map(0..1, MapAccess::Read).map(|_| ())
+        }
+        DiskOp::Flush => {
+            file.try_lock()?;
+            let mut map = file.map(0..10, MapAccess::Write)?;
+            map.bytes_mut()[0] = 1; // what is there
+            map.flush(0..1)
+        }
     }
 }
 
@@ -53,7 +63,7 @@ fn every_kind_of_call_can_fail_and_changes_nothing_then() {
             (disk.injected(plan), disk.calls(op)),
             (1, 1 + u64::from(matches!(op, DiskOp::Write | DiskOp::Create)))
         );
-        let journal = before.0 + usize::from(op == DiskOp::Sync); // a failed sync loses what was pending
+        let journal = before.0 + usize::from(matches!(op, DiskOp::Sync | DiskOp::Flush)); // a failed sync loses what was pending
         assert_eq!((disk.journal_len(), disk.contents("/a").expect("there")), (journal, before.1));
         call(&disk, &*file, op).expect("once");
         assert_eq!(disk.injected(plan), 1);

@@ -100,10 +100,18 @@ impl Cut {
                 Change::Write(write) => {
                     let whole = page_atomic(&model.durable.files[&write.file].path);
                     for (piece, sectors) in write.pieces.iter().enumerate() {
-                        let step = if whole { CHUNK / SECTOR } else { 1 };
-                        for from in (sectors.from..sectors.to).step_by(step) {
-                            let to = (from + step).min(sectors.to);
-                            atoms.push((at, Part::Sectors { piece, from, to }));
+                        let (from, to) = (sectors.from, sectors.to);
+                        match atoms.last_mut() {
+                            // Pieces of one page: it goes to the disk as it was in the cache, all of it.
+                            Some((last, Part::Sectors { piece: first, to: end, .. }))
+                                if whole && *last == at && write.pieces[*first].index == sectors.index =>
+                            {
+                                *end = to;
+                            }
+                            _ if whole => atoms.push((at, Part::Sectors { piece, from, to })),
+                            _ => atoms.extend(
+                                (from..to).map(|from| (at, Part::Sectors { piece, from, to: from + 1 })),
+                            ),
                         }
                     }
                     if write.extend.is_some() {

@@ -125,6 +125,13 @@ impl CrashImage {
             Change::Write(write) => {
                 let grew = write.extend.map_or(String::new(), |to| format!(", extends to {to}"));
                 let (path, end) = (self.path(write.file), write.offset + write.len);
+                if write.mapped {
+                    let sectors: usize = write.pieces.iter().map(|piece| piece.to - piece.from).sum();
+                    return format!(
+                        "{sectors} sectors of {path} seen in a map, {}..{end}{grew}",
+                        write.offset
+                    );
+                }
                 format!("write {path} {}..{end}{grew}", write.offset)
             }
             Change::Length { file, change: LengthChange::Extend(to) } => {

@@ -17,6 +17,13 @@ pub enum Violation {
         /// The bytes of the write that came.
         second: Range<u64>,
     },
+    /// A write or a cut met bytes that another handle had mapped: it has no lock, and slices of the map are unsound (E14).
+    WriteUnderMap {
+        /// The file.
+        path: PathBuf,
+        /// The bytes of the map.
+        bytes: Range<u64>,
+    },
     /// A sync of a handle that was open when a sync of its file failed: its success says nothing (I9, L9).
     SyncRetried {
         /// The file.
@@ -29,6 +36,9 @@ impl fmt::Display for Violation {
         match self {
             Self::OverlappingWrites { path, first, second } => {
                 write!(f, "{}: writes of {first:?} and {second:?} in flight at once", path.display())
+            }
+            Self::WriteUnderMap { path, bytes } => {
+                write!(f, "{}: {bytes:?} are mapped and changed by another handle", path.display())
             }
             Self::SyncRetried { path } => write!(f, "{}: a sync after a failed sync", path.display()),
         }

@@ -12,7 +12,7 @@ use pagestone_sync::{Mutex, MutexGuard};
 
 use super::audit::Violation;
 use super::fault::{DiskOp, FaultId, FaultPlan};
-use super::file::{LARGEST, SimFile};
+use super::file::{Hold, LARGEST, SimFile};
 use super::journal::Operation;
 use super::model::{Change, Medium, Pending};
 use super::names::{DirId, Node};
@@ -75,7 +75,16 @@ impl SimDisk {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
+    /// The state, with everything in it that maps hold at this instant: whoever looks at the disk sees it, and from here on it
+    /// can be on the medium (C10).
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        state.see_maps(None);
+        state
+    }
+
+    /// The state without a look at the maps.
+    pub(super) fn state_unseen(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
 
@@ -168,11 +177,11 @@ impl SimDisk {
     pub fn unsynced(&self, path: impl AsRef<Path>) -> io::Result<Vec<Range<u64>>> {
         let state = self.state();
         let (file, _) = state.file(path.as_ref())?;
-        let range = |pending: &Pending| match &pending.change {
-            Change::Write(write) if write.file == file => Some(write.offset..write.offset + write.len),
-            _ => None,
+        let ranges = |pending: &Pending| match &pending.change {
+            Change::Write(write) if write.file == file => write.ranges(),
+            _ => Vec::new(),
         };
-        Ok(state.model.pending.iter().filter_map(range).collect())
+        Ok(state.model.pending.iter().flat_map(ranges).collect())
     }
 
     /// Changes bytes on the medium behind everybody's back, at once and durably: a flipped bit, a write that went astray
@@ -184,6 +193,7 @@ impl SimDisk {
             return Err(io::Error::new(ErrorKind::InvalidInput, "the medium has no bytes there"));
         }
         state.live.overwrite(file, offset, bytes);
+        state.maps.changed_behind(file);
         state.record(Operation::Media { file, offset, bytes: bytes.into() });
         Ok(())
     }
@@ -222,6 +232,8 @@ impl Disk for SimDisk {
             id,
             write: how.write || how.create != Create::Existing,
             direct: how.direct != DirectIo::Off && state.options.direct,
+            mappable: how.direct == DirectIo::Off,
+            hold: Arc::new(Hold { disk: self.clone(), file, id }),
         }))
     }
 

@@ -45,11 +45,15 @@ pub enum DiskOp {
     DropCache,
     /// [`File::try_lock`](pagestone_direct_io::File::try_lock).
     Lock,
+    /// [`File::map`](pagestone_direct_io::File::map).
+    Map,
+    /// [`Map::flush`](pagestone_direct_io::Map::flush).
+    Flush,
 }
 
 impl DiskOp {
     /// All of them.
-    pub const ALL: [DiskOp; 16] = [
+    pub const ALL: [DiskOp; 18] = [
         Self::Open,
         Self::Create,
         Self::CreateDir,
@@ -66,6 +70,8 @@ impl DiskOp {
         Self::Reserve,
         Self::DropCache,
         Self::Lock,
+        Self::Map,
+        Self::Flush,
     ];
 }
 
@@ -154,6 +160,7 @@ impl FaultPlan {
             DiskOp::SyncDir,
             DiskOp::Write,
             DiskOp::Sync,
+            DiskOp::Flush,
             DiskOp::SetLen,
             DiskOp::Reserve,
             DiskOp::DropCache,
@@ -161,9 +168,9 @@ impl FaultPlan {
         Self::new(Fault::DoneButReported(errno), &changing)
     }
 
-    /// A sync fails with this error number and leaves this behind.
+    /// A sync, or the flush of a map, fails with this error number and leaves this behind.
     pub fn failed_sync(errno: i32, after: AfterFailedSync) -> Self {
-        Self::new(Fault::FailedSync { errno, after }, &[DiskOp::Sync])
+        Self::new(Fault::FailedSync { errno, after }, &[DiskOp::Sync, DiskOp::Flush])
     }
 
     /// A batch of several transfers is done in another order than it was given in, by lot (I17). With plans for single reads and

@@ -1,16 +1,18 @@
 //! An open file of a simulated disk.
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use pagestone_direct_io::{File, ReadAt, WriteAt};
+use pagestone_direct_io::{File, Map, MapAccess, ReadAt, WriteAt};
 use pagestone_page_format::IO_ALIGNMENT;
 
 use super::disk::SimDisk;
-use super::fault::{AfterFailedSync, DiskOp, Fault, errno};
-use super::journal::{LengthChange, Operation, SyncOutcome};
+use super::fault::{DiskOp, Fault, errno};
+use super::journal::{LengthChange, Operation};
+use super::map::SimMap;
 use super::names::FileId;
 use super::state::reported;
 
@@ -26,6 +28,9 @@ pub(super) struct SimFile {
     pub(super) id: u64,
     pub(super) write: bool,
     pub(super) direct: bool,
+    /// Whether it was opened without direct I/O.
+    pub(super) mappable: bool,
+    pub(super) hold: Arc<Hold>,
 }
 
 impl SimFile {
@@ -65,8 +70,9 @@ impl SimFile {
             Some(Fault::Short(most) | Fault::Torn { bytes: most, .. }) => buf.len().min(most),
             _ => buf.len(),
         };
-        Self::check_range(offset, len as u64)?;
+        let end = Self::check_range(offset, len as u64)?;
         if len > 0 {
+            state.check_unmapped(self.id, self.file, &self.path, offset..end)?;
             if state.options.yield_in_writes {
                 drop(state);
                 std::thread::yield_now();
@@ -90,6 +96,9 @@ impl SimFile {
             LengthChange::Truncate(to) if to > len => LengthChange::Extend(to),
             change => change,
         };
+        if let LengthChange::Truncate(to) = change {
+            state.check_unmapped(self.id, self.file, &self.path, to..u64::MAX)?;
+        }
         if change != LengthChange::Truncate(len) && !matches!(change, LengthChange::Extend(to) if to <= len) {
             state.live.change_length(self.file, change);
             state.record(Operation::Length { file: self.file, change });
@@ -152,38 +161,7 @@ impl File for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut state = self.disk.state();
-        let fault = state.gate(DiskOp::Sync, &self.path)?;
-        state.audit_sync(self.id, self.file, &self.path);
-        let (number, after) = match fault {
-            Some(Fault::FailedSync { errno, after: AfterFailedSync::ReportedLate }) => {
-                state.late.insert(self.file, errno);
-                state.record(Operation::Sync { file: self.file, outcome: SyncOutcome::Done });
-                return Ok(());
-            }
-            Some(Fault::FailedSync { errno, after }) => (errno, after),
-            Some(Fault::Errno(errno)) => (errno, AfterFailedSync::CleanWithNew),
-            _ => match state.late.remove(&self.file) {
-                Some(errno) => (errno, AfterFailedSync::CleanWithNew),
-                None => {
-                    let outcome = SyncOutcome::Done;
-                    match reported(fault) {
-                        Ok(()) => state.record(Operation::Sync { file: self.file, outcome }),
-                        Err(_) => state.fail_sync(self.file, outcome),
-                    }
-                    return reported(fault);
-                }
-            },
-        };
-        let outcome = match after {
-            AfterFailedSync::PartlyPersisted => SyncOutcome::Partly { seed: state.rng.next_u64() },
-            _ => SyncOutcome::Lost,
-        };
-        if after == AfterFailedSync::CleanWithOld {
-            state.show_old(self.file);
-        }
-        state.fail_sync(self.file, outcome);
-        Err(errno(number))
+        self.disk.state().sync_file(DiskOp::Sync, self.id, self.file, &self.path, None)
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -218,9 +196,43 @@ impl File for SimFile {
     fn is_direct(&self) -> bool {
         self.direct
     }
+
+    fn map(&self, range: Range<u64>, access: MapAccess) -> io::Result<Box<dyn Map>> {
+        let mut state = self.disk.state();
+        state.gate(DiskOp::Map, &self.path)?;
+        let refused = |why| Err(io::Error::new(ErrorKind::InvalidInput, why));
+        if !self.mappable {
+            return refused("a map and direct I/O do not see each other");
+        }
+        if state.locks.get(&self.file) != Some(&self.id) {
+            return refused("a file is mapped by who holds its lock");
+        }
+        if range.is_empty() {
+            return refused("an empty range has no map");
+        }
+        if state.maps.excludes(self.file, &range, access) || state.is_being_written(self.file, &range) {
+            return refused("the bytes are in use by a map or a write");
+        }
+        if state.live.files[&self.file].bytes.len < range.end {
+            return Err(io::Error::new(ErrorKind::UnexpectedEof, "the file ends before the range"));
+        }
+        if access == MapAccess::Write && !self.write {
+            return Err(errno(libc::EACCES));
+        }
+        let state = &mut *state;
+        let made = state.maps.make(self.id, self.file, range, access, &state.live)?;
+        Ok(Box::new(SimMap::new(made, self.disk.clone(), Arc::clone(&self.hold), self.path.clone())))
+    }
 }
 
-impl Drop for SimFile {
+/// What a handle and its maps share: when the last of them goes, so does the lock.
+pub(super) struct Hold {
+    pub(super) disk: SimDisk,
+    pub(super) file: FileId,
+    pub(super) id: u64,
+}
+
+impl Drop for Hold {
     fn drop(&mut self) {
         let mut state = self.disk.state();
         if state.locks.get(&self.file) == Some(&self.id) {

@@ -3,6 +3,7 @@
 //! Invariant: from the state at the start and the journal everything else follows: what is live, what is durable, and
 //! every state that a power cut after any operation can leave.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ pub(crate) enum Operation {
     Sync {
         file: FileId,
         outcome: SyncOutcome,
+        /// The chunks that it was of; `None` is the whole file.
+        chunks: Option<Range<usize>>,
     },
     SyncDir {
         dir: DirId,
@@ -61,6 +64,8 @@ pub(crate) struct Write {
     pub(crate) pieces: Arc<[Piece]>,
     /// The file's new length if it grew.
     pub(crate) extend: Option<u64>,
+    /// It was seen in a map: offset and length span the changed sectors, which need not be all between.
+    pub(crate) mapped: bool,
 }
 
 /// The part of a write that lies in one chunk: sectors `from..to` of it, as they were in the cache after the write.
@@ -102,11 +107,53 @@ impl LengthChange {
 }
 
 impl Write {
+    /// What of it lies in these chunks, with its length, and what does not.
+    pub(crate) fn split(&self, chunks: &Range<usize>) -> (Write, Option<Write>) {
+        let (inside, outside): (Vec<Piece>, Vec<Piece>) =
+            self.pieces.iter().cloned().partition(|piece| chunks.contains(&piece.index));
+        let rest = (!outside.is_empty()).then(|| Write {
+            pieces: outside.into(),
+            extend: None,
+            mapped: true,
+            ..self.clone()
+        });
+        (Write { pieces: inside.into(), ..self.clone() }, rest)
+    }
+
+    /// The bytes that were written.
+    pub(crate) fn ranges(&self) -> Vec<Range<u64>> {
+        let range = |piece: &Piece| {
+            let at = |sector: usize| (piece.index * CHUNK + sector * SECTOR) as u64;
+            at(piece.from)..at(piece.to)
+        };
+        let whole = (!self.mapped).then_some(self.offset..self.offset + self.len);
+        let pieces = if self.mapped { &*self.pieces } else { &[] };
+        whole.into_iter().chain(pieces.iter().map(range)).collect()
+    }
+
     pub(crate) fn apply(&self, bytes: &mut Bytes) {
         for piece in &*self.pieces {
             bytes.content.put_sectors(piece.index, &piece.chunk, piece.from, piece.to);
         }
         bytes.extend(self.extend.unwrap_or(0));
+    }
+
+    /// The change of these sectors of a file, which are in order; `content` is the file after it.
+    pub(crate) fn of_sectors(file: FileId, content: &Content, sectors: &[usize]) -> Self {
+        let (first, last) = (sectors[0], sectors[sectors.len() - 1]);
+        let mut pieces: Vec<Piece> = Vec::new();
+        for sector in sectors {
+            let (index, from) = (sector * SECTOR / CHUNK, sector % (CHUNK / SECTOR));
+            match pieces.last_mut() {
+                Some(piece) if piece.index == index && piece.to == from => piece.to += 1,
+                _ => {
+                    let chunk = Arc::clone(content.chunk(index).expect("a chunk that was written is there"));
+                    pieces.push(Piece { index, from, to: from + 1, chunk });
+                }
+            }
+        }
+        let (offset, end) = ((first * SECTOR) as u64, ((last + 1) * SECTOR) as u64);
+        Self { file, offset, len: end - offset, pieces: pieces.into(), extend: None, mapped: true }
     }
 
     /// Cuts a write into pieces; `content` is the file after it.

@@ -6,12 +6,15 @@
 //! ```text
 //!    calls ──► fault.rs   does this call fail today?   kind.rs: the faults that systems have   tally.rs: what was injected
 //!                │
-//!              disk.rs, file.rs   the seam; state.rs holds what callers see, the live names and bytes
+//!              disk.rs, file.rs, map.rs   the seam; state.rs holds what callers see, the live names and bytes
 //!                │  one Operation each
 //!              journal.rs         what happened, in order
 //!                │
 //!              model.rs           durable: names and bytes; pending: changes no sync has covered
 //! ```
+//!
+//! Maps change bytes without a call. `maps.rs` looks at them whenever anybody looks at the disk, and every change that it finds
+//! is one more write of the journal.
 //!
 //! The model is a function of the journal. The enumeration of crashes replays the journal into a model of its own and
 //! takes every cut on the way.
@@ -23,6 +26,8 @@ mod fault;
 mod file;
 mod journal;
 mod kind;
+mod map;
+mod maps;
 mod model;
 mod names;
 mod state;

@@ -5,6 +5,7 @@
 //! it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -147,7 +148,9 @@ impl Model {
             }
             Operation::Write(write) => Change::Write(write.clone()),
             Operation::Length { file, change } => Change::Length { file: *file, change: *change },
-            Operation::Sync { file, outcome } => return self.sync(*file, *outcome),
+            Operation::Sync { file, outcome, chunks } => {
+                return self.sync(*file, *outcome, chunks.as_ref());
+            }
             Operation::SyncDir { dir } => return self.sync_dir(*dir),
             Operation::Media { file, offset, bytes } => {
                 self.durable.overwrite(*file, *offset, bytes);
@@ -159,7 +162,11 @@ impl Model {
         true
     }
 
-    fn sync(&mut self, file: FileId, outcome: SyncOutcome) -> bool {
+    /// A sync of some chunks covers the writes there and the lengths. After a truncation that is pending it covers all: what
+    /// came before that may not outlive what came after it.
+    fn sync(&mut self, file: FileId, outcome: SyncOutcome, chunks: Option<&Range<usize>>) -> bool {
+        let truncates = |pending: &Pending| matches!(&pending.change, Change::Length { file: of, change: LengthChange::Truncate(_) } if *of == file);
+        let chunks = chunks.filter(|_| !self.pending.iter().any(truncates));
         let before = self.pending.len();
         let mut rng = match outcome {
             SyncOutcome::Partly { seed } => Some(Rng::new(seed)),
@@ -170,20 +177,37 @@ impl Model {
             if pending.change.file() != Some(file) {
                 return true;
             }
-            if outcome == SyncOutcome::Done {
-                durable.apply(&pending.change);
-                return false;
+            let (covered, rest) = match (&pending.change, chunks) {
+                (Change::Write(write), Some(chunks)) => write.split(chunks),
+                (Change::Write(write), None) => (write.clone(), None),
+                (change, _) => {
+                    // Lengths are the file system's own business and stay pending where a sync fails.
+                    if outcome == SyncOutcome::Done {
+                        durable.apply(change);
+                    }
+                    return outcome != SyncOutcome::Done;
+                }
+            };
+            match (outcome, &mut rng) {
+                (SyncOutcome::Done, _) => durable.apply(&Change::Write(covered)),
+                (_, Some(rng)) => durable.persist_some(&covered, rng),
+                (_, None) => {}
             }
-            // Lengths are the file system's own business and stay pending; the data are clean, written or not.
-            let Change::Write(write) = &pending.change else { return true };
-            if let Some(rng) = &mut rng {
-                durable.persist_some(write, rng);
+            let extend = match &pending.change {
+                Change::Write(write) if outcome != SyncOutcome::Done => write.extend,
+                _ => None,
+            };
+            // The data that were covered are clean, written or not.
+            match (rest, extend) {
+                (Some(rest), extend) => pending.change = Change::Write(Write { extend, ..rest }),
+                (None, Some(to)) => {
+                    pending.change = Change::Length { file, change: LengthChange::Extend(to) };
+                }
+                (None, None) => return false,
             }
-            let Some(to) = write.extend else { return false };
-            pending.change = Change::Length { file, change: LengthChange::Extend(to) };
             true
         });
-        self.pending.len() != before || outcome != SyncOutcome::Done
+        self.pending.len() != before || outcome != SyncOutcome::Done || chunks.is_some()
     }
 
     /// Commits the changes that waited for this directory alone, and with them every earlier change of the same entries.

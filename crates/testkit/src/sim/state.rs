@@ -12,8 +12,9 @@ use std::sync::Arc;
 use super::audit::Violation;
 use super::content::{Bytes, CHUNK, SECTOR};
 use super::disk::SimOptions;
-use super::fault::{Call, DiskOp, Fault, Faults, errno};
+use super::fault::{AfterFailedSync, Call, DiskOp, Fault, Faults, errno};
 use super::journal::{Operation, SyncOutcome, Write};
+use super::maps::Maps;
 use super::model::{Change, Medium, Model, Stored};
 use super::names::{FileId, NameChange, Names, Node};
 use crate::rng::Rng;
@@ -39,6 +40,7 @@ pub(super) struct State {
     pub(super) sync_failed: BTreeMap<FileId, u64>,
     /// The error number that the next sync of a file reports.
     pub(super) late: BTreeMap<FileId, i32>,
+    pub(super) maps: Maps,
     pub(super) faults: Faults,
     pub(super) calls: [u64; DiskOp::ALL.len()],
     pub(super) violations: Vec<Violation>,
@@ -61,6 +63,7 @@ impl State {
             in_flight: Vec::new(),
             sync_failed: BTreeMap::new(),
             late: BTreeMap::new(),
+            maps: Maps::default(),
             faults: Faults::default(),
             calls: [0; DiskOp::ALL.len()],
             violations: Vec::new(),
@@ -80,7 +83,7 @@ impl State {
     fn gate_call(&mut self, op: DiskOp, path: &Path, call: Call) -> io::Result<Option<Fault>> {
         self.calls[op as usize] += 1;
         match self.faults.befall(op, path, call) {
-            Some(Fault::Errno(number)) if op != DiskOp::Sync => Err(errno(number)),
+            Some(Fault::Errno(number)) if !matches!(op, DiskOp::Sync | DiskOp::Flush) => Err(errno(number)),
             fault => Ok(fault),
         }
     }
@@ -114,11 +117,11 @@ impl State {
         live.content.write(offset as usize, bytes);
         live.extend(end);
         let pieces = Write::pieces(&live.content, offset, bytes.len() as u64);
-        Write { file, offset, len: bytes.len() as u64, pieces, extend }
+        Write { file, offset, len: bytes.len() as u64, pieces, extend, mapped: false }
     }
 
-    /// Shows the durable bytes again wherever a write to this file is pending. The length stays.
-    pub(super) fn show_old(&mut self, file: FileId) {
+    /// Shows the durable bytes again wherever a write to these chunks of the file is pending. The length stays.
+    fn show_old(&mut self, file: FileId, chunks: Option<&Range<usize>>) {
         let durable = Arc::clone(&self.model.durable.files[&file].bytes);
         let live = self.live.bytes_mut(file);
         for pending in &self.model.pending {
@@ -126,7 +129,9 @@ impl State {
             if write.file != file {
                 continue;
             }
-            for piece in &*write.pieces {
+            for piece in
+                write.pieces.iter().filter(|piece| chunks.is_none_or(|them| them.contains(&piece.index)))
+            {
                 let at = piece.index * CHUNK + piece.from * SECTOR;
                 let mut old = vec![0; (piece.to - piece.from) * SECTOR];
                 durable.content.read(at, &mut old);
@@ -135,6 +140,7 @@ impl State {
         }
         let len = live.len;
         live.content.cut(len as usize);
+        self.maps.changed_behind(file);
     }
 
     /// Shows of a file what is durable and what is pending, and nothing else: what a failed sync left in the cache as clean
@@ -150,6 +156,8 @@ impl State {
         }
         let live = self.live.bytes_mut(file);
         assert_eq!(bytes.len, live.len, "lengths are never lost");
+        // What is mapped stays in the cache, clean or not.
+        self.maps.keep_mapped(file, &live.content, &mut bytes.content);
         *live = bytes;
     }
 
@@ -181,10 +189,79 @@ impl State {
         }
     }
 
-    /// A sync of this file failed: handles opened later may sync it, others may not.
-    pub(super) fn fail_sync(&mut self, file: FileId, outcome: SyncOutcome) {
+    /// A sync of a file or of some of its chunks, by a handle with this number.
+    pub(super) fn sync_file(
+        &mut self,
+        op: DiskOp,
+        handle: u64,
+        file: FileId,
+        path: &Path,
+        chunks: Option<Range<usize>>,
+    ) -> io::Result<()> {
+        let fault = self.gate(op, path)?;
+        self.audit_sync(handle, file, path);
+        let (number, after) = match fault {
+            Some(Fault::FailedSync { errno, after: AfterFailedSync::ReportedLate }) => {
+                self.late.insert(file, errno);
+                self.record(Operation::Sync { file, outcome: SyncOutcome::Done, chunks });
+                return Ok(());
+            }
+            Some(Fault::FailedSync { errno, after }) => (errno, after),
+            Some(Fault::Errno(errno)) => (errno, AfterFailedSync::CleanWithNew),
+            _ => match self.late.remove(&file) {
+                Some(errno) => (errno, AfterFailedSync::CleanWithNew),
+                None => {
+                    let reported = reported(fault);
+                    if reported.is_err() {
+                        self.sync_failed.insert(file, self.next_handle);
+                    }
+                    self.record(Operation::Sync { file, outcome: SyncOutcome::Done, chunks });
+                    return reported;
+                }
+            },
+        };
+        let outcome = match after {
+            AfterFailedSync::PartlyPersisted => SyncOutcome::Partly { seed: self.rng.next_u64() },
+            _ => SyncOutcome::Lost,
+        };
+        if after == AfterFailedSync::CleanWithOld {
+            self.show_old(file, chunks.as_ref());
+        }
+        // Handles opened later may sync it, others may not.
         self.sync_failed.insert(file, self.next_handle);
-        self.record(Operation::Sync { file, outcome });
+        self.record(Operation::Sync { file, outcome, chunks });
+        Err(errno(number))
+    }
+
+    /// Refuses what would change mapped bytes behind a map's back. That somebody without the lock tries is a violation: on a real
+    /// system it would succeed.
+    pub(super) fn check_unmapped(
+        &mut self,
+        handle: u64,
+        file: FileId,
+        path: &Path,
+        bytes: Range<u64>,
+    ) -> io::Result<()> {
+        let Some((by, there)) = self.maps.meets(file, &bytes) else { return Ok(()) };
+        if by != handle {
+            let path = path.to_path_buf();
+            self.violations.push(Violation::WriteUnderMap { path, bytes: there });
+        }
+        Err(io::Error::new(ErrorKind::InvalidInput, "the bytes are mapped"))
+    }
+
+    /// Whether a write to these bytes is under way.
+    pub(super) fn is_being_written(&self, file: FileId, bytes: &Range<u64>) -> bool {
+        let meets = |there: &Range<u64>| there.start < bytes.end && bytes.start < there.end;
+        self.in_flight.iter().any(|(_, of, there)| *of == file && meets(there))
+    }
+
+    /// Takes in what was changed through maps.
+    pub(super) fn see_maps(&mut self, only: Option<u64>) {
+        for (file, sectors) in self.maps.see(only, &mut self.live) {
+            let write = Write::of_sectors(file, &self.live.files[&file].bytes.content, &sectors);
+            self.record(Operation::Write(write));
+        }
     }
 
     pub(super) fn names_mut(&mut self) -> &mut Names {
