@@ -2,7 +2,8 @@
 //!
 //! Invariant: no other code in pagestone loops over [`File::read_at`] or [`File::write_at`]. Here, and only here, a short
 //! transfer goes on where it stopped (I1, I3), an interrupted one is tried again (I4), a busy one is tried again a bounded
-//! number of times (I5), and a transfer that makes no progress ends as an error and not as an endless loop (R4).
+//! number of times (I5), and a transfer that makes no progress ends as an error and not as an endless loop (R4). A read that gives
+//! nothing is the end of the file only if the file ends there by its length: who reads a log must not take a failure for its end.
 //!
 //! On a file with direct I/O active a transfer can only go on at a whole block. One that stopped inside a block is done
 //! again from that block's start: the same bytes to the same place.
@@ -30,7 +31,8 @@ pub fn read_exact_at(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result
     while done < buf.len() {
         let from = resume_at(file, done);
         match file.read_at(&mut buf[from..], offset + from as u64) {
-            Ok(0) => break,
+            // The end, unless the file says that it is longer (I2).
+            Ok(0) if offset + from as u64 >= file.len()? => break,
             Ok(got) => {
                 let end = from + within(got, buf.len() - from)?;
                 if end > done {

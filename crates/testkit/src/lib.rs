@@ -7,6 +7,7 @@
 //!   rng.rs    Rng                                          seeded numbers for tests
 //!   sim/      SimDisk, FaultPlan, FaultKind, Violation     a disk in memory that forgets, tears, fails and audits
 //!   environment.rs  Mount, as_another_user               file systems and users that need a privilege; skips aloud
+//!   error_loop.rs   ErrorLoop                              fails call N of a workload, for all N and in every way
 //!   crash/    CrashStates, CrashImage, CrashOptions        every legal state after a power cut, one by one
 //! ```
 //!
@@ -42,11 +43,13 @@
 
 mod crash;
 mod environment;
+mod error_loop;
 mod rng;
 mod sim;
 
 pub use crash::{CrashImage, CrashOptions, CrashStates, CrashStats, ImageKind, PathPredicate};
 pub use environment::{Mount, OpenDir, as_another_user, is_superuser, skipped};
+pub use error_loop::{ErrorLoop, ErrorLoopReport, Strike, StruckDisk};
 pub use rng::Rng;
 pub use sim::{
     AfterFailedSync, DiskOp, FaultId, FaultKind, FaultPlan, FaultTally, Keep, SimDisk, SimOptions, Violation,

@@ -128,7 +128,10 @@ fn short_and_interrupted_transfers_are_finished_by_the_loops() {
     disk.fail(FaultPlan::short(0).on(DiskOp::Write));
     assert_eq!(write_all_at(&*file, &[5; 10], 0).expect_err("nothing taken").kind(), ErrorKind::WriteZero);
     disk.fail(FaultPlan::short(0).on(DiskOp::Read));
-    assert_eq!(read_exact_at(&*file, &mut back, 0).expect("a false end"), 0);
+    assert_eq!(read_exact_at(&*file, &mut back, 0).expect("a false end, not believed"), 4096);
+    disk.fail(FaultPlan::short(0).on(DiskOp::Read).forever());
+    assert_eq!(read_exact_at(&*file, &mut back, 0).expect_err("no end there").kind(), ErrorKind::WouldBlock);
+    assert_eq!(read_exact_at(&*file, &mut back, 4096).expect("the end"), 0);
 }
 
 #[test]
