@@ -7,6 +7,8 @@
 
 use pagestone_page_format::{Lsn, PAGE_HEADER_SIZE, Page, PageError, PageId, PageKind, PageResult};
 
+use pagestone_swip::MAX_SWIP_PAGE;
+
 use crate::{BufferPool, ExclusivePage, Pin};
 
 /// Copies tried before the shared latch is taken.
@@ -16,10 +18,8 @@ const OPTIMISTIC_COPIES: usize = 16;
 ///
 /// ```
 /// use pagestone_buffer_pool::BufferPool;
-/// use pagestone_page_format::{DEFAULT_PAGE_SIZE, MemoryStore, PageId, PageStore};
-/// let store = MemoryStore::new(DEFAULT_PAGE_SIZE);
-/// store.grow(10)?;
-/// let pool = BufferPool::new(store, 8)?;
+/// use pagestone_page_format::{DEFAULT_PAGE_SIZE, MemoryStore, PageId};
+/// let pool = BufferPool::new(MemoryStore::new(DEFAULT_PAGE_SIZE), 8);
 /// let page = pool.new_page(PageId::new(3))?;
 /// page.write()?.payload_mut()[..5].copy_from_slice(b"hello");
 /// drop(page);
@@ -39,10 +39,17 @@ impl BufferPool {
         self.fault(id).map(|pin| PageGuard { pin })
     }
 
-    /// Pins a page that was never written: zeroed and dirty. The id comes from an allocator, and the file has room for it.
+    /// Pins a page that was never written, or whose contents do not matter any more: zeroed and dirty. The id comes from an
+    /// allocator or from a plan of the caller's own. A file without room for it grows, with its blocks reserved, so that writing
+    /// the page back cannot fail for want of them.
+    ///
+    /// Errors: `InvalidPageId` for an id that no pool can hold, `NoSpace` where the file cannot grow so far.
     pub fn new_page(&self, id: PageId) -> PageResult<PageGuard<'_>> {
-        if id.get() >= self.store.len()? {
+        if id > MAX_SWIP_PAGE {
             return Err(PageError::InvalidPageId { page_id: id });
+        }
+        if id.get() >= self.store.len()? {
+            self.store.grow(id.get() + 1)?;
         }
         let pin = self.adopt(id, PageKind::PLAIN)?;
         {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use pagestone_page_format::{Poison, WriteAhead};
 
-/// The fewest frames that a pool works with.
-pub const MIN_FRAMES: usize = 8;
+/// The fewest frames that a pool works with. Whoever pins several pages at once needs as many, a tree more.
+pub const MIN_FRAMES: usize = 1;
 
 /// How a pool is set up.
 #[derive(Debug, Clone)]

@@ -1,7 +1,9 @@
 //! The pool itself: what it owns, and how it is made.
 
+use std::path::Path;
 use std::time::Duration;
 
+use pagestone_direct_io::PageFile;
 use pagestone_page_format::{
     FrameIndex, Lsn, PageError, PageId, PageResult, PageSize, PageStore, Poison, WriteAhead,
 };
@@ -122,9 +124,40 @@ impl BufferPool {
         })
     }
 
-    /// A pool of unlogged pages with default options.
-    pub fn new(store: impl PageStore + 'static, frames: usize) -> PageResult<Self> {
+    /// A pool of unlogged pages with default options. A number of frames that no pool can have, 0 or 2^24 and more, is taken for the
+    /// nearest one that it can: [`BufferPool::capacity`] says which.
+    ///
+    /// # Panics
+    ///
+    /// If the system has no address space for the frames, as a `Vec` does. [`BufferPool::with_options`] gives an error.
+    pub fn new(store: impl PageStore + 'static, frames: usize) -> Self {
+        let frames = frames.clamp(MIN_FRAMES, MAX_FRAMES);
         Self::with_options(Box::new(store), PoolOptions::new(frames))
+            .unwrap_or_else(|error| panic!("a pool of {frames} frames: {error}"))
+    }
+
+    /// A pool over the page file of this name, which is made if there is none: [`PageFile::open`], then as [`BufferPool::new`],
+    /// with errors.
+    ///
+    /// ```
+    /// use pagestone_buffer_pool::BufferPool;
+    /// use pagestone_page_format::{DEFAULT_PAGE_SIZE, PageId};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("pages");
+    /// let pool = BufferPool::open(&path, DEFAULT_PAGE_SIZE, 64)?;
+    /// let page = pool.new_page(PageId::new(0))?; // the file grows
+    /// page.write()?.payload_mut()[..5].copy_from_slice(b"hello");
+    /// drop(page);
+    /// pool.checkpoint()?; // written and synced
+    /// drop(pool);
+    ///
+    /// let pool = BufferPool::open(&path, DEFAULT_PAGE_SIZE, 64)?;
+    /// assert_eq!(&pool.fetch(PageId::new(0))?.read()?.payload()[..5], b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open(path: impl AsRef<Path>, page_size: PageSize, frames: usize) -> PageResult<Self> {
+        let frames = frames.clamp(MIN_FRAMES, MAX_FRAMES);
+        Self::with_options(Box::new(PageFile::open(path, page_size)?), PoolOptions::new(frames))
     }
 
     /// Size of every page.

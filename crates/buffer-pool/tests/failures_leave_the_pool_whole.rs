@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pagestone_buffer_pool::{BufferPool, MIN_FRAMES, PoolOptions};
+use pagestone_buffer_pool::{BufferPool, PoolOptions};
 use pagestone_page_format::{
     DEFAULT_PAGE_SIZE, Lsn, MemoryStore, Page, PageError, PageId, PageResult, PageSize, PageStore, WriteAhead,
 };
@@ -48,11 +48,13 @@ impl PageStore for Failing {
     }
 }
 
+const FRAMES: usize = 8;
+
 fn failing_pool() -> (Arc<Failing>, BufferPool) {
     let inner = MemoryStore::new(DEFAULT_PAGE_SIZE);
     inner.grow(100).expect("room");
     let store = Arc::new(Failing { inner, reads: false.into(), writes: false.into(), syncs: false.into() });
-    let mut options = PoolOptions::new(MIN_FRAMES);
+    let mut options = PoolOptions::new(FRAMES);
     options.exhausted_wait = Duration::from_millis(20);
     let pool = BufferPool::with_options(Box::new(Arc::clone(&store)), options).expect("a pool");
     (store, pool)
@@ -66,7 +68,7 @@ fn failed_reads_cost_no_frame_and_are_tried_again() {
     }
     pool.drop_cache().expect("written");
     store.reads.store(true, Ordering::SeqCst);
-    for round in 0..10 * MIN_FRAMES {
+    for round in 0..10 * FRAMES {
         let error = pool.fetch(PageId::new(round as u64 % 20)).expect_err("reads fail");
         assert!(matches!(error, PageError::Io { .. }), "{error}");
     }
@@ -80,14 +82,14 @@ fn failed_reads_cost_no_frame_and_are_tried_again() {
 #[test]
 fn failed_writes_leave_pages_dirty_and_resident() {
     let (store, pool) = failing_pool();
-    for id in (0..MIN_FRAMES as u64).map(PageId::new) {
+    for id in (0..FRAMES as u64).map(PageId::new) {
         pool.new_page(id).expect("a frame").write().expect("a latch").payload_mut()[0] = 1;
     }
     store.writes.store(true, Ordering::SeqCst);
     pool.flush_all().expect_err("writes fail");
-    assert_eq!(pool.dirty_len(), MIN_FRAMES);
+    assert_eq!(pool.dirty_len(), FRAMES);
     pool.new_page(PageId::new(50)).expect_err("no frame can be had without a write");
-    assert_eq!((pool.dirty_len(), pool.resident_len()), (MIN_FRAMES, MIN_FRAMES));
+    assert_eq!((pool.dirty_len(), pool.resident_len()), (FRAMES, FRAMES));
     store.writes.store(false, Ordering::SeqCst);
     drop(pool.new_page(PageId::new(50)).expect("now it can"));
     pool.flush_all().expect("written");
@@ -107,9 +109,9 @@ fn failed_sync_poisons_and_is_never_tried_again() {
 fn all_frames_pinned_is_an_error_after_a_bounded_wait() {
     let (_store, pool) = failing_pool();
     let pins: Vec<_> =
-        (0..MIN_FRAMES as u64).map(|id| pool.new_page(PageId::new(id)).expect("a frame")).collect();
+        (0..FRAMES as u64).map(|id| pool.new_page(PageId::new(id)).expect("a frame")).collect();
     let error = pool.new_page(PageId::new(60)).expect_err("every frame is pinned");
-    assert!(matches!(error, PageError::BufferPoolExhausted { capacity: MIN_FRAMES }), "{error}");
+    assert!(matches!(error, PageError::BufferPoolExhausted { capacity: FRAMES }), "{error}");
     drop(pins);
     drop(pool.new_page(PageId::new(60)).expect("a frame is free again"));
 }
@@ -139,7 +141,7 @@ fn log_goes_first_and_a_broken_log_keeps_pages_in_memory() {
     inner.grow(10).expect("room");
     let store = Arc::new(inner);
     let log = Arc::new(Log::default());
-    let mut options = PoolOptions::new(MIN_FRAMES);
+    let mut options = PoolOptions::new(FRAMES);
     options.log = Some(Arc::clone(&log) as Arc<dyn WriteAhead>);
     let pool = BufferPool::with_options(Box::new(Arc::clone(&store)), options).expect("a pool");
     let page = pool.new_page(PageId::new(1)).expect("a frame");

@@ -38,7 +38,7 @@ fn read_count(payload: &[u8], id: PageId) -> u64 {
 fn hammer(frames: usize, millis: u64) {
     let store = MemoryStore::new(PageSize::new(MIN_PAGE_SIZE).expect("a page size"));
     store.grow(PAGES).expect("room");
-    let pool = Arc::new(BufferPool::new(store, frames).expect("a pool"));
+    let pool = Arc::new(BufferPool::new(store, frames));
     for id in (0..PAGES).map(PageId::new) {
         write_count(pool.new_page(id).expect("frame").write().expect("latch").payload_mut(), id, 0);
     }
@@ -118,7 +118,7 @@ fn eight_threads_on_20_frames() {
 fn ordered_holders_of_several_pages_go_on() {
     let store = MemoryStore::new(PageSize::new(MIN_PAGE_SIZE).expect("a page size"));
     store.grow(PAGES).expect("room");
-    let pool = BufferPool::new(store, 16).expect("a pool");
+    let pool = BufferPool::new(store, 16);
     for id in (0..PAGES).map(PageId::new) {
         drop(pool.new_page(id).expect("frame"));
     }

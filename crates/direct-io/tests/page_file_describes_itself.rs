@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use pagestone_direct_io::{DirectIo, PageFile, PageFileOptions};
-use pagestone_page_format::{ChecksumKind, DEFAULT_PAGE_SIZE, Lsn, PageError, PageId, PageSize, PageStore};
+use pagestone_page_format::{ChecksumKind, DEFAULT_PAGE_SIZE, Lsn, PageError, PageId, PageSize};
 
 fn scratch() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().expect("a directory");

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pagestone_buffer_pool::{BufferPool, MIN_FRAMES};
+use pagestone_buffer_pool::BufferPool;
 use pagestone_mini_txn::{Redo, RedoCounts};
 use pagestone_page_format::{
     DEFAULT_PAGE_SIZE, Lsn, MemoryStore, OpKind, PAGE_HEADER_SIZE, PageError, PageId, PageOp, PageResult,
@@ -97,7 +97,7 @@ fn pages_are_read_once_and_come_out_the_same_the_second_time() {
     let store = MemoryStore::new(DEFAULT_PAGE_SIZE);
     store.grow(PAGES).expect("room");
     let store = Arc::new(store);
-    let pool = BufferPool::new(Arc::clone(&store), MIN_FRAMES).expect("a pool");
+    let pool = BufferPool::new(Arc::clone(&store), 8);
     for id in (0..PAGES).map(PageId::new) {
         drop(pool.new_page(id).expect("a frame").write().expect("a latch"));
     }

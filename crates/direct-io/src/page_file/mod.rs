@@ -15,6 +15,7 @@
 //! ```text
 //!   options.rs      PageFileOptions: opened, or made whole or not at all
 //!   superblock.rs   what a page file says of itself, twice
+//!   verbs.rs        the verbs of one page, for users without the trait
 //!   wave.rs         batches of pages, all at once
 //! ```
 //!
@@ -25,6 +26,7 @@
 
 mod options;
 mod superblock;
+mod verbs;
 mod wave;
 
 use std::io::{self, ErrorKind};

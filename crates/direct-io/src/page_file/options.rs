@@ -26,7 +26,7 @@ const LOCK_WAIT: Duration = Duration::from_millis(200);
 ///
 /// ```
 /// use pagestone_direct_io::{PageFile, PageFileOptions};
-/// use pagestone_page_format::{Lsn, PageId, PageSize, PageStore};
+/// use pagestone_page_format::{Lsn, PageId, PageSize};
 /// # let dir = tempfile::tempdir()?;
 /// # let path = dir.path().join("pages");
 /// let file = PageFileOptions::new().page_size(PageSize::new(8192)?).direct_io(false).open(&path)?;

@@ -6,7 +6,7 @@
 //!   batch ──► waves of at most WAVE_BYTES ──► runs of neighbours, one transfer each ──► all transfers of a wave at once
 //! ```
 
-use pagestone_page_format::{AlignedBuf, Page, PageError, PageId, PageResult, PageStore};
+use pagestone_page_format::{AlignedBuf, Page, PageError, PageId, PageResult};
 
 use super::PageFile;
 use crate::{ReadAt, WriteAt, read_exact_batch, write_all_batch};

@@ -7,7 +7,7 @@ fn main() -> PageResult<()> {
     const PAGES: u64 = 160;
     let store = MemoryStore::new(DEFAULT_PAGE_SIZE);
     store.grow(PAGES)?;
-    let pool = BufferPool::new(store, 16)?;
+    let pool = BufferPool::new(store, 16);
     for number in 0..PAGES {
         let page = pool.new_page(PageId::new(number))?;
         page.write()?.payload_mut()[..8].copy_from_slice(&(number * number).to_le_bytes());

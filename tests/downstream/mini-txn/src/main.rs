@@ -82,7 +82,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let file = RealDisk.open(&dir.join("pages"), &OpenHow::create_new(DirectIo::Prefer))?;
     let checksum = PageChecksum::new(ChecksumKind::Crc32c, StoreUuid::new([4; 16]));
-    let fresh = BufferPool::new(PageFile::new(file, 0, DEFAULT_PAGE_SIZE, checksum), 64)?;
+    let fresh = BufferPool::new(PageFile::new(file, 0, DEFAULT_PAGE_SIZE, checksum), 64);
     let mut redo = Redo::new(&fresh, RedoTable::new(vec![redo_range(), counters()]));
     open_log(&dir, 1)?.replay(|group| redo.group(&group))?;
     redo.finish()?;
