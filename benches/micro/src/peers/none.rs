@@ -1,0 +1,44 @@
+//! No peers.
+
+use std::convert::Infallible;
+use std::path::Path;
+
+use crate::BenchResult;
+
+pub(crate) fn crc32c() -> Option<fn(&[u8]) -> u32> {
+    None
+}
+
+/// A file of pages that there is not.
+pub(crate) struct Pages(Infallible);
+
+impl Pages {
+    pub(crate) fn create(_: &Path, _: u64) -> BenchResult<Option<Self>> {
+        Ok(None)
+    }
+
+    pub(crate) fn read(&mut self, _: u64) -> BenchResult<()> {
+        match self.0 {}
+    }
+
+    pub(crate) fn write(&mut self, _: u64) -> BenchResult<()> {
+        match self.0 {}
+    }
+}
+
+/// A pool that there is not.
+pub(crate) struct Pool(Infallible);
+
+impl Pool {
+    pub(crate) fn create(_: &Path, _: u64) -> BenchResult<Option<Self>> {
+        Ok(None)
+    }
+
+    pub(crate) fn fetch(&self, _: u64) -> BenchResult<u64> {
+        match self.0 {}
+    }
+
+    pub(crate) fn read(&self, _: u64) -> BenchResult<u64> {
+        match self.0 {}
+    }
+}
