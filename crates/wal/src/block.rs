@@ -49,6 +49,8 @@ pub(crate) const WIPED: u8 = 0xdb;
 pub(crate) const CLOSED: u8 = 1;
 /// The first block of its generation: the bytes before it that belong to no whole group belong to none at all.
 pub(crate) const FIRST_OF_GENERATION: u8 = 2;
+/// Recovery wrote this block home, and before that, durably, to a spare slot.
+pub(crate) const SETTLED: u8 = 4;
 
 const MAGIC_AT: usize = 4;
 const VERSION_AT: usize = 6;
@@ -67,7 +69,7 @@ const _: () = assert!(BLOCK.is_power_of_two() && PAYLOAD < NO_GROUP as usize);
 /// The decoded header of a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct BlockHeader {
-    /// [`CLOSED`], [`FIRST_OF_GENERATION`].
+    /// [`CLOSED`], [`FIRST_OF_GENERATION`], [`SETTLED`].
     pub(crate) flags: u8,
     /// Data blocks of the segment that the block was written to: tells a file that was cut (M9).
     pub(crate) segment_blocks: u32,
@@ -90,8 +92,10 @@ pub(crate) struct BlockHeader {
 /// Why bytes are no block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum NotABlock {
-    /// Never written, or wiped.
+    /// Never written.
     Blank,
+    /// Recovery found no block there that it believed.
+    Wiped,
     /// No block of the log, or not all of one.
     Torn,
     /// A whole block of another format version.
@@ -146,10 +150,10 @@ impl BlockHeader {
         };
         if block.len() != BLOCK || u16_at(header, MAGIC_AT) != MAGIC {
             let filled_with = |value| block.iter().all(|byte| *byte == value);
-            return Err(if filled_with(0) || filled_with(WIPED) {
-                NotABlock::Blank
-            } else {
-                NotABlock::Torn
+            return Err(match block.first() {
+                Some(0) if filled_with(0) => NotABlock::Blank,
+                Some(&WIPED) if filled_with(WIPED) => NotABlock::Wiped,
+                _ => NotABlock::Torn,
             });
         }
         if u32_at(header, 0) != crc32c(&block[MAGIC_AT..]) {
@@ -173,7 +177,7 @@ impl BlockHeader {
             first_group: u16_at(header, FIRST_GROUP_AT),
         };
         let used = usize::from(decoded.used);
-        let well_formed = decoded.flags & !(CLOSED | FIRST_OF_GENERATION) == 0
+        let well_formed = decoded.flags & !(CLOSED | FIRST_OF_GENERATION | SETTLED) == 0
             && lsn.is_multiple_of(BLOCK as u64)
             && (FIRST_BLOCK..LAST_BLOCK).contains(&decoded.number)
             && (1..=PAYLOAD).contains(&used)
@@ -292,7 +296,7 @@ mod tests {
     #[test]
     fn blank_short_and_foreign_bytes_are_told_apart() {
         assert_eq!(BlockHeader::decode(&[0; BLOCK]), Err(NotABlock::Blank));
-        assert_eq!(BlockHeader::decode(&[WIPED; BLOCK]), Err(NotABlock::Blank));
+        assert_eq!(BlockHeader::decode(&[WIPED; BLOCK]), Err(NotABlock::Wiped));
         assert_eq!(BlockHeader::decode(&[7; BLOCK]), Err(NotABlock::Torn));
         assert_eq!(BlockHeader::decode(&[]), Err(NotABlock::Torn));
         assert_eq!(BlockHeader::decode(&sample().1[..BLOCK - 1]), Err(NotABlock::Torn));
@@ -318,7 +322,7 @@ mod tests {
             bytes[MAGIC_AT..VERSION_AT].copy_from_slice(&MAGIC.to_le_bytes());
             bytes[VERSION_AT] = FORMAT_VERSION;
             if plausible {
-                bytes[FLAGS_AT] &= 3;
+                bytes[FLAGS_AT] &= 7;
                 bytes[LSN_AT + 6..LSN_AT + 8].fill(0);
                 bytes[LSN_AT] = 0;
                 bytes[LSN_AT + 1] &= 0xf0;

@@ -25,7 +25,7 @@ use pagestone_sync::{MutexGuard, parking};
 use crate::block::{BLOCK, PAYLOAD};
 use crate::buffer::Batch;
 use crate::error::{WalError, WalResult};
-use crate::segment::SLOTS;
+use crate::segment::TAIL_SLOTS;
 use crate::wal::{Callback, State, Wal};
 
 impl Wal {
@@ -196,7 +196,7 @@ impl Wal {
         let batch = state.buffer.seal(other, close);
         let slot = state.commit.slot;
         if batch.open {
-            state.commit.slot = (slot + 1) % SLOTS;
+            state.commit.slot = (slot + 1) % TAIL_SLOTS;
         }
         state.commit.in_flight = true;
         state.commit.sealed += 1;

@@ -18,7 +18,7 @@ use pagestone_sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::block::{BLOCK, BlockHeader, FIRST_BLOCK, block_lsn};
 use crate::buffer::Identity;
 use crate::options::WalOptions;
-use crate::segment::{SLOTS, Segment, SegmentMaker, name, parse_name};
+use crate::segment::{Segment, SegmentMaker, blocks_of, name, parse_name};
 use crate::wal::{Beginning, Wal};
 
 /// A disk with one directory in which segments lie.
@@ -73,10 +73,11 @@ impl Medium {
         let firsts: Vec<_> =
             names.filter_map(|(path, _)| parse_name(path.file_name().unwrap_or_default())).collect();
         let blocks = u64::from(header.segment_blocks);
-        let home = |first: u64| (header.number - first + SLOTS) * BLOCK as u64;
+        let slots = file_blocks(blocks) - blocks;
+        let home = |first: u64| (header.number - first + slots) * BLOCK as u64;
         let belongs = firsts.iter().any(|first| {
             (*first..first + blocks).contains(&header.number)
-                && (offset < SLOTS * BLOCK as u64 || offset == home(*first))
+                && (offset < slots * BLOCK as u64 || offset == home(*first))
         });
         assert!(belongs, "block {} is written to a file that is not its segment's", header.number);
         contents.blocks.insert(header.number, block.to_vec());
@@ -201,6 +202,12 @@ impl Disk for ModelDisk {
     }
 }
 
+/// Blocks of the file of a segment that has homes for so many.
+fn file_blocks(blocks: u64) -> u64 {
+    let fits = |all: &u64| blocks_of(all * BLOCK as u64) == blocks;
+    (blocks + 3..).find(fits).expect("files of every length")
+}
+
 /// How a model's log is made.
 #[derive(Debug, Clone, Copy)]
 pub struct ModelLog {
@@ -228,14 +235,14 @@ impl ModelLog {
             broken: self.broken,
             contents: Mutex::default(),
         });
-        let bytes = (self.segment_blocks + SLOTS) * BLOCK as u64;
+        let bytes = file_blocks(self.segment_blocks) * BLOCK as u64;
         let disk = Arc::new(ModelDisk(Arc::clone(&medium)));
         let segments = (0..self.segments)
             .map(|index| {
                 let first = FIRST_BLOCK + index * self.segment_blocks;
                 let path = Path::new("/log").join(name(first));
                 let file = disk.open(&path, &OpenHow::write(DirectIo::Off)).expect("a disk in memory");
-                Segment { first, blocks: self.segment_blocks, file, path }
+                Segment::of(first, bytes / BLOCK as u64, file, path)
             })
             .collect::<VecDeque<_>>();
         disk.sync_dir(Path::new("/log")).expect("a disk in memory");

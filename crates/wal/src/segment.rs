@@ -5,13 +5,14 @@
 //!
 //! ```text
 //!   0000000000001000.seg     named for the LSN of its first block, in hexadecimal
-//!   ┌────────┬────────┬─────────┬───────────┬─ … ─┬───────────────┐
-//!   │ tail 0 │ tail 1 │ block n │ block n+1 │     │ block n+m-1   │
-//!   └────────┴────────┴─────────┴───────────┴─ … ─┴───────────────┘
+//!   ┌────────┬────────┬───────┬─ … ─┬─────────┬───────────┬─ … ─┬───────────────┐
+//!   │ tail 0 │ tail 1 │ spare │     │ block n │ block n+1 │     │ block n+m-1   │
+//!   └────────┴────────┴───────┴─ … ─┴─────────┴───────────┴─ … ─┴───────────────┘
 //! ```
 //!
 //! A block is written to its home when it is final. Until then its versions go to the two tail slots by turns, so that no
-//! write touches the slot of the newest durable one.
+//! write touches the slot of the newest durable one. The spare slots are recovery's, which writes there what it is about to write
+//! home once more: one, and one more for every 256 blocks of the file, 62 at most.
 
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
@@ -24,8 +25,22 @@ use pagestone_page_format::{AlignedBuf, Lsn};
 use crate::block::{BLOCK, FIRST_BLOCK, block_lsn};
 use crate::error::{WalError, WalResult};
 
-/// Tail slots of a segment.
-pub(crate) const SLOTS: u64 = 2;
+/// Tail slots of a segment; the spare slots follow.
+pub(crate) const TAIL_SLOTS: u64 = 2;
+/// Slots of a segment at most.
+const SLOTS_MAX: u64 = 64;
+
+/// Slots in front of the blocks of a segment, by the blocks of its whole file.
+const fn slots(file_blocks: u64) -> u64 {
+    let slots = TAIL_SLOTS + 1 + file_blocks / 256;
+    if slots < SLOTS_MAX { slots } else { SLOTS_MAX }
+}
+
+/// How many blocks of the stream a segment file of so many bytes holds.
+pub(crate) const fn blocks_of(bytes: u64) -> u64 {
+    let blocks = bytes / BLOCK as u64;
+    blocks - slots(blocks)
+}
 /// What fails when a segment cannot be read.
 pub(crate) const READ: &str = "read of the log";
 const ZEROS: usize = 1 << 20;
@@ -37,6 +52,8 @@ pub(crate) struct Segment {
     pub(crate) first: u64,
     /// How many blocks it has homes for.
     pub(crate) blocks: u64,
+    /// How many slots stand before them: tail slots, then spare ones.
+    pub(crate) slots: u64,
     pub(crate) file: Arc<dyn File>,
     pub(crate) path: PathBuf,
 }
@@ -46,10 +63,16 @@ impl Segment {
     pub(crate) fn open(disk: &dyn Disk, path: PathBuf, first: u64, how: &OpenHow) -> WalResult<Self> {
         let file = disk.open(&path, how).map_err(WalError::io("open of a segment"))?;
         let len = file.len().map_err(WalError::io("length of a segment"))?;
-        if !len.is_multiple_of(BLOCK as u64) || len / BLOCK as u64 <= SLOTS || len > MAX_FILE {
+        let file_blocks = len / BLOCK as u64;
+        if !len.is_multiple_of(BLOCK as u64) || file_blocks <= slots(file_blocks) || len > MAX_FILE {
             return Err(WalError::corrupt(block_lsn(first), "a segment has an impossible length"));
         }
-        Ok(Self { first, blocks: len / BLOCK as u64 - SLOTS, file, path })
+        Ok(Self::of(first, file_blocks, file, path))
+    }
+
+    pub(crate) fn of(first: u64, file_blocks: u64, file: Arc<dyn File>, path: PathBuf) -> Self {
+        let slots = slots(file_blocks);
+        Self { first, blocks: file_blocks - slots, slots, file, path }
     }
 
     /// Number of the block behind its last one.
@@ -68,13 +91,13 @@ impl Segment {
 
     /// Bytes of its file.
     pub(crate) fn bytes(&self) -> u64 {
-        (self.blocks + SLOTS) * BLOCK as u64
+        (self.blocks + self.slots) * BLOCK as u64
     }
 
     /// Where a block that it holds is at home.
     pub(crate) fn home(&self, number: u64) -> u64 {
         debug_assert!(self.holds(number));
-        (number - self.first + SLOTS) * BLOCK as u64
+        (number - self.first + self.slots) * BLOCK as u64
     }
 
     /// Reads whole blocks at a byte offset; a file that ends before is an error and not the end of the log.
@@ -154,7 +177,7 @@ impl SegmentMaker {
         self.disk
             .rename(&unfinished, &path)
             .map_err(|error| MakeError::Failed("rename of a new segment", error))?;
-        Ok(Segment { first, blocks: self.bytes / BLOCK as u64 - SLOTS, file, path })
+        Ok(Segment::of(first, self.bytes / BLOCK as u64, file, path))
     }
 
     fn fill(&self, file: &dyn File) -> Result<(), MakeError> {

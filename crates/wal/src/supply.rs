@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::block::BLOCK;
 use crate::error::{WalError, WalResult};
-use crate::segment::{MakeError, SLOTS, Segment};
+use crate::segment::{self, MakeError, Segment};
 use crate::wal::{State, Wal};
 use pagestone_page_format::Lsn;
 use pagestone_sync::MutexGuard;
@@ -25,7 +25,7 @@ impl Wal {
     }
 
     fn segment_blocks(&self) -> u64 {
-        self.options.segment_bytes / BLOCK as u64 - SLOTS
+        segment::blocks_of(self.options.segment_bytes)
     }
 
     /// Makes the next segments ready: at least three quarters of one beyond what is promised, and of small ones an eighth of

@@ -12,7 +12,7 @@ use pagestone_page_format::AlignedBuf;
 use crate::block::{BLOCK, BlockHeader, FIRST_BLOCK, NotABlock};
 use crate::error::{WalError, WalResult};
 use crate::options::WalOptions;
-use crate::segment::{self, SLOTS, Segment, SegmentMaker};
+use crate::segment::{self, Segment, SegmentMaker};
 
 /// Makes the directory and the first segment, or finishes an interrupted attempt.
 pub(crate) fn create(disk: Arc<dyn Disk>, dir: PathBuf, options: &WalOptions) -> WalResult<()> {
@@ -63,7 +63,7 @@ fn leftovers(maker: &SegmentMaker) -> WalResult<Vec<PathBuf>> {
 fn holds_a_block(segment: &Segment) -> WalResult<bool> {
     const CHUNK: u64 = 256;
     let mut chunk = AlignedBuf::zeroed(CHUNK as usize * BLOCK);
-    let all = segment.blocks + SLOTS;
+    let all = segment.bytes() / BLOCK as u64;
     for at in (0..all).step_by(CHUNK as usize) {
         let chunk = &mut chunk[..CHUNK.min(all - at) as usize * BLOCK];
         segment.read(chunk, at * BLOCK as u64)?;

@@ -1,13 +1,14 @@
 //! Reading a log back, deciding where it ends, and going on behind it.
 //!
-//! Invariant: until [`Recovery::start`] nothing on disk is changed; what is read was synced first, so it cannot vanish
-//! later (L10); and reading the same files again gives the same groups and the same end, whatever was cut in between (R6).
+//! Invariant: replay changes nothing on disk; what it found cannot vanish once [`Recovery::secure`] has returned (L10); and reading
+//! the same files again gives the same groups and the same end, whatever was cut in between (R6).
 //!
 //! ```text
 //!   open     sync every file ─► replay   block by block from the checkpoint   scan.rs
 //!                                        groups out of their payload          replay.rs
 //!                                        a hole: torn tail or corruption      here
-//!            ─► start    settle the tail, wipe its remains, begin             settle.rs
+//!            ─► secure   the tail is written once more, and synced            secure.rs
+//!            ─► start    wipe the tail's remains, begin                       settle.rs
 //! ```
 //!
 //! # The hole
@@ -15,16 +16,19 @@
 //! Reading stops at the first block that is missing, torn, stale, or follows one whose newest version is lost. Let `h` be
 //! the LSN behind what was read. A valid block of this log anywhere that claims to have been sealed when more than `h` was
 //! durable proves that durable bytes are gone: [`WalError::WalCorrupt`]. Without such a witness the hole is a torn tail.
-//! A crash cannot make a witness: claims are true when they are written, and what is durable is never written again.
+//! A crash cannot make a witness: claims are true when they are written, and what is durable is never written again, but for a tail
+//! that is durable somewhere else.
 
 mod ahead;
 mod create;
 mod replay;
 mod scan;
+mod secure;
 mod settle;
 
 pub(crate) use create::create;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -37,7 +41,7 @@ use crate::group::Group;
 use crate::options::{WalOptions, WalStart};
 use crate::segment::{self, Segment};
 use replay::Assembler;
-use scan::{LogReader, Remains};
+use scan::{Home, LogReader, Place, Remains};
 
 /// A log that has been opened for reading: replay it, then go on writing behind it.
 ///
@@ -51,6 +55,8 @@ pub struct Recovery {
     /// In the order of their blocks, without overlaps, perhaps with gaps; open for reading.
     pub(crate) segments: Vec<Segment>,
     pub(crate) found: Option<Found>,
+    /// What was found is durable, by a call of [`Recovery::secure`].
+    pub(crate) secured: bool,
 }
 
 /// What replay found.
@@ -77,9 +83,9 @@ pub(crate) struct Found {
     pub(crate) report: ReplayReport,
     /// Number of the block that the next generation begins with.
     pub(crate) next: u64,
-    /// Blocks that were read from a tail slot: segment, slot, number.
-    pub(crate) unsettled: Vec<(usize, u64, u64)>,
-    /// What stands behind the end, or was torn before it came home.
+    /// Blocks that nothing proves to be durable, or that are not at home, in order.
+    pub(crate) tail: Vec<Place>,
+    /// What stands behind the end.
     pub(crate) remains: Vec<Remains>,
 }
 
@@ -111,7 +117,7 @@ impl Recovery {
         if segments.is_empty() {
             return Err(missing());
         }
-        Ok(Self { disk, dir, options: options.clone(), start, segments, found: None })
+        Ok(Self { disk, dir, options: options.clone(), start, segments, found: None, secured: false })
     }
 
     /// Hands out every whole group from the checkpoint on, in the order of their LSNs, and finds the end of the log.
@@ -130,7 +136,7 @@ impl Recovery {
         }
         let mut reader = LogReader::new(&self.segments, &self.start, self.options.read_ahead);
         let mut assembler = Assembler::new(checkpoint);
-        let (mut unsettled, mut torn) = (Vec::new(), Vec::new());
+        let mut tail = Tail::default();
         let mut last: Option<BlockHeader> = None;
         let mut next = first;
         while let Some(block) = reader.block(next)? {
@@ -138,15 +144,14 @@ impl Recovery {
                 break;
             }
             assembler.take(&block.header, block.payload, &mut apply)?;
-            unsettled.extend(block.slot.map(|(segment, slot)| (segment, slot, next)));
-            torn.extend(block.torn_home);
+            tail.take(&block.header, block.place);
             last = Some(block.header);
+            tail.prove(reader.seen().claim);
             next += 1;
         }
 
         let read = last.map_or(block_lsn(first), |last| last.end());
-        let mut remains = reader.beyond(read, next)?;
-        remains.append(&mut torn);
+        let remains = reader.beyond(read, next)?;
         let seen = reader.seen();
         if seen.claim > read {
             return Err(WalError::corrupt(read, "more than what can be read was durable"));
@@ -156,11 +161,51 @@ impl Recovery {
         }
         let report = ReplayReport {
             max_generation: seen.generation,
-            torn_tail: !remains.is_empty() || assembler.is_inside_group(),
+            torn_tail: remains.iter().any(|remains| !remains.wiped)
+                || tail.has_torn_homes()
+                || assembler.is_inside_group(),
             ..assembler.report()
         };
-        self.found = Some(Found { report, next, unsettled, remains });
+        self.found = Some(Found { report, next, tail: tail.places(seen.claim), remains });
         Ok(report)
+    }
+}
+
+/// Collects what [`Recovery::secure`] has to look after: no more than what nothing proves to be durable yet.
+#[derive(Default)]
+struct Tail {
+    /// With the end of each block.
+    blocks: VecDeque<(Lsn, Place)>,
+}
+
+impl Tail {
+    fn take(&mut self, header: &BlockHeader, place: Place) {
+        if header.has(FIRST_OF_GENERATION) {
+            // A generation begins when everything before it has been secured.
+            self.blocks.retain(|(_, before)| before.slot.is_some());
+        }
+        self.blocks.push_back((header.end(), place));
+    }
+
+    /// So much is known to be durable. A block that is at home by that, and was written there once, needs no look.
+    fn prove(&mut self, claim: Lsn) {
+        while self.blocks.front().is_some_and(|(end, place)| *end <= claim && place.home == Home::Plain) {
+            self.blocks.pop_front();
+        }
+    }
+
+    fn has_torn_homes(&self) -> bool {
+        self.blocks.iter().any(|(_, place)| place.home == Home::Torn { wiped: false })
+    }
+
+    fn places(self, claim: Lsn) -> Vec<Place> {
+        let wanted = |(end, place): &(Lsn, Place)| match place.home {
+            Home::Plain => *end > claim,
+            // Without a copy in a spare slot its own sync is known to have succeeded.
+            Home::Settled => place.spare.is_some(),
+            Home::Other | Home::Torn { .. } => true,
+        };
+        self.blocks.into_iter().filter(wanted).map(|(_, place)| place).collect()
     }
 }
 

@@ -7,12 +7,12 @@ use std::io::ErrorKind;
 
 use pagestone_page_format::{AlignedBuf, Lsn};
 
-use crate::block::{BLOCK, BlockHeader, HEADER, NotABlock, block_lsn, position};
+use crate::block::{BLOCK, BlockHeader, HEADER, NotABlock, SETTLED, block_lsn, position};
 use crate::error::{WalError, WalResult};
 use crate::group::MAX_BUFFER;
 use crate::options::WalStart;
 use crate::recover::ahead::ReadAhead;
-use crate::segment::{READ, SLOTS, Segment};
+use crate::segment::{READ, Segment, TAIL_SLOTS};
 
 /// Blocks read at once.
 const CHUNK: u64 = (1 << 20) / BLOCK as u64;
@@ -31,10 +31,10 @@ pub(crate) struct LogReader<'a> {
     chunk_first: u64,
     chunk_len: u64,
     ahead: Option<ReadAhead>,
-    /// The tail slots of one segment, and what is in them.
+    /// The slots of one segment, and what is in them.
     slots: AlignedBuf,
     slots_of: Option<usize>,
-    in_slots: [Result<BlockHeader, NotABlock>; SLOTS as usize],
+    in_slots: Vec<Result<BlockHeader, NotABlock>>,
     seen: Seen,
 }
 
@@ -52,10 +52,32 @@ pub(crate) struct Found<'a> {
     pub(crate) header: BlockHeader,
     /// Its used bytes.
     pub(crate) payload: &'a [u8],
-    /// Segment and tail slot, if it is not at home.
-    pub(crate) slot: Option<(usize, u64)>,
-    /// What a torn write left at its home.
-    pub(crate) torn_home: Option<Remains>,
+    pub(crate) place: Place,
+}
+
+/// Where the newest version of a block stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) segment: usize,
+    pub(crate) number: u64,
+    pub(crate) home: Home,
+    /// The slot that it was read from, if it is not at home.
+    pub(crate) slot: Option<u64>,
+    /// A spare slot that holds it, there or as well.
+    pub(crate) spare: Option<u64>,
+}
+
+/// What stands at a block's home.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Home {
+    /// The newest version, as it was first written.
+    Plain,
+    /// The newest version, written by a recovery that had it durably in a spare slot.
+    Settled,
+    /// Another block, or nothing.
+    Other,
+    /// What a torn write left, or where it was wiped.
+    Torn { wiped: bool },
 }
 
 /// Where in a segment, in bytes, something stands behind the end of the log: a block of a batch that never became durable,
@@ -64,6 +86,8 @@ pub(crate) struct Found<'a> {
 pub(crate) struct Remains {
     pub(crate) segment: usize,
     pub(crate) offset: u64,
+    /// An earlier recovery wiped it; whether that became durable is not known.
+    pub(crate) wiped: bool,
 }
 
 impl<'a> LogReader<'a> {
@@ -75,9 +99,11 @@ impl<'a> LogReader<'a> {
             chunk_first: 0,
             chunk_len: 0,
             ahead: if read_ahead { ReadAhead::start(CHUNK as usize * BLOCK) } else { None },
-            slots: AlignedBuf::zeroed(SLOTS as usize * BLOCK),
+            slots: AlignedBuf::zeroed(
+                segments.iter().map(|segment| segment.slots).max().unwrap_or(0) as usize * BLOCK,
+            ),
             slots_of: None,
-            in_slots: [Err(NotABlock::Blank); SLOTS as usize],
+            in_slots: Vec::new(),
             seen: Seen::default(),
         }
     }
@@ -96,30 +122,35 @@ impl<'a> LogReader<'a> {
         let at = self.load(index, number, self.segments[index].end())?;
         let home = self.believe(index, &self.chunk[at..at + BLOCK])?;
         self.note(home.as_ref().ok());
-        let torn_home = is_left_behind(&home, u64::MAX)
-            .then(|| Remains { segment: index, offset: self.segments[index].home(number) });
-        let mut best: Option<(BlockHeader, Option<u64>)> = None;
-        let candidates =
-            [(home.ok(), None), (self.in_slots[0].ok(), Some(0)), (self.in_slots[1].ok(), Some(1))];
-        for (header, slot) in candidates {
-            let Some(header) = header.filter(|header| header.number == number) else {
-                continue;
-            };
-            if best.is_none_or(|(best, _)| (header.generation, header.used) > (best.generation, best.used)) {
-                best = Some((header, slot));
+        let ours =
+            |found: &Result<BlockHeader, NotABlock>| found.ok().filter(|header| header.number == number);
+        let mut best = ours(&home).map(|header| (header, None));
+        for (slot, found) in (0..).zip(&self.in_slots) {
+            let Some(header) = ours(found) else { continue };
+            if best.is_none_or(|(best, _)| version(&header) > version(&best)) {
+                best = Some((header, Some(slot)));
             }
         }
-        Ok(best.map(|(header, slot)| {
-            let block = match slot {
-                None => &self.chunk[at..at + BLOCK],
-                Some(slot) => &self.slots[slot as usize * BLOCK..][..BLOCK],
-            };
-            let payload = &block[HEADER..HEADER + usize::from(header.used)];
-            Found { header, payload, slot: slot.map(|slot| (index, slot)), torn_home }
-        }))
+        let Some((header, slot)) = best else { return Ok(None) };
+        let same = |found: &&Result<BlockHeader, NotABlock>| {
+            ours(found).is_some_and(|other| version(&other) == version(&header))
+        };
+        let spare = (0..).zip(&self.in_slots).skip(TAIL_SLOTS as usize).find(|(_, found)| same(found));
+        let home = match home {
+            Ok(_) if slot.is_none() && header.has(SETTLED) => Home::Settled,
+            Ok(_) if slot.is_none() => Home::Plain,
+            Ok(_) | Err(NotABlock::Blank) => Home::Other,
+            Err(not_a_block) => Home::Torn { wiped: not_a_block == NotABlock::Wiped },
+        };
+        let place = Place { segment: index, number, home, slot, spare: spare.map(|(slot, _)| slot) };
+        let block = match slot {
+            None => &self.chunk[at..at + BLOCK],
+            Some(slot) => &self.slots[slot as usize * BLOCK..][..BLOCK],
+        };
+        Ok(Some(Found { header, payload: &block[HEADER..HEADER + usize::from(header.used)], place }))
     }
 
-    /// Looks at what is behind `read`, the LSN behind what was read: every tail slot, every block as far as two batches
+    /// Looks at what is behind `read`, the LSN behind what was read: every slot, every block as far as two batches
     /// reach, and the first blocks of every later segment. Gives what stands there for block `next` and later ones.
     ///
     /// Parts of blocks count as well: what a torn write left could be made whole by the next torn write to the same place,
@@ -130,8 +161,10 @@ impl<'a> LogReader<'a> {
         for (index, segment) in self.segments.iter().enumerate() {
             self.load_slots(index)?;
             for (slot, found) in self.in_slots.iter().enumerate() {
-                if is_left_behind(found, next) {
-                    remains.push(Remains { segment: index, offset: (slot * BLOCK) as u64 });
+                let wiped = *found == Err(NotABlock::Wiped);
+                // A spare slot is wiped when its block is durable at home: it may come back.
+                if is_left_behind(found, next) && !(wiped && slot >= TAIL_SLOTS as usize) {
+                    remains.push(Remains { segment: index, offset: (slot * BLOCK) as u64, wiped });
                 }
             }
             let begin = segment.first.max(from);
@@ -141,7 +174,8 @@ impl<'a> LogReader<'a> {
                 let found = self.believe(index, &self.chunk[at..at + BLOCK])?;
                 self.note(found.as_ref().ok());
                 if number >= next && is_left_behind(&found, next) {
-                    remains.push(Remains { segment: index, offset: segment.home(number) });
+                    let wiped = found == Err(NotABlock::Wiped);
+                    remains.push(Remains { segment: index, offset: segment.home(number), wiped });
                 }
             }
         }
@@ -184,11 +218,13 @@ impl<'a> LogReader<'a> {
             return Ok(());
         }
         self.slots_of = None;
-        self.segments[index].read(&mut self.slots, 0)?;
-        for slot in 0..SLOTS as usize {
+        let count = self.segments[index].slots as usize;
+        self.segments[index].read(&mut self.slots[..count * BLOCK], 0)?;
+        self.in_slots.clear();
+        for slot in 0..count {
             let found = self.believe(index, &self.slots[slot * BLOCK..(slot + 1) * BLOCK])?;
             self.note(found.as_ref().ok());
-            self.in_slots[slot] = found;
+            self.in_slots.push(found);
         }
         self.slots_of = Some(index);
         Ok(())
@@ -228,6 +264,11 @@ impl<'a> LogReader<'a> {
         }
         Ok(Ok(header))
     }
+}
+
+/// Which of two versions of a block is newer.
+fn version(header: &BlockHeader) -> (u64, u16) {
+    (header.generation, header.used)
 }
 
 /// Whether this is of no block before `next`. A stale block of a recycled segment is.

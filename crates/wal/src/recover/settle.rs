@@ -1,29 +1,30 @@
-//! Going on behind what was read: the tail's remains are wiped, the tail is settled, and a new generation begins.
+//! Going on behind what was read: the tail's remains are wiped, and a new generation begins.
 //!
 //! Invariant: after this, every block of the log is at home and nothing of a block lies behind its end; so at most one
 //! generation ever has a version of a block on disk, and no later damage or torn write brings an abandoned one to light.
 //! Every step changes nothing that replay reads, so a cut anywhere and a second recovery give the same.
+//!
+//! What is shown as wiped is wiped once more: a sync of it may have failed, and then the disk still has what was there.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use pagestone_direct_io::OpenHow;
 use pagestone_page_format::AlignedBuf;
 
-use crate::block::{BLOCK, BlockHeader, FIRST_BLOCK, WIPED, block_lsn, position};
+use crate::block::{BLOCK, FIRST_BLOCK, WIPED, block_lsn, position};
 use crate::buffer::Identity;
 use crate::error::{WalError, WalResult};
+use crate::recover::Recovery;
 use crate::recover::scan::Remains;
-use crate::recover::{Found, Recovery};
 use crate::segment::{self, MakeError, Segment, SegmentMaker};
 use crate::wal::{Beginning, Wal};
 
 impl Recovery {
     /// Opens the log for writing under a new generation, which the superblock says durably already.
     ///
-    /// 1. Wipe what stands behind the end, whole or torn, and what was torn on its way home, and sync: it is of a batch
-    ///    that was never acknowledged, and a later write that is torn as well must not make it whole.
-    /// 2. Settle: blocks whose newest version is in a tail slot are written to their homes, and synced. The slots stay as
-    ///    they are until then.
+    /// 1. [`Recovery::secure`], if that was not done: every block of the log is durable at its home.
+    /// 2. Wipe what stands behind the end, whole or torn, and sync: it is of a batch that was never acknowledged, and a later write
+    ///    that is torn as well must not make it whole.
     /// 3. Tidy names: remove what is half made or stands behind a gap, recycle what lies below the older checkpoint, make
     ///    the first segment ready.
     /// 4. Begin at the next block; its `prev_end` tells where the log before it ended.
@@ -32,36 +33,30 @@ impl Recovery {
     /// above all that the log has seen; `Io`, `NoSpace`. After an error, open again.
     pub fn start(mut self, generation: u64) -> WalResult<Wal> {
         self.start.poison.check()?;
-        let found = match self.found.take() {
-            Some(found) => found,
-            None => {
-                self.replay(|_| Ok(()))?;
-                self.found.take().expect("a replay that succeeded has found something")
-            }
-        };
-        let newest = found.report.max_generation.max(self.start.generation);
+        if self.found.is_none() {
+            self.replay(|_| Ok(()))?;
+        }
+        let found = self.found.as_ref().expect("a replay that succeeded has found something");
+        let (next, report) = (found.next, found.report);
+        let newest = report.max_generation.max(self.start.generation);
         if generation <= newest {
             return Err(WalError::Mismatch {
                 expected: format!("a generation above {newest}"),
                 found: format!("generation {generation}"),
             });
         }
-        self.settle(&found)?;
+        self.secure()?;
+        self.wipe_remains()?;
         let maker = SegmentMaker {
             disk: self.disk.clone(),
             dir: self.dir.clone(),
             direct: self.options.direct,
             bytes: self.options.segment_bytes,
         };
-        let segments = self.tidy(&maker, found.next)?;
+        let segments = self.tidy(&maker, next)?;
         Ok(Wal::begin(Beginning {
-            identity: Identity {
-                uuid: self.start.uuid,
-                generation,
-                first: found.next,
-                prev_end: found.report.end,
-            },
-            keep: self.start.keep_from.clamp(block_lsn(FIRST_BLOCK), found.report.end),
+            identity: Identity { uuid: self.start.uuid, generation, first: next, prev_end: report.end },
+            keep: self.start.keep_from.clamp(block_lsn(FIRST_BLOCK), report.end),
             options: self.options,
             poison: self.start.poison,
             segments,
@@ -69,37 +64,22 @@ impl Recovery {
         }))
     }
 
-    /// Steps 1 and 2.
-    fn settle(&mut self, found: &Found) -> WalResult<()> {
-        let unsettled: BTreeSet<usize> = found.unsettled.iter().map(|(segment, ..)| *segment).collect();
-        let wiped: BTreeSet<usize> = found.remains.iter().map(|remains| remains.segment).collect();
-        for index in unsettled.union(&wiped) {
+    /// Step 2.
+    fn wipe_remains(&mut self) -> WalResult<()> {
+        let remains = self.found.take().map_or(Vec::new(), |found| found.remains);
+        let wiped: BTreeSet<usize> = remains.iter().map(|remains| remains.segment).collect();
+        for index in &wiped {
             let Segment { path, first, .. } = self.segments[*index].clone();
             self.segments[*index] =
                 Segment::open(&*self.disk, path, first, &OpenHow::write(self.options.direct))?;
         }
-        let sync = |segments: &BTreeSet<usize>| {
-            let mut files = segments.iter().map(|index| &self.segments[*index].file);
-            files.try_for_each(|file| file.sync()).map_err(WalError::io("sync of the log's tail"))
-        };
-
         let mut block = AlignedBuf::zeroed(BLOCK);
         block.fill(WIPED);
-        for &Remains { segment, offset } in &found.remains {
+        for &Remains { segment, offset, .. } in &remains {
             self.segments[segment].write(&block, offset).map_err(WalError::io("wiping of the log's tail"))?;
         }
-        sync(&wiped)?;
-        for &(index, slot, number) in &found.unsettled {
-            let segment = &self.segments[index];
-            segment.read(&mut block, slot * BLOCK as u64)?;
-            if BlockHeader::decode(&block).map(|header| header.number) != Ok(number) {
-                return Err(WalError::corrupt(block_lsn(number), "the tail changed while it was read"));
-            }
-            segment
-                .write(&block, segment.home(number))
-                .map_err(WalError::io("settling of the log's tail"))?;
-        }
-        sync(&unsettled)
+        let mut files = wiped.iter().map(|index| &self.segments[*index].file);
+        files.try_for_each(|file| file.sync()).map_err(WalError::io("sync of the log's tail"))
     }
 
     /// Step 3. Gives the segments from the keep LSN to behind the block that comes next, open for writing.
