@@ -6,8 +6,8 @@
 use std::marker::PhantomData;
 
 use pagestone_sync::atomic::{Ordering, fence};
+use pagestone_sync::faults::planted;
 
-use crate::faults::{self, Fault};
 use crate::word::{DOWNGRADE, FREE_CHANGED, FREE_POISONED, FREE_UNCHANGED};
 use crate::{HybridLatch, Shared};
 
@@ -34,7 +34,7 @@ impl<'a> Exclusive<'a> {
     pub(crate) fn new(latch: &'a HybridLatch) -> Self {
         // Its partner is the acquire fence of `Optimistic::validate`: whoever sees one of the relaxed stores behind this
         // fence sees, after his own, that the word was taken.
-        if !faults::planted(Fault::NoReleaseFence) {
+        if !planted("a writer has no release fence") {
             fence(Ordering::Release);
         }
         Self { latch, taken_in_panic: std::thread::panicking(), not_send: PhantomData }
@@ -57,7 +57,7 @@ impl<'a> Exclusive<'a> {
     pub fn unlock_unchanged(self) {
         let latch = self.latch;
         std::mem::forget(self);
-        latch.release(FREE_UNCHANGED);
+        latch.release(if planted("a repair is a change") { FREE_CHANGED } else { FREE_UNCHANGED });
     }
 }
 
@@ -66,7 +66,7 @@ impl Drop for Exclusive<'_> {
     fn drop(&mut self) {
         let release = if std::thread::panicking() && !self.taken_in_panic {
             FREE_POISONED
-        } else if faults::planted(Fault::UnlockKeepsVersion) {
+        } else if planted("an unlock keeps the version") {
             FREE_UNCHANGED
         } else {
             FREE_CHANGED

@@ -5,9 +5,9 @@
 //! samples any of those words with Acquire sees what that writer wrote (C++20 [atomics.order], release sequences).
 
 use pagestone_sync::atomic::{AtomicU64, Ordering};
+use pagestone_sync::faults::planted;
 use pagestone_sync::thread;
 
-use crate::faults::{self, Fault};
 use crate::variant::TURNS;
 use crate::word::{Refused, Tag, Transition, Word};
 use crate::{Conflict, Exclusive, Optimistic, Poisoned, Shared};
@@ -101,7 +101,7 @@ impl HybridLatch {
         if self.tag(tag) {
             return;
         }
-        if faults::planted(Fault::PlainStoreTag) {
+        if planted("a tag is set by a plain store") {
             return self.word.store(self.load(Ordering::Relaxed).0 | tag.mask(), Ordering::Relaxed);
         }
         self.word.fetch_or(tag.mask(), Ordering::Relaxed);
@@ -148,7 +148,7 @@ impl HybridLatch {
     #[inline]
     pub(crate) fn release(&self, release: u64) {
         let ordering =
-            if faults::planted(Fault::RelaxedUnlock) { Ordering::Relaxed } else { Ordering::Release };
+            if planted("an unlock publishes nothing") { Ordering::Relaxed } else { Ordering::Release };
         let before = Word(self.word.fetch_add(release, ordering));
         if before.wakes() {
             self.wake();

@@ -26,7 +26,6 @@
 //!   wait.rs        a short spin, then sleep; wake
 //!   error.rs       Conflict, Poisoned
 //!   variant.rs     what a model under `--cfg loom` has otherwise
-//!   faults.rs      planted bugs, under `--cfg pagestone_faults` alone
 //! ```
 //!
 //! After Leis, Haubenschild, Neumann, *Optimistic Lock Coupling* (IEEE Data Eng. Bull. 2019) and Böttcher, Leis, Giceva,
@@ -54,10 +53,6 @@
 
 mod error;
 mod exclusive;
-#[cfg(not(pagestone_faults))]
-mod faults;
-#[cfg(pagestone_faults)]
-pub mod faults;
 mod latch;
 mod optimistic;
 mod shared;

@@ -6,8 +6,8 @@
 use std::marker::PhantomData;
 
 use pagestone_sync::atomic::{Ordering, fence};
+use pagestone_sync::faults::planted;
 
-use crate::faults::{self, Fault};
 use crate::word::{Refused, Tag, Transition, Word};
 use crate::{Conflict, Exclusive, HybridLatch, Shared};
 
@@ -31,10 +31,14 @@ impl<'a> Optimistic<'a> {
     pub fn validate(&self) -> Result<(), Conflict> {
         // Its partner is the release fence of `Exclusive::new`: if one of the relaxed loads before this fence saw a byte of
         // a writer's, the load behind it sees that the writer took the word.
-        if !faults::planted(Fault::NoAcquireFence) {
+        if !planted("a reader has no acquire fence") {
             fence(Ordering::Acquire);
         }
-        if self.sampled.still_valid(self.latch.load(Ordering::Relaxed)) { Ok(()) } else { Err(Conflict) }
+        let now = self.latch.load(Ordering::Relaxed);
+        if planted("a validation compares the whole word") && now.0 != self.sampled.0 {
+            return Err(Conflict);
+        }
+        if self.sampled.still_valid(now) { Ok(()) } else { Err(Conflict) }
     }
 
     /// Validates and shares the latch in one step: whatever was read since the sample holds, and goes on holding.
@@ -75,7 +79,7 @@ impl<'a> Optimistic<'a> {
     /// released, and then its byte comes after the read.
     #[inline]
     fn at_sampled_version(&self, now: Word) -> Transition {
-        if faults::planted(Fault::UpgradeIgnoresVersion) || self.sampled.still_valid(now) {
+        if planted("an upgrade takes any version") || self.sampled.still_valid(now) {
             Ok(now)
         } else {
             Err(Refused::Blocked)

@@ -6,9 +6,9 @@
 //! he sees the cleared bit.
 
 use pagestone_sync::atomic::Ordering;
+use pagestone_sync::faults::planted;
 use pagestone_sync::{hint, parking};
 
-use crate::faults::{self, Fault};
 use crate::variant::SPINS;
 use crate::word::{NOT_PARKED, Refused, Transition, Word};
 use crate::{HybridLatch, Poisoned};
@@ -58,17 +58,17 @@ impl HybridLatch {
         }
         parking::park(&self.word, || {
             let now = self.load(Ordering::Relaxed);
-            (now.is_parked() || faults::planted(Fault::SleepUnmarked)) && blocks(now)
+            (now.is_parked() || planted("who sleeps does not look at the mark")) && blocks(now)
         });
     }
 
     /// Wakes everybody who sleeps: each looks at the word again.
     #[cold]
     pub(crate) fn wake(&self) {
-        if faults::planted(Fault::SilentUnlock) {
+        if planted("an unlock wakes nobody") {
             return;
         }
-        if faults::planted(Fault::WakeBeforeClear) {
+        if planted("an unlock wakes before it clears the mark") {
             parking::unpark_all(&self.word);
             self.word.fetch_and(NOT_PARKED, Ordering::Relaxed);
             return;

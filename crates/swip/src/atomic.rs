@@ -4,6 +4,7 @@
 //! is changed under the page's latch only (P5): there the slot itself may move.
 
 use pagestone_sync::atomic::{AtomicU64, Ordering};
+use pagestone_sync::faults::planted;
 
 use crate::SwipWord;
 
@@ -19,7 +20,8 @@ impl AtomicSwipWord {
     /// The word now. Acquire: its partner is the Release of the `store` or `compare_exchange` that put it there.
     #[inline]
     pub fn load(&self) -> SwipWord {
-        SwipWord::from_raw(self.0.load(Ordering::Acquire))
+        let acquire = if planted("a swip is loaded relaxed") { Ordering::Relaxed } else { Ordering::Acquire };
+        SwipWord::from_raw(self.0.load(acquire))
     }
 
     /// Replaces the word, whatever it is. Release: see [`AtomicSwipWord::load`].
@@ -32,6 +34,10 @@ impl AtomicSwipWord {
     /// there instead, to decide anew.
     #[inline]
     pub fn compare_exchange(&self, old: SwipWord, new: SwipWord) -> Result<SwipWord, SwipWord> {
+        if planted("a swip is replaced whatever it is") {
+            self.store(new);
+            return Ok(new);
+        }
         match self.0.compare_exchange(old.raw(), new.raw(), Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Ok(new),
             Err(live) => Err(SwipWord::from_raw(live)),

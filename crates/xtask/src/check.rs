@@ -3,12 +3,11 @@
 //! Invariant: a step that fails ends the check, shows everything that its last command said, and fails the command.
 
 use std::io::Write;
-use std::process::Command;
 use std::time::Instant;
 
 use crate::step::{Failed, Step, Tally};
 use crate::workspace::{Workspace, cargo};
-use crate::{downstream, unsafe_fence};
+use crate::{downstream, loom, unsafe_fence};
 
 type Body = fn(&Workspace, &mut Step) -> Result<(), Failed>;
 
@@ -152,35 +151,18 @@ fn doctests(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
     step.cargo(workspace, &["test", "--workspace", "--doc", "--no-fail-fast"], &[]).map(drop)
 }
 
-/// Every test target that is called `loom_…`, on the production types, quick bounds.
+/// Every test target that is called `loom_…`, on the production types, quick bounds; every model with its mutants.
 fn loom_models(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
-    let command =
-        loom_command(workspace, |_| true).ok_or_else(|| Failed("no test target is called loom_…".into()))?;
-    step.run(command).map(drop)
-}
-
-/// Runs the loom models whose target `wanted` names, if there are any; with a target directory of its own, because every
-/// crate is built another way.
-pub(crate) fn loom_command(workspace: &Workspace, wanted: fn(&str) -> bool) -> Option<Command> {
-    let mut command = cargo();
-    command
-        .current_dir(&workspace.root)
-        .env("RUSTFLAGS", "--cfg loom --cfg pagestone_faults")
-        .args([
-            "test",
-            "--release",
-            "--config",
-            "profile.release.lto=\"off\"",
-            "--no-fail-fast",
-            "--target-dir",
-        ])
-        .arg(workspace.target.join("loom"));
-    let mut models = workspace.targets("test", "loom_").filter(|(_, target)| wanted(&target.name)).peekable();
-    models.peek()?;
-    for (package, target) in models {
-        command.args(["--package", &package.name, "--test", &target.name]);
+    let mut command =
+        loom::command(workspace).ok_or_else(|| Failed("no test target is called loom_…".into()))?;
+    command.args(["--", "--show-output", "--skip", loom::AT_LENGTH]);
+    let rows = loom::rows(&step.run(command)?);
+    match loom::without_mutant(&rows)[..] {
+        [] => Ok(()),
+        ref invariants => {
+            Err(Failed(format!("no mutant shows that a model of these can fail: {invariants:?}\n")))
+        }
     }
-    Some(command)
 }
 
 /// Each crate by itself and without its default features, and the facade with each layer alone.

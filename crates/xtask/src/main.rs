@@ -6,6 +6,7 @@
 //! ```text
 //!   check.rs         the steps of `check`, in order
 //!    ├ downstream.rs    crates outside the workspace that use each layer
+//!    ├ loom.rs          every model and its mutants, a command of its own too
 //!    └ unsafe_fence.rs  how many files and lines are unsafe
 //!   fuzz.rs          the fuzz targets of `fuzz/`, with the nightly toolchain
 //!   soak.rs          the long forms, for as long as they are told
@@ -17,6 +18,7 @@
 mod check;
 mod downstream;
 mod fuzz;
+mod loom;
 mod soak;
 mod step;
 mod unsafe_fence;
@@ -35,6 +37,12 @@ enum Command {
         /// Only the steps whose names begin so
         #[arg(long, value_name = "STEP")]
         only: Option<String>,
+    },
+    /// Runs every model of every crate under loom, with its mutants, and prints a table
+    Loom {
+        /// Preemptions in an execution, instead of each model's own bound; each more multiplies the time
+        #[arg(long, value_name = "N")]
+        preemptions: Option<usize>,
     },
     /// Runs the long forms of the tests and prints figures
     Soak {
@@ -66,6 +74,7 @@ fn main() -> ExitCode {
     };
     let passed = match command {
         Command::Check { only } => check::run(&workspace, only.as_deref().unwrap_or_default()),
+        Command::Loom { preemptions } => loom::run(&workspace, preemptions),
         Command::Soak { kill_rounds: Some(rounds), .. } => soak::kills(&workspace, rounds),
         Command::Soak { minutes, .. } => soak::run(&workspace, minutes),
         Command::Fuzz { target, seconds } => fuzz::run(&workspace, target.as_deref(), seconds),

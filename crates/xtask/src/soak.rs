@@ -8,10 +8,9 @@
 //!   in its last line, and fails if a promise was broken. Loops over killed processes, crash images and real file systems
 //!   are of this kind.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::check::loom_command;
+use crate::loom;
 use crate::step::{Failed, Step, Tally};
 use crate::workspace::{Workspace, cargo};
 
@@ -66,13 +65,10 @@ fn properties(workspace: &Workspace, share: Duration) -> Result<String, Failed> 
 /// Once through every model. Mutants are left to `check`: they prove that a model can fail, and only a bound that lets them
 /// finish shows that.
 fn loom_models(workspace: &Workspace, share: Duration) -> Result<String, Failed> {
-    let wanted = |name: &str| !name.ends_with("_mutants");
-    let Some(models) = loom_command(workspace, wanted) else { return Ok("there is none".into()) };
+    let Some(mut command) = loom::command(workspace) else { return Ok("there is none".into()) };
     let begun = Instant::now();
     let mut step = Step::default();
-    let mut command = Command::new(models.get_program());
-    command.args(models.get_args()).current_dir(&workspace.root);
-    command.envs(models.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.args(["--", "--skip", "mutants", "--skip", loom::AT_LENGTH]);
     command.env("LOOM_MAX_PREEMPTIONS", PREEMPTIONS);
     // Each of some hundred searches gives up after that.
     command.env("LOOM_MAX_DURATION", (share.as_secs() / 100).max(1).to_string());

@@ -1,4 +1,4 @@
-//! The models of the latch, shared by the binary that runs them and the binary that plants bugs under them.
+//! The models of the latch.
 //!
 //! Each runs the production types over the production racing bytes, two words long. Actors give back what they saw, and
 //! the model asserts after all of them are done: an assertion that fails then unwinds through no guard.
@@ -6,8 +6,6 @@
 //! Two habits make the search honest. Loom keeps one last access of an object, so an actor that loads a word before it
 //! stores to it hides the earlier loads of others (measured here: one execution where there are hundreds). So writers
 //! store without loading where they can, and each model is explored from every order of its actors.
-#![allow(dead_code)] // each binary uses its own part
-
 use std::collections::BTreeSet;
 use std::ptr::fn_addr_eq;
 
@@ -16,9 +14,12 @@ use loom::thread;
 use pagestone_hybrid_latch::{HybridLatch, Tag};
 use pagestone_page_format::{PageWriter, SpeculativePage};
 use pagestone_sync::atomic::AtomicU64;
+use pagestone_sync::checking;
 
-/// Preemptions of a schedule, where `LOOM_MAX_PREEMPTIONS` says nothing else: of two actors and of three.
-const PREEMPTIONS: [usize; 4] = [0, 0, 4, 2];
+/// Preemptions of a schedule of two actors.
+pub(crate) const OF_TWO: usize = 4;
+/// Preemptions of a schedule of three.
+pub(crate) const OF_THREE: usize = 2;
 
 /// A latch and the two words it protects, which are equal in every state that a writer leaves behind.
 pub(crate) struct Pair {
@@ -83,9 +84,7 @@ fn explore<T: 'static, const N: usize>(actors: [fn(&Pair) -> T; N], check: fn(&P
         if !tried.insert(order.iter().map(kind).collect::<Vec<_>>()) {
             continue;
         }
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound.get_or_insert(PREEMPTIONS[N]);
-        builder.check(move || {
+        checking::explore(if N == 2 { OF_TWO } else { OF_THREE }, move || {
             let pair = Arc::new(Pair::new());
             let mut started: Vec<_> = order
                 .iter()
