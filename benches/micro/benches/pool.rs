@@ -12,7 +12,7 @@ const PAGES: u64 = 16_384;
 fn pool(criterion: &mut Criterion) {
     let store = MemoryStore::new(DEFAULT_PAGE_SIZE);
     store.grow(PAGES).expect("memory has room");
-    let pool = BufferPool::new(store, PAGES as usize + 64).expect("a pool");
+    let pool = BufferPool::new(store, PAGES as usize + 64);
     let mut swips = Vec::new();
     for id in (0..PAGES).map(PageId::new) {
         let page = pool.new_page(id).expect("a page");
