@@ -21,7 +21,7 @@ const STEP: u64 = 1024;
 pub(crate) fn run(args: &Args) -> BenchResult<()> {
     let store = MemoryStore::new(DEFAULT_PAGE_SIZE);
     store.grow(PAGES)?;
-    let pool = BufferPool::new(store, PAGES as usize + 64)?;
+    let pool = BufferPool::new(store, PAGES as usize + 64);
     for id in 0..PAGES {
         pool.new_page(PageId::new(id))?.write()?.payload_mut()[..8].copy_from_slice(&id.to_le_bytes());
     }
