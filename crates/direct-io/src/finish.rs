@@ -8,7 +8,7 @@
 //! On a file with direct I/O active a transfer can only go on at a whole block. One that stopped inside a block is done
 //! again from that block's start: the same bytes to the same place.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::time::Duration;
 
 use pagestone_page_format::IO_ALIGNMENT;
@@ -99,15 +99,71 @@ pub fn write_all_batch(file: &dyn File, batch: &mut [WriteAt<'_>]) {
     }
 }
 
+/// Fills several buffers, one behind the other, from `offset`. Gives the bytes got in all, which are fewer than the buffers hold only
+/// at the end of the file. Errors as [`read_exact_at`] has them.
+pub fn read_exact_vectored_at(
+    file: &dyn File,
+    bufs: &mut [IoSliceMut<'_>],
+    offset: u64,
+) -> io::Result<usize> {
+    let len = total(bufs.iter().map(|buf| buf.len()))?;
+    check_range(offset, len)?;
+    let done = at_once(file.read_vectored_at(bufs, offset), len)?;
+    let mut start = 0;
+    for buf in bufs {
+        if done < start + buf.len() {
+            let got = read_exact_at(file, buf, offset + start as u64)?;
+            if got < buf.len() {
+                return Ok(start + got);
+            }
+        }
+        start += buf.len();
+    }
+    Ok(start)
+}
+
+/// Writes several buffers, one behind the other, at `offset`. Errors as [`write_all_at`] has them; after one any part of the range may
+/// have been written.
+pub fn write_all_vectored_at(file: &dyn File, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+    let len = total(bufs.iter().map(|buf| buf.len()))?;
+    check_range(offset, len)?;
+    let done = at_once(file.write_vectored_at(bufs, offset), len)?;
+    let mut start = 0;
+    for buf in bufs {
+        if done < start + buf.len() {
+            write_all_at(file, buf, offset + start as u64)?;
+        }
+        start += buf.len();
+    }
+    Ok(())
+}
+
+/// How much of all buffers one call has done; what it left is finished buffer by buffer, one that it left inside from its beginning.
+fn at_once(result: io::Result<usize>, len: usize) -> io::Result<usize> {
+    match result {
+        Ok(count) => within(count, len),
+        Err(error) if is_passing(&error) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+fn total(lens: impl Iterator<Item = usize>) -> io::Result<usize> {
+    let too_much = || io::Error::new(ErrorKind::InvalidInput, "the buffers hold more than can be counted");
+    lens.into_iter().try_fold(0, |sum: usize, len| sum.checked_add(len)).ok_or_else(too_much)
+}
+
 /// Whether a transfer of a batch has to be done again, alone and from its beginning: it was short, interrupted, or found the device
 /// busy. Any other error is final.
 fn needs_finishing(result: &io::Result<usize>, wanted: usize) -> bool {
     match result {
         Ok(done) => *done != wanted,
-        Err(error) => {
-            matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::ResourceBusy)
-        }
+        Err(error) => is_passing(error),
     }
+}
+
+/// Whether the same call may succeed at once, or soon.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::ResourceBusy)
 }
 
 /// Where to go on after `done` bytes.
@@ -224,6 +280,42 @@ mod tests {
             let ok: Vec<Option<usize>> = batch.into_iter().map(|read| read.result.ok()).collect();
             assert_eq!(ok, [Some(4096), None, Some(4096), Some(4096), Some(0)]);
             assert!(back[..4096] == bytes[..4096] && back[8192..16_384] == bytes[8192..]);
+        }
+    }
+
+    #[test]
+    fn buffers_are_filled_in_order_whatever_one_call_does() {
+        for direct in [false, true] {
+            let file = ScriptedFile::new(direct);
+            let bytes = pattern(3 * 4096);
+            let scripts = [
+                vec![],
+                vec![Script::Short(0), Script::Short(4096)],
+                vec![Script::Short(100), Script::Short(4096)],
+                vec![Script::Fail(ErrorKind::Interrupted), Script::Fail(ErrorKind::WouldBlock)],
+            ];
+            for (at, script) in scripts.into_iter().enumerate() {
+                let offset = 4096 * at as u64;
+                let parts: Vec<IoSlice<'_>> =
+                    [&bytes[..4096], &[], &bytes[4096..]].into_iter().map(IoSlice::new).collect();
+                // A write that takes nothing is an error at once.
+                let ok_to_write = !matches!(script.first(), Some(Script::Short(0)));
+                file.script(script.iter().copied().filter(|_| ok_to_write));
+                write_all_vectored_at(&file, &parts, offset).expect("written");
+                let mut back = vec![0; bytes.len()];
+                let (one, other) = back.split_at_mut(8192);
+                file.script(script);
+                let mut parts = [IoSliceMut::new(one), IoSliceMut::new(&mut []), IoSliceMut::new(other)];
+                let got = read_exact_vectored_at(&file, &mut parts, offset).expect("read");
+                assert_eq!((got, back == bytes), (bytes.len(), true), "script {at}");
+            }
+            assert!(file.every_transfer_was_aligned() || !direct);
+            file.script([Script::Fail(ErrorKind::Other)]);
+            let error = write_all_vectored_at(&file, &[IoSlice::new(&bytes)], 0).expect_err("at once");
+            assert_eq!(error.kind(), ErrorKind::Other);
+            file.script([Script::Claim(5000)]);
+            let lied = read_exact_vectored_at(&file, &mut [IoSliceMut::new(&mut [0; 4096])], 0);
+            assert_eq!(lied.expect_err("more than asked for").kind(), ErrorKind::InvalidData);
         }
     }
 

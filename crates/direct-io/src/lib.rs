@@ -25,7 +25,10 @@ mod seam;
 mod shared_sync;
 
 pub use double_write::{DoubleWrite, DoubleWriteFile, DoubleWriteStats, Restored};
-pub use finish::{read_exact_at, read_exact_batch, write_all_at, write_all_batch};
+pub use finish::{
+    read_exact_at, read_exact_batch, read_exact_vectored_at, write_all_at, write_all_batch,
+    write_all_vectored_at,
+};
 pub use lock::{lock_shared_within, lock_within};
 pub use page_file::{PageFile, PageFileOptions};
 pub use real::RealDisk;

@@ -14,7 +14,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Debug;
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub trait Disk: Send + Sync + Debug {
 
 /// One open file. All calls may come from many threads at once.
 ///
-/// On a file with direct I/O active, buffer address, offset and length are multiples of 4096
+/// On a file with direct I/O active, the address and length of every buffer and the offset are multiples of 4096
 /// ([`pagestone_page_format::AlignedBuf`]); the system refuses others with `InvalidInput`.
 pub trait File: Send + Sync + Debug {
     /// Reads at a position. Raw: may give fewer bytes than asked for, or `Interrupted`; 0 is the end of the file.
@@ -78,6 +78,20 @@ pub trait File: Send + Sync + Debug {
         }
     }
 
+    /// Reads into several buffers, one behind the other, from one position. Raw, as [`File::read_at`] is: what it gives fills them in
+    /// order; [`crate::read_exact_vectored_at`] is what to call. By itself it fills the first that holds anything.
+    fn read_vectored_at(&self, bufs: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {
+        let first = bufs.iter_mut().find(|buf| !buf.is_empty());
+        first.map_or(Ok(0), |buf| self.read_at(buf, offset))
+    }
+
+    /// Writes several buffers, one behind the other, at one position. Raw, as [`File::write_at`] is: what it takes it takes in order;
+    /// [`crate::write_all_vectored_at`] is what to call. By itself it writes the first that holds anything.
+    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let first = bufs.iter().find(|buf| !buf.is_empty());
+        first.map_or(Ok(0), |buf| self.write_at(buf, offset))
+    }
+
     /// Makes durable every write and the length as they were when the call began (`fdatasync`). The name is not
     /// included. A failure is final: what was dirty may be clean now without being durable, so a second sync that
     /// succeeds says nothing. Never retry, not even `Interrupted` (I4, I9).
@@ -98,6 +112,16 @@ pub trait File: Send + Sync + Debug {
     /// are there stay, new ones are zero. On an error the length is what it was. Where the file system cannot allocate
     /// ahead, zeros are written behind the end of the file instead. Nobody may write past the end meanwhile.
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// Gives the blocks of `offset..offset + len` back to the file system, those that lie in it as a whole. All bytes of the range are
+    /// zero afterwards; the length stays, and what lies past the end is left alone. It is a write: until a sync each part of the
+    /// range may be as it was, and nobody may write there meanwhile. `len` 0 does nothing.
+    ///
+    /// Errors: `Unsupported`, with nothing changed, where the file system cannot; `InvalidInput` past the largest offset.
+    fn punch_hole(&self, offset: u64, len: u64) -> io::Result<()> {
+        let _ = (offset, len);
+        Err(io::Error::new(io::ErrorKind::Unsupported, "files of this kind have no holes"))
+    }
 
     /// Forgets what the system's cache holds of this file and is not waiting to be written, so that what is read next comes
     /// from the device. After a failed sync a cache may show, as clean, bytes that are on no device (I9): who decides what is

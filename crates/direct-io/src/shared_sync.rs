@@ -12,7 +12,7 @@
 //!   C  ──────call────────┤ sync 2 ├──
 //! ```
 
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::sync::Arc;
 
 use pagestone_sync::atomic::{AtomicBool, Ordering};
@@ -126,6 +126,14 @@ impl File for SharedSync {
         self.file.write_batch(batch);
     }
 
+    fn read_vectored_at(&self, bufs: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {
+        self.file.read_vectored_at(bufs, offset)
+    }
+
+    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.file.write_vectored_at(bufs, offset)
+    }
+
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         // The one that runs now may have begun before the caller's last write ended.
@@ -162,6 +170,10 @@ impl File for SharedSync {
 
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
         self.file.reserve(offset, len)
+    }
+
+    fn punch_hole(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.file.punch_hole(offset, len)
     }
 
     fn drop_cache(&self) -> io::Result<()> {

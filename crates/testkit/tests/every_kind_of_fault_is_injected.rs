@@ -56,6 +56,7 @@ fn on_file(file: &dyn File, round: u8) -> io::Result<()> {
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }),
         file.set_len(4096),
+        file.punch_hole(2048, 1024),
         file.sync(),
         file.drop_cache(),
         on_map(file, round),

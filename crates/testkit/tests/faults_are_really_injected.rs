@@ -37,6 +37,7 @@ fn call(disk: &SimDisk, file: &dyn File, op: DiskOp) -> io::Result<()> {
         DiskOp::Len => file.len().map(|_| ()),
         DiskOp::SetLen => file.set_len(1),
         DiskOp::Reserve => file.reserve(0, 8192),
+        DiskOp::PunchHole => file.punch_hole(0, 100),
         DiskOp::DropCache => file.drop_cache(),
         DiskOp::Lock => file.try_lock().map(|_| ()),
         DiskOp::Map => {

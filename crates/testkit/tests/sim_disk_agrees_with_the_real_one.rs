@@ -1,11 +1,14 @@
 //! What a store proves on a simulated disk that behaves otherwise than a real one, it proves of nothing. Long random
 //! sequences of calls, the same on both: the same results, the same errors.
 
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pagestone_direct_io::{Create, DirectIo, Disk, File, OpenHow, RealDisk, read_exact_at, write_all_at};
+use pagestone_direct_io::{
+    Create, DirectIo, Disk, File, OpenHow, RealDisk, read_exact_at, read_exact_vectored_at, write_all_at,
+    write_all_vectored_at,
+};
 use pagestone_testkit::{Rng, SimDisk};
 
 const NAMES: [&str; 7] = ["a", "b", "c", "d", "d/a", "d/b", "a/b"];
@@ -64,7 +67,7 @@ impl Side<'_> {
 
 fn work(file: &dyn File, rng: &mut Rng) -> String {
     let (offset, len) = (rng.below(20_000), rng.below(9000));
-    match rng.below(8) {
+    match rng.below(11) {
         0 | 1 => {
             let mut bytes = vec![0; len as usize];
             rng.fill(&mut bytes);
@@ -77,6 +80,20 @@ fn work(file: &dyn File, rng: &mut Rng) -> String {
         4 => told(file.set_len(offset)),
         5 => told(file.reserve(offset, 1 + len)),
         6 => told(file.drop_cache()),
+        7 => told(file.punch_hole(offset, len)),
+        8 => {
+            let mut bytes = vec![0; len as usize];
+            rng.fill(&mut bytes);
+            let (one, other) = bytes.split_at(rng.below(1 + len) as usize);
+            told(write_all_vectored_at(file, &[IoSlice::new(one), IoSlice::new(other)], offset))
+        }
+        9 => {
+            let mut bytes = vec![0; len as usize];
+            let (one, other) = bytes.split_at_mut(rng.below(1 + len) as usize);
+            let mut parts = [IoSliceMut::new(one), IoSliceMut::new(&mut []), IoSliceMut::new(other)];
+            let got = read_exact_vectored_at(file, &mut parts, offset);
+            told(got.map(|got| bytes[..got].to_vec()))
+        }
         _ => told(file.sync().and_then(|()| Ok((file.len()?, file.is_empty()?, file.is_direct())))),
     }
 }
@@ -94,7 +111,7 @@ fn the_same_calls_have_the_same_results() {
         let mut real = Side { disk: &RealDisk, root: dir.path().to_path_buf(), handles: Vec::new() };
         let mut simulated = Side { disk: &sim, root: PathBuf::from("/"), handles: Vec::new() };
         let (mut one, mut other) = (Rng::new(seed), Rng::new(seed));
-        for step in 0..150 {
+        for step in 0..200 {
             let expected = real.step(&mut one);
             assert_eq!(simulated.step(&mut other), expected, "seed {seed}, step {step}");
             done += usize::from(expected.starts_with("Ok"));

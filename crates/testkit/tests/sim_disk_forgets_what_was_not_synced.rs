@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pagestone_direct_io::{Create, DirectIo, Disk, File, OpenHow, PathKind, read_exact_at, write_all_at};
 use pagestone_page_format::AlignedBuf;
-use pagestone_testkit::{Keep, SimDisk, SimOptions};
+use pagestone_testkit::{CrashOptions, Keep, SimDisk, SimOptions};
 
 const ROOT: &str = "/";
 const OFF: DirectIo = DirectIo::Off;
@@ -56,6 +56,37 @@ fn a_synced_write_stays_and_an_unsynced_one_is_lost() {
     assert_eq!(after(&disk, "/a").map(|bytes| bytes.len()), Some(1500));
     file.sync().expect("sync");
     assert_eq!(after(&disk, "/a"), Some([vec![1; 10], vec![0; 10]].concat()));
+}
+
+#[test]
+fn a_hole_is_made_sector_by_sector_until_a_sync_covers_it() {
+    let disk = SimDisk::new(1);
+    let file = create(&disk, "/a");
+    write_all_at(&*file, &[7; 2000], 0).expect("write");
+    disk.settle();
+    file.punch_hole(500, 1000).expect("punch");
+    file.punch_hole(1990, 5000).expect("past the end too");
+    file.punch_hole(9000, 10).expect("nothing there");
+    let expected = [vec![7; 500], vec![0; 1000], vec![7; 490], vec![0; 10]].concat();
+    assert_eq!(disk.contents("/a").expect("there"), expected);
+    assert_eq!(after(&disk, "/a"), Some(vec![7; 2000]));
+
+    // Sectors 0, 1 and 2 of the first hole and sector 3 of the second: each old or new.
+    let mut seen = std::collections::BTreeSet::new();
+    for image in disk.crash_states(&CrashOptions::default()) {
+        let bytes = image.disk().contents("/a").expect("there");
+        assert_eq!(bytes.len(), 2000, "a hole changes no length");
+        let new: Vec<bool> = bytes.chunks(512).zip(expected.chunks(512)).map(|(is, new)| is == new).collect();
+        for ((is, old), new) in bytes.chunks(512).zip([7; 2000].chunks(512)).zip(expected.chunks(512)) {
+            assert!(is == old || is == new);
+        }
+        seen.insert(new);
+    }
+    assert_eq!(seen.len(), 16);
+    file.sync().expect("sync");
+    assert_eq!(after(&disk, "/a"), Some(expected));
+    let reader = disk.open(Path::new("/a"), &OpenHow::read(OFF)).expect("open");
+    assert!(reader.punch_hole(0, 10).is_err(), "opened to read");
 }
 
 #[test]

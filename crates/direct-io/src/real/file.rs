@@ -1,6 +1,6 @@
 //! An open file of the real file system.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -33,6 +33,38 @@ pub(super) struct RealFile {
     locked: AtomicBool,
 }
 
+/// What the system looks at before it transfers anything.
+#[derive(Clone, Copy, Debug)]
+struct Transfer {
+    /// The addresses and lengths of all buffers, or-ed: what they are all a multiple of.
+    bits: usize,
+    len: usize,
+    offset: u64,
+}
+
+impl Transfer {
+    fn of(buf: &[u8], offset: u64) -> Self {
+        Self::of_all([buf], offset)
+    }
+
+    fn of_all<'b>(bufs: impl IntoIterator<Item = &'b [u8]>, offset: u64) -> Self {
+        bufs.into_iter().fold(Self { bits: 0, len: 0, offset }, |all, buf| Self {
+            bits: all.bits | buf.as_ptr() as usize | buf.len(),
+            len: all.len.saturating_add(buf.len()),
+            offset,
+        })
+    }
+
+    fn is_aligned(&self) -> bool {
+        (self.bits | self.offset as usize).is_multiple_of(IO_ALIGNMENT)
+    }
+
+    /// Whether it ends at an offset that can be.
+    fn is_possible(&self) -> bool {
+        self.offset.checked_add(self.len as u64).is_some_and(|end| end <= i64::MAX as u64)
+    }
+}
+
 impl RealFile {
     pub(super) fn new(descriptor: Descriptor, wanted: DirectIo, active: bool, batches: Batches) -> Self {
         Self {
@@ -47,33 +79,25 @@ impl RealFile {
 
     /// Whether a batch of these ranges is done as a batch: it is more than one, and each is such as the system may take. What it
     /// refuses, it refuses alike however it is done.
-    fn is_batch(&self, mut ranges: impl ExactSizeIterator<Item = (*const u8, usize, u64)>) -> bool {
-        let block = if self.is_direct() { IO_ALIGNMENT } else { 1 };
-        let possible = |(buf, len, offset): (*const u8, usize, u64)| {
-            let end = offset.checked_add(len as u64);
-            end.is_some_and(|end| end <= i64::MAX as u64)
-                && (buf as usize | len | offset as usize).is_multiple_of(block)
-        };
-        ranges.len() > 1 && ranges.all(possible)
+    fn is_batch(&self, mut ranges: impl ExactSizeIterator<Item = Transfer>) -> bool {
+        let direct = self.is_direct();
+        ranges.len() > 1 && ranges.all(|range| range.is_possible() && (range.is_aligned() || !direct))
     }
 
     /// Runs a transfer; where direct I/O is preferred and the system refuses what is aligned, gives direct I/O up for
     /// good and runs it once more (I15). Some file systems accept the flag and refuse the transfer.
     fn transfer(
         &self,
-        buf: *const u8,
-        len: usize,
-        offset: u64,
+        range: Transfer,
         mut attempt: impl FnMut(&Descriptor) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        if offset.checked_add(len as u64).is_none_or(|end| end > i64::MAX as u64) {
+        if !range.is_possible() {
             return Err(io::Error::new(ErrorKind::InvalidInput, "the range leads past the largest offset"));
         }
         let was_direct = self.is_direct(); // before the attempt: another thread may give it up meanwhile
         let result = attempt(&self.descriptor);
         let refused = is_refused(&result);
-        let aligned = (buf as usize | len | offset as usize).is_multiple_of(IO_ALIGNMENT);
-        if !(refused && aligned && self.fallback && was_direct) {
+        if !(refused && range.is_aligned() && self.fallback && was_direct) {
             return result;
         }
         platform::disable_direct(&self.descriptor)?;
@@ -117,16 +141,16 @@ impl RealFile {
 
 impl File for RealFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.transfer(buf.as_ptr(), buf.len(), offset, |file| platform::read_at(file, buf, offset))
+        self.transfer(Transfer::of(buf, offset), |file| platform::read_at(file, buf, offset))
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         let _writing = self.writing([(offset, buf.len())])?;
-        self.transfer(buf.as_ptr(), buf.len(), offset, |file| platform::write_at(file, buf, offset))
+        self.transfer(Transfer::of(buf, offset), |file| platform::write_at(file, buf, offset))
     }
 
     fn read_batch(&self, batch: &mut [ReadAt<'_>]) {
-        let ranges = batch.iter().map(|read| (read.buf.as_ptr(), read.buf.len(), read.offset));
+        let ranges = batch.iter().map(|read| Transfer::of(read.buf, read.offset));
         let done = self.is_batch(ranges) && self.batches.read(&self.descriptor, batch);
         for read in batch {
             // What direct I/O is refused goes the way that may give it up.
@@ -137,7 +161,7 @@ impl File for RealFile {
     }
 
     fn write_batch(&self, batch: &mut [WriteAt<'_>]) {
-        let ranges = batch.iter().map(|write| (write.buf.as_ptr(), write.buf.len(), write.offset));
+        let ranges = batch.iter().map(|write| Transfer::of(write.buf, write.offset));
         let is_batch = self.is_batch(ranges);
         // A batch that meets a map goes one by one, and each of its writes is told for itself.
         let writing = self.writing(batch.iter().map(|write| (write.offset, write.buf.len())));
@@ -148,6 +172,17 @@ impl File for RealFile {
                 write.result = self.write_at(write.buf, write.offset);
             }
         }
+    }
+
+    fn read_vectored_at(&self, bufs: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {
+        let range = Transfer::of_all(bufs.iter().map(|buf| &**buf), offset);
+        self.transfer(range, |file| platform::read_vectored_at(file, bufs, offset))
+    }
+
+    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let range = Transfer::of_all(bufs.iter().map(|buf| &**buf), offset);
+        let _writing = self.writing([(offset, range.len)])?;
+        self.transfer(range, |file| platform::write_vectored_at(file, bufs, offset))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -179,6 +214,18 @@ impl File for RealFile {
             other => other,
         };
         self.or_restore(before, result)
+    }
+
+    fn punch_hole(&self, offset: u64, len: u64) -> io::Result<()> {
+        let past_the_end =
+            |_| io::Error::new(ErrorKind::InvalidInput, "the hole leads past the largest offset");
+        let bytes = usize::try_from(len).map_err(past_the_end)?;
+        i64::try_from(offset.saturating_add(len)).map_err(past_the_end)?;
+        if len == 0 {
+            return Ok(());
+        }
+        let _writing = self.writing([(offset, bytes)])?;
+        platform::punch_hole(&self.descriptor, offset, len)
     }
 
     fn drop_cache(&self) -> io::Result<()> {
@@ -244,7 +291,7 @@ mod tests {
 
     fn refused_while_direct(file: &RealFile, buf: &[u8]) -> (io::Result<usize>, u32) {
         let tries = Cell::new(0);
-        let result = file.transfer(buf.as_ptr(), buf.len(), 0, |_| {
+        let result = file.transfer(Transfer::of(buf, 0), |_| {
             tries.set(tries.get() + 1);
             if file.is_direct() {
                 Err(io::Error::from_raw_os_error(platform::REFUSED))

@@ -3,11 +3,12 @@
 //! # Safety
 //!
 //! Every call here takes a `&File`: the descriptor is open for as long as the call lasts and belongs to the caller. No
-//! call takes over or keeps a pointer; the one pointer that is passed leads to a local of the function that passes it.
+//! call takes over or keeps a pointer: those that are passed lead to a local of the function that passes them, or to what its
+//! caller borrows.
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::os::fd::AsRawFd;
 
 use pagestone_page_format::IO_ALIGNMENT;
@@ -16,6 +17,8 @@ pub(super) use super::unix::*;
 
 /// How often in a row an interruption of a call that may be tried again is taken.
 const INTERRUPTED_LIMIT: u32 = 10_000;
+/// Buffers that one call takes (`IOV_MAX`).
+const VECTORS_MAX: usize = 1024;
 
 /// `fdatasync`, once: `std` tries an interrupted sync again, which may report a lost write as durable (I4, I9).
 pub(super) fn sync_data(file: &File) -> io::Result<()> {
@@ -31,15 +34,24 @@ pub(super) fn sync_directory(directory: &File) -> io::Result<()> {
 
 /// `fallocate`: blocks for the range, the file extended to its end. `Unsupported` where the file system cannot.
 pub(super) fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    fallocate(file, 0, offset, len)
+}
+
+/// `fallocate`: the range without blocks, the length as it was. `Unsupported` where the file system cannot.
+pub(super) fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    fallocate(file, libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, offset, len)
+}
+
+fn fallocate(file: &File, mode: libc::c_int, offset: u64, len: u64) -> io::Result<()> {
     let too_large = |_| io::Error::from(ErrorKind::FileTooLarge);
     let offset = libc::off_t::try_from(offset).map_err(too_large)?;
     let len = libc::off_t::try_from(len).map_err(too_large)?;
     let mut interrupted = 0;
     loop {
         // SAFETY: the borrowed file keeps the descriptor open; the call touches no memory of ours.
-        match check(unsafe { libc::fallocate(file.as_raw_fd(), 0, offset, len) }) {
+        match check(unsafe { libc::fallocate(file.as_raw_fd(), mode, offset, len) }) {
             Ok(_) => return Ok(()),
-            // Allocation is the same done twice, so it may be tried again, unlike a sync.
+            // Both modes do the same done twice, so they may be tried again, unlike a sync.
             Err(error) if error.kind() == ErrorKind::Interrupted && interrupted < INTERRUPTED_LIMIT => {
                 interrupted += 1;
             }
@@ -51,6 +63,24 @@ pub(super) fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
             }
         }
     }
+}
+
+/// `preadv`, once, of as many buffers as it takes.
+pub(super) fn read_vectored_at(file: &File, bufs: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {
+    let count = bufs.len().min(VECTORS_MAX) as libc::c_int;
+    let vectors = bufs.as_mut_ptr().cast::<libc::iovec>();
+    // SAFETY: the borrowed file keeps the descriptor open. `IoSliceMut` is documented to be an `iovec` on Unix; the first `count`
+    // are borrowed for the call, and each borrows alone the bytes that the call writes.
+    check_len(unsafe { libc::preadv(file.as_raw_fd(), vectors, count, offset as libc::off_t) })
+}
+
+/// `pwritev`, once, of as many buffers as it takes.
+pub(super) fn write_vectored_at(file: &File, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+    let count = bufs.len().min(VECTORS_MAX) as libc::c_int;
+    let vectors = bufs.as_ptr().cast::<libc::iovec>();
+    // SAFETY: the borrowed file keeps the descriptor open. `IoSlice` is documented to be an `iovec` on Unix; the first `count` are
+    // borrowed for the call, and each borrows the bytes that the call reads.
+    check_len(unsafe { libc::pwritev(file.as_raw_fd(), vectors, count, offset as libc::off_t) })
 }
 
 /// `posix_fadvise` of the whole file: clean pages leave the cache, others stay.
@@ -115,4 +145,8 @@ fn set_flags(file: &File, change: impl FnOnce(libc::c_int) -> libc::c_int) -> io
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn check_len(result: libc::ssize_t) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }

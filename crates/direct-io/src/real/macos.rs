@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 
+pub(super) use super::elsewhere::*;
 pub(super) use super::unix::*;
 
 /// `F_FULLFSYNC`, once: `fsync` leaves the bytes in the cache of the device, and an interrupted sync that is tried again may
@@ -54,11 +55,6 @@ pub(super) fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
         }
     })?;
     file.set_len(end)
-}
-
-/// Not here: the system drops pages of a map, not of a descriptor. A descriptor without a cache leaves none behind.
-pub(super) fn drop_cache(_file: &File) -> io::Result<()> {
-    Err(io::Error::new(ErrorKind::Unsupported, "this platform drops no cache of one file"))
 }
 
 /// Switches the cache off for this descriptor.

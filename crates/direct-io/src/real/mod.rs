@@ -18,6 +18,7 @@
 //!      ├ linux.rs       O_DIRECT, fdatasync, fallocate                     unsafe
 //!      ├ macos.rs       F_NOCACHE, F_FULLFSYNC, F_PREALLOCATE              unsafe
 //!      └ other_unix.rs  without direct I/O
+//!     elsewhere.rs    what only Linux has, elsewhere
 //!     windows/        FILE_FLAG_NO_BUFFERING, FlushFileBuffers, LockFileEx  unsafe
 //! ```
 //!
@@ -47,6 +48,8 @@ mod platform;
 #[cfg(unix)]
 mod unix;
 
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
 #[cfg(not(target_os = "linux"))]
 #[path = "no_ring.rs"]
 mod ring;

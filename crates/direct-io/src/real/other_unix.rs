@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind};
 
+pub(super) use super::elsewhere::*;
 pub(super) use super::unix::*;
 
 /// As `std` does it.
@@ -18,11 +19,6 @@ pub(super) fn sync_directory(directory: &File) -> io::Result<()> {
 /// Not here: the caller writes zeros.
 pub(super) fn allocate(_file: &File, _offset: u64, _len: u64) -> io::Result<()> {
     Err(ErrorKind::Unsupported.into())
-}
-
-/// Not here.
-pub(super) fn drop_cache(_file: &File) -> io::Result<()> {
-    Err(io::Error::new(ErrorKind::Unsupported, "this platform drops no cache of one file"))
 }
 
 /// Not here: direct I/O is refused where it is required, and reported as not active where it is preferred.

@@ -155,6 +155,21 @@ impl Content {
         }
     }
 
+    /// Makes bytes zero. Chunks that are zero as a whole are one.
+    pub(crate) fn zero(&mut self, offset: usize, len: usize) {
+        let zero = Arc::new(Chunk::ZERO);
+        let mut done = 0;
+        while done < len {
+            let (index, at) = ((offset + done) / CHUNK, (offset + done) % CHUNK);
+            let step = (CHUNK - at).min(len - done);
+            match step {
+                CHUNK => self.put_chunk(index, &zero),
+                _ => self.write(offset + done, &zero.bytes[..step]),
+            }
+            done += step;
+        }
+    }
+
     /// Reads bytes anywhere.
     pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) {
         let mut done = 0;
@@ -287,6 +302,10 @@ mod tests {
                     other.write(index * CHUNK, &vec![round as u8; CHUNK]);
                     content.put_sectors(index, other.chunk(index).expect("written"), from, to);
                     plain[index * CHUNK + from * SECTOR..index * CHUNK + to * SECTOR].fill(round as u8);
+                }
+                2 => {
+                    content.zero(offset, len);
+                    plain[offset..offset + len].fill(0);
                 }
                 _ => {
                     let mut bytes = vec![0; len];

@@ -29,9 +29,9 @@ pub enum DiskOp {
     Kind,
     /// [`Disk::sync_dir`](pagestone_direct_io::Disk::sync_dir).
     SyncDir,
-    /// [`File::read_at`](pagestone_direct_io::File::read_at).
+    /// [`File::read_at`](pagestone_direct_io::File::read_at), of one buffer or several.
     Read,
-    /// [`File::write_at`](pagestone_direct_io::File::write_at).
+    /// [`File::write_at`](pagestone_direct_io::File::write_at), of one buffer or several.
     Write,
     /// [`File::sync`](pagestone_direct_io::File::sync).
     Sync,
@@ -41,6 +41,8 @@ pub enum DiskOp {
     SetLen,
     /// [`File::reserve`](pagestone_direct_io::File::reserve).
     Reserve,
+    /// [`File::punch_hole`](pagestone_direct_io::File::punch_hole).
+    PunchHole,
     /// [`File::drop_cache`](pagestone_direct_io::File::drop_cache).
     DropCache,
     /// [`File::try_lock`](pagestone_direct_io::File::try_lock).
@@ -53,7 +55,7 @@ pub enum DiskOp {
 
 impl DiskOp {
     /// All of them.
-    pub const ALL: [DiskOp; 18] = [
+    pub const ALL: [DiskOp; 19] = [
         Self::Open,
         Self::Create,
         Self::CreateDir,
@@ -68,6 +70,7 @@ impl DiskOp {
         Self::Len,
         Self::SetLen,
         Self::Reserve,
+        Self::PunchHole,
         Self::DropCache,
         Self::Lock,
         Self::Map,
@@ -163,6 +166,7 @@ impl FaultPlan {
             DiskOp::Flush,
             DiskOp::SetLen,
             DiskOp::Reserve,
+            DiskOp::PunchHole,
             DiskOp::DropCache,
         ];
         Self::new(Fault::DoneButReported(errno), &changing)

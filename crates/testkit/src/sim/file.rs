@@ -1,7 +1,8 @@
 //! An open file of a simulated disk.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,8 +35,10 @@ pub(super) struct SimFile {
 }
 
 impl SimFile {
-    fn check_alignment(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        let bits = buf.as_ptr() as usize | buf.len() | offset as usize;
+    /// Refuses what direct I/O cannot do: one of these buffers at this offset.
+    fn check_alignment<'b>(&self, bufs: impl IntoIterator<Item = &'b [u8]>, offset: u64) -> io::Result<()> {
+        let bits =
+            bufs.into_iter().fold(offset as usize, |bits, buf| bits | buf.as_ptr() as usize | buf.len());
         if self.direct && !bits.is_multiple_of(IO_ALIGNMENT) {
             return Err(errno(libc::EINVAL));
         }
@@ -55,17 +58,55 @@ impl SimFile {
     }
 
     /// The bytes that a write has under way; none if it is empty or will be refused.
-    fn flight(&self, buf: &[u8], offset: u64) -> Option<Range<u64>> {
-        let end = Self::check_range(offset, buf.len() as u64).ok()?;
+    fn flight(&self, len: usize, offset: u64) -> Option<Range<u64>> {
+        let end = Self::check_range(offset, len as u64).ok()?;
         (self.write && offset < end).then_some(offset..end)
     }
 
+    /// Fills the buffers in order.
+    fn read_into(&self, bufs: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {
+        let mut state = self.disk.state();
+        let there = state.live.files[&self.file].bytes.len.saturating_sub(offset);
+        let wanted: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let mut len = (wanted as u64).min(there) as usize;
+        let fault = state.gate_transfer(DiskOp::Read, &self.path, len)?;
+        self.check_alignment(bufs.iter().map(|buf| &**buf), offset)?;
+        let bytes = &state.live.files[&self.file].bytes;
+        if let Some(Fault::Short(most)) = fault {
+            len = len.min(most);
+        }
+        let mut done = 0;
+        for buf in bufs {
+            let of_buf = buf.len().min(len - done);
+            if of_buf > 0 {
+                bytes.content.read(offset as usize + done, &mut buf[..of_buf]);
+            }
+            done += of_buf;
+        }
+        Ok(done)
+    }
+
+    /// A write that the audit knows of while it lasts.
+    fn write_from(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let Some(range) = self.flight(bufs.iter().map(|buf| buf.len()).sum(), offset) else {
+            return self.write_audited(bufs, offset);
+        };
+        self.disk.state().begin_write(self.id, self.file, &self.path, range.clone());
+        let result = self.write_audited(bufs, offset);
+        self.disk.state().end_write(self.id, self.file, &range);
+        result
+    }
+
     /// A write, of which the audit knows already.
-    fn write_audited(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+    fn write_audited(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let buf: Cow<'_, [u8]> = match bufs {
+            [one] => Cow::Borrowed(one),
+            _ => Cow::Owned(bufs.iter().flat_map(|buf| buf.iter().copied()).collect()),
+        };
         let mut state = self.disk.state();
         let fault = state.gate_transfer(DiskOp::Write, &self.path, buf.len())?;
         self.check_writable()?;
-        self.check_alignment(buf, offset)?;
+        self.check_alignment(bufs.iter().map(|buf| &**buf), offset)?;
         let len = match fault {
             Some(Fault::Short(most) | Fault::Torn { bytes: most, .. }) => buf.len().min(most),
             _ => buf.len(),
@@ -109,27 +150,19 @@ impl SimFile {
 
 impl File for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut state = self.disk.state();
-        let there = state.live.files[&self.file].bytes.len.saturating_sub(offset);
-        let mut len = (buf.len() as u64).min(there) as usize;
-        let fault = state.gate_transfer(DiskOp::Read, &self.path, len)?;
-        self.check_alignment(buf, offset)?;
-        let bytes = &state.live.files[&self.file].bytes;
-        if let Some(Fault::Short(most)) = fault {
-            len = len.min(most);
-        }
-        if len > 0 {
-            bytes.content.read(offset as usize, &mut buf[..len]);
-        }
-        Ok(len)
+        self.read_into(&mut [IoSliceMut::new(buf)], offset)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        let Some(range) = self.flight(buf, offset) else { return self.write_audited(buf, offset) };
-        self.disk.state().begin_write(self.id, self.file, &self.path, range.clone());
-        let result = self.write_audited(buf, offset);
-        self.disk.state().end_write(self.id, self.file, &range);
-        result
+        self.write_from(&[IoSlice::new(buf)], offset)
+    }
+
+    fn read_vectored_at(&self, bufs: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {
+        self.read_into(bufs, offset)
+    }
+
+    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.write_from(bufs, offset)
     }
 
     fn read_batch(&self, batch: &mut [ReadAt<'_>]) {
@@ -145,14 +178,14 @@ impl File for SimFile {
         let order = state.batch_order(DiskOp::Write, &self.path, batch.len());
         // All are under way from the first to the last of them, in whichever order they are done here.
         let ranges =
-            batch.iter().filter_map(|write| self.flight(write.buf, write.offset)).collect::<Vec<_>>();
+            batch.iter().filter_map(|write| self.flight(write.buf.len(), write.offset)).collect::<Vec<_>>();
         for range in &ranges {
             state.begin_write(self.id, self.file, &self.path, range.clone());
         }
         drop(state);
         for at in order {
             let write = &mut batch[at];
-            write.result = self.write_audited(write.buf, write.offset);
+            write.result = self.write_audited(&[IoSlice::new(write.buf)], write.offset);
         }
         let mut state = self.disk.state();
         for range in &ranges {
@@ -178,6 +211,23 @@ impl File for SimFile {
     fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
         let end = Self::check_range(offset, len)?;
         self.change_length(DiskOp::Reserve, LengthChange::Extend(end))
+    }
+
+    fn punch_hole(&self, offset: u64, len: u64) -> io::Result<()> {
+        let range = offset..Self::check_range(offset, len)?;
+        if range.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.disk.state();
+        let fault = state.gate(DiskOp::PunchHole, &self.path)?;
+        self.check_writable()?;
+        state.check_unmapped(self.id, self.file, &self.path, range.clone())?;
+        state.begin_write(self.id, self.file, &self.path, range.clone());
+        if let Some(write) = state.punch_live(self.file, range.clone()) {
+            state.record(Operation::Write(write));
+        }
+        state.end_write(self.id, self.file, &range);
+        reported(fault)
     }
 
     fn drop_cache(&self) -> io::Result<()> {

@@ -120,6 +120,17 @@ impl State {
         Write { file, offset, len: bytes.len() as u64, pieces, extend, mapped: false }
     }
 
+    /// Makes live bytes of a file zero, as far as it has any there, and gives the change, which the caller records: the zeros reach
+    /// the medium as written ones would.
+    pub(super) fn punch_live(&mut self, file: FileId, range: Range<u64>) -> Option<Write> {
+        let live = self.live.bytes_mut(file);
+        let (offset, end) = (range.start, range.end.min(live.len));
+        let len = end.checked_sub(offset).filter(|len| *len > 0)?;
+        live.content.zero(offset as usize, len as usize);
+        let pieces = Write::pieces(&live.content, offset, len);
+        Some(Write { file, offset, len, pieces, extend: None, mapped: false })
+    }
+
     /// Shows the durable bytes again wherever a write to these chunks of the file is pending. The length stays.
     fn show_old(&mut self, file: FileId, chunks: Option<&Range<usize>>) {
         let durable = Arc::clone(&self.model.durable.files[&file].bytes);

@@ -45,6 +45,7 @@ use windows_sys::Win32::Storage::FileSystem::{
     FILE_FLAG_OPEN_REPARSE_POINT, FILE_FLAG_OVERLAPPED, SECURITY_IDENTIFICATION,
 };
 
+pub(super) use super::elsewhere::*;
 use super::open::not_regular;
 use crate::PathKind;
 
