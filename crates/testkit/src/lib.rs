@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   rng.rs    Rng                                          seeded numbers for tests
-//!   sim/      SimDisk, FaultPlan, FaultKind, Violation     a disk in memory that forgets, tears, fails and audits
+//!   sim/      SimDisk, FaultPlan, Schedule, Violation      a disk in memory that forgets, tears, fails and audits
 //!   environment.rs  Mount, as_another_user               file systems and users that need a privilege; skips aloud
 //!   error_loop.rs   ErrorLoop                              fails call N of a workload, for all N and in every way
 //!   crash/    CrashStates, CrashImage, CrashOptions        every legal state after a power cut, one by one
@@ -52,5 +52,6 @@ pub use environment::{Mount, OpenDir, as_another_user, is_superuser, skipped};
 pub use error_loop::{ErrorLoop, ErrorLoopReport, Strike, StruckDisk};
 pub use rng::Rng;
 pub use sim::{
-    AfterFailedSync, DiskOp, FaultId, FaultKind, FaultPlan, FaultTally, Keep, SimDisk, SimOptions, Violation,
+    AfterFailedSync, DiskOp, FaultId, FaultKind, FaultPlan, FaultTally, Keep, NotDurable, PlannedFault,
+    Schedule, SimDisk, SimOptions, Violation,
 };

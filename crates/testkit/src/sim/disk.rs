@@ -94,6 +94,33 @@ impl SimDisk {
         self.state().record(Operation::Note(value));
     }
 
+    /// Like [`SimDisk::note`], of something that stands in these bytes of a file: that they, the length that shows them and the
+    /// file's name are durable is audited at once, without a crash ([`Violation::AcknowledgedUnsynced`]). Bytes past the end of the
+    /// file are not asked for. Errors: `NotFound`.
+    pub fn acknowledge(&self, value: u64, path: impl AsRef<Path>, bytes: Range<u64>) -> io::Result<()> {
+        let mut state = self.state();
+        state.audit_acknowledged(path.as_ref(), &bytes)?;
+        state.record(Operation::Note(value));
+        Ok(())
+    }
+
+    /// From now on nobody may write these bytes of a file, or change them through a map: those of a page that is free, say. It is
+    /// not refused, but told ([`Violation::ForbiddenWrite`]). Changes through maps are told by whole sectors.
+    pub fn forbid_writes(&self, path: impl AsRef<Path>, bytes: Range<u64>) -> io::Result<()> {
+        let mut state = self.state();
+        let (file, _) = state.file(path.as_ref())?;
+        state.forbidden.add(file, bytes);
+        Ok(())
+    }
+
+    /// Takes [`SimDisk::forbid_writes`] back for these bytes.
+    pub fn permit_writes(&self, path: impl AsRef<Path>, bytes: Range<u64>) -> io::Result<()> {
+        let mut state = self.state();
+        let (file, _) = state.file(path.as_ref())?;
+        state.forbidden.remove(file, &bytes);
+        Ok(())
+    }
+
     /// Every state that a power cut at any point of the journal can leave, or as many as the options say.
     pub fn crash_states(&self, options: &CrashOptions) -> CrashStates {
         let state = self.state();

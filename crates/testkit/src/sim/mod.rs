@@ -30,13 +30,15 @@ mod map;
 mod maps;
 mod model;
 mod names;
+mod schedule;
 mod state;
 mod tally;
 
-pub use audit::Violation;
+pub use audit::{NotDurable, Violation};
 pub use disk::{Keep, SimDisk, SimOptions};
 pub use fault::{AfterFailedSync, DiskOp, FaultId, FaultPlan};
 pub use kind::FaultKind;
+pub use schedule::{PlannedFault, Schedule};
 pub use tally::FaultTally;
 
 pub(crate) use content::{CHUNK, SECTOR};

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::audit::Violation;
+use super::audit::{Marked, NotDurable, Violation};
 use super::content::{Bytes, CHUNK, SECTOR};
 use super::disk::SimOptions;
 use super::fault::{AfterFailedSync, Call, DiskOp, Fault, Faults, errno};
@@ -44,6 +44,10 @@ pub(super) struct State {
     pub(super) faults: Faults,
     pub(super) calls: [u64; DiskOp::ALL.len()],
     pub(super) violations: Vec<Violation>,
+    /// What a failed sync had to cover and nobody has written since.
+    lost: Marked,
+    /// What must not be written.
+    pub(super) forbidden: Marked,
 }
 
 impl State {
@@ -67,6 +71,8 @@ impl State {
             faults: Faults::default(),
             calls: [0; DiskOp::ALL.len()],
             violations: Vec::new(),
+            lost: Marked::default(),
+            forbidden: Marked::default(),
         }
     }
 
@@ -105,6 +111,9 @@ impl State {
 
     /// Appends to the journal and takes the operation in.
     pub(super) fn record(&mut self, operation: Operation) {
+        if let Operation::Write(write) = &operation {
+            self.audit_write(write);
+        }
         self.model.step(self.journal.len(), &operation);
         self.journal.push(operation);
     }
@@ -238,10 +247,67 @@ impl State {
         if after == AfterFailedSync::CleanWithOld {
             self.show_old(file, chunks.as_ref());
         }
+        self.mark_lost(file, chunks.as_ref());
         // Handles opened later may sync it, others may not.
         self.sync_failed.insert(file, self.next_handle);
         self.record(Operation::Sync { file, outcome, chunks });
         Err(errno(number))
+    }
+
+    /// The pending writes that a failed sync had to cover are lost from here on, or may be.
+    fn mark_lost(&mut self, file: FileId, chunks: Option<&Range<usize>>) {
+        for pending in &self.model.pending {
+            let Change::Write(write) = &pending.change else { continue };
+            if write.file != file {
+                continue;
+            }
+            for bytes in write.ranges() {
+                let covered =
+                    chunks.map_or(0..u64::MAX, |them| (them.start * CHUNK) as u64..(them.end * CHUNK) as u64);
+                let lost = bytes.start.max(covered.start)..bytes.end.min(covered.end);
+                if !lost.is_empty() {
+                    self.lost.add(file, lost);
+                }
+            }
+        }
+    }
+
+    /// What is written anew is lost no more, and may be forbidden.
+    fn audit_write(&mut self, write: &Write) {
+        for bytes in write.ranges() {
+            self.lost.remove(write.file, &bytes);
+            if let Some(bytes) = self.forbidden.meets(write.file, &bytes) {
+                let path = self.live.files[&write.file].path.to_path_buf();
+                self.violations.push(Violation::ForbiddenWrite { path, bytes });
+            }
+        }
+    }
+
+    /// What of these bytes of a file a crash could take away.
+    pub(super) fn audit_acknowledged(&mut self, path: &Path, bytes: &Range<u64>) -> io::Result<()> {
+        let (file, live) = self.file(path)?;
+        let end = bytes.end.min(live.len);
+        let mut found = Vec::new();
+        for pending in &self.model.pending {
+            let Change::Write(write) = &pending.change else { continue };
+            let common = |there: Range<u64>| there.start.max(bytes.start)..there.end.min(bytes.end);
+            let ranges = if write.file == file { write.ranges() } else { Vec::new() };
+            let meets = ranges.into_iter().map(common).filter(|common| !common.is_empty());
+            found.extend(meets.map(NotDurable::Pending));
+        }
+        found.extend(self.lost.meets(file, bytes).map(NotDurable::Lost));
+        let durable = &self.model.durable;
+        let len = durable.files[&file].bytes.len;
+        if len < end {
+            found.push(NotDurable::Length(len));
+        }
+        let entry = durable.names.entry(path).ok();
+        if entry.and_then(|entry| durable.names.get(&entry)) != Some(Node::File(file)) {
+            found.push(NotDurable::Name);
+        }
+        let of = |what| Violation::AcknowledgedUnsynced { path: path.to_path_buf(), what };
+        self.violations.extend(found.into_iter().map(of));
+        Ok(())
     }
 
     /// Refuses what would change mapped bytes behind a map's back. That somebody without the lock tries is a violation: on a real
