@@ -6,7 +6,7 @@
 use pagestone_page_format::{PageId, PageResult};
 
 use crate::reservation::joined;
-use crate::{MapSource, PageAllocator, SetBits};
+use crate::{LoggedAllocator, MapSource, SetBits};
 
 /// Runs of ids, each within one region, in the order in which they are to be filled.
 ///
@@ -14,12 +14,12 @@ use crate::{MapSource, PageAllocator, SetBits};
 #[derive(Debug)]
 #[must_use = "dropping a reservation gives its ids back"]
 pub struct ExtentReservation<'a> {
-    allocator: &'a PageAllocator,
+    allocator: &'a LoggedAllocator,
     runs: Vec<(PageId, u32)>,
 }
 
 impl<'a> ExtentReservation<'a> {
-    pub(crate) fn new(allocator: &'a PageAllocator, runs: Vec<(u64, u64)>) -> Self {
+    pub(crate) fn new(allocator: &'a LoggedAllocator, runs: Vec<(u64, u64)>) -> Self {
         // A run lies in one region, whose ids have 24 bits at most.
         let runs = runs.into_iter().map(|(start, len)| (PageId::new(start), len as u32)).collect();
         Self { allocator, runs }
@@ -36,7 +36,7 @@ impl<'a> ExtentReservation<'a> {
     }
 
     /// Adds `pages` ids behind those that it has, in at most `runs` runs; one that goes on where the last one ends is joined to
-    /// it. For whoever learns as it goes how much it needs. Errors as [`PageAllocator::reserve_extents`], with nothing added.
+    /// it. For whoever learns as it goes how much it needs. Errors as [`LoggedAllocator::reserve_extents`], with nothing added.
     pub fn extend(&mut self, source: &dyn MapSource, pages: u64, runs: usize) -> PageResult<()> {
         let mut more = self.allocator.reserve_extents(source, pages, runs)?;
         let all = std::mem::take(&mut self.runs).into_iter().chain(std::mem::take(&mut more.runs));
@@ -115,7 +115,7 @@ mod tests {
         reservation.runs().iter().map(|(first, count)| (first.get(), *count)).collect()
     }
 
-    fn free(file: &File, allocator: &PageAllocator, first: u64, count: u32, lsn: u64, extent: bool) {
+    fn free(file: &File, allocator: &LoggedAllocator, first: u64, count: u32, lsn: u64, extent: bool) {
         let mut release = allocator.release();
         let added = if extent { release.add_extent(id(first), count) } else { release.add(id(first), count) };
         added.expect("in use");

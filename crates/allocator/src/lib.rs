@@ -4,7 +4,8 @@
 //! crash; and an id is handed out again only after the group that freed it is in the log.
 //!
 //! ```text
-//!   allocator.rs    PageAllocator: reserve, release; one mutex, never held across I/O
+//!   page_allocator/  PageAllocator: over a store of pages, durable by itself
+//!   logged.rs       LoggedAllocator: under the log; reserve, release; one mutex, never held across I/O
 //!    ├ reservation.rs  ids for one mini-transaction: take, commit, or forfeit on drop
 //!    ├ extent_reservation.rs  runs for bytes that are written past the pool: extend, trim, commit, or forfeit on drop
 //!    ├ release.rs      ids that one mini-transaction frees: add, commit, or forget on drop
@@ -23,16 +24,17 @@
 //! are pages like any other: mini-transactions change them, and a crash takes allocation and use of a page together or not
 //! at all. What this crate keeps in memory is rebuilt from them region by region, as regions are needed.
 //!
-//! An allocator that is durable on its own, over a `PageStore` and without a log, will stand beside this one on the same
-//! extents and regions.
+//! [`PageAllocator`] is for whoever has a store of pages and no log: it keeps its own map, in two generations, and is durable when it
+//! is asked to be. The two know nothing of each other's files; they share the extents.
 #![forbid(unsafe_code)]
 
-mod allocator;
 mod extent_reservation;
 mod extents;
+mod logged;
 mod map_source;
 #[cfg(test)]
 mod model;
+mod page_allocator;
 mod quarantine;
 #[cfg(test)]
 mod races;
@@ -44,9 +46,10 @@ mod reservation;
 mod space_map;
 mod state;
 
-pub use allocator::PageAllocator;
 pub use extent_reservation::ExtentReservation;
+pub use logged::LoggedAllocator;
 pub use map_source::MapSource;
+pub use page_allocator::PageAllocator;
 pub use readers::ReadGuard;
 pub use region_bits::RegionBits;
 pub use release::Release;

@@ -4,7 +4,7 @@ use pagestone_page_format::PageResult;
 
 use crate::RegionBits;
 
-/// Map pages and file length, as [`crate::PageAllocator::reserve`] needs them.
+/// Map pages and file length, as [`crate::LoggedAllocator::reserve`] needs them.
 ///
 /// The allocator calls these methods with no lock held, from the thread that called `reserve`, and at most one of
 /// `load_region` and `format_region` at a time; other threads that cannot go on without it wait for it.

@@ -6,7 +6,7 @@ use pagestone_page_format::{DEFAULT_PAGE_SIZE, Lsn, PageError, PageId, PageResul
 use pagestone_sync::Mutex;
 use proptest::prelude::*;
 
-use crate::{MapSource, PageAllocator, ReadGuard, RegionBits, Release, Reservation, SetBits};
+use crate::{LoggedAllocator, MapSource, ReadGuard, RegionBits, Release, Reservation, SetBits};
 
 /// Ids of a region in these tests.
 pub(crate) const BITS: u64 = 64;
@@ -44,8 +44,8 @@ impl File {
         file
     }
 
-    pub(crate) fn allocator(&self) -> PageAllocator {
-        PageAllocator::with_region_bits(BITS, DEFAULT_PAGE_SIZE, PageId::MAX)
+    pub(crate) fn allocator(&self) -> LoggedAllocator {
+        LoggedAllocator::with_region_bits(BITS, DEFAULT_PAGE_SIZE, PageId::MAX)
     }
 
     pub(crate) fn apply(&self, reservation: &Reservation<'_>) {
@@ -194,7 +194,7 @@ fn settle(file: &File, used: &mut BTreeSet<u64>, mut ids: Reservation<'_>, take:
     }
 }
 
-fn all_known(allocator: &PageAllocator) -> bool {
+fn all_known(allocator: &LoggedAllocator) -> bool {
     let state = allocator.state();
     state.regions.must_load().is_none() && state.regions.lowest_unknown().is_none()
 }

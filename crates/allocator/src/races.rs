@@ -6,7 +6,7 @@ use pagestone_page_format::{DEFAULT_PAGE_SIZE, Lsn, PageError, PageId, PageResul
 use pagestone_sync::Mutex;
 
 use crate::model::{BITS, File};
-use crate::{MapSource, PageAllocator, RegionBits};
+use crate::{LoggedAllocator, MapSource, RegionBits};
 
 /// A file with something to do before or after a region's bits are read.
 struct During<'a> {
@@ -303,7 +303,7 @@ fn ids_past_the_last_are_no_space() {
             Ok(PageId::MAX.get() + 1)
         }
     }
-    let allocator = PageAllocator::with_region_bits(BITS, DEFAULT_PAGE_SIZE, PageId::MAX);
+    let allocator = LoggedAllocator::with_region_bits(BITS, DEFAULT_PAGE_SIZE, PageId::MAX);
     // Three ids are free in each region; the lowest known are those of region 0.
     assert_eq!(allocator.reserve(&Endless, 1).expect("one is free").ids(), [id(61)]);
     assert!(matches!(allocator.reserve_run(&Endless, 64), Err(PageError::NoSpace { .. })));
@@ -311,7 +311,7 @@ fn ids_past_the_last_are_no_space() {
 
     for last in [1, 2, 62, 63, 64, 65, 100, 127, 128, 129, 130] {
         let file = File::new(u64::MAX);
-        let allocator = PageAllocator::with_region_bits(BITS, DEFAULT_PAGE_SIZE, id(last));
+        let allocator = LoggedAllocator::with_region_bits(BITS, DEFAULT_PAGE_SIZE, id(last));
         let mut got = vec![];
         let error = loop {
             match allocator.reserve(&file, 1) {
@@ -357,7 +357,7 @@ fn maps_that_contradict_themselves_are_malformed() {
         |region| Some(RegionBits::of_words(region, Some(2), vec![u64::MAX; 2])),
     ];
     for case in cases {
-        let allocator = PageAllocator::with_region_bits(BITS, DEFAULT_PAGE_SIZE, PageId::MAX);
+        let allocator = LoggedAllocator::with_region_bits(BITS, DEFAULT_PAGE_SIZE, PageId::MAX);
         for _ in 0..2 {
             assert!(matches!(allocator.reserve(&Wrong(case), 1), Err(PageError::Malformed { .. })));
         }

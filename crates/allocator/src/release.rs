@@ -6,14 +6,14 @@
 use pagestone_page_format::{Lsn, PageId, PageResult};
 
 use crate::reservation::joined;
-use crate::{ClearBits, PageAllocator};
+use crate::{ClearBits, LoggedAllocator};
 
 /// Ids that are being freed. Dropping it forgets them: they stay in use, which is right as long as their group has not
 /// been appended.
 #[derive(Debug)]
 #[must_use = "dropping a release leaves its ids in use"]
 pub struct Release<'a> {
-    allocator: &'a PageAllocator,
+    allocator: &'a LoggedAllocator,
     /// By first id.
     runs: Vec<Freed>,
 }
@@ -27,7 +27,7 @@ struct Freed {
 }
 
 impl<'a> Release<'a> {
-    pub(crate) fn new(allocator: &'a PageAllocator) -> Self {
+    pub(crate) fn new(allocator: &'a LoggedAllocator) -> Self {
         Self { allocator, runs: Vec::new() }
     }
 
@@ -74,7 +74,7 @@ impl<'a> Release<'a> {
     }
 
     /// Makes the ids usable again: as pages at once, or when they are read no more; as extents when a checkpoint has passed
-    /// `lsn` ([`PageAllocator::checkpoint_passed`]). To be called after the group with [`Release::clear_bits`] was appended to
+    /// `lsn` ([`LoggedAllocator::checkpoint_passed`]). To be called after the group with [`Release::clear_bits`] was appended to
     /// the log, with the group's end; after its pages were let go; and after [`crate::Reservation::commit`] where the
     /// same group took ids.
     pub fn commit(mut self, lsn: Lsn) {

@@ -4,7 +4,7 @@
 
 use pagestone_page_format::PageId;
 
-use crate::{PageAllocator, SetBits};
+use crate::{LoggedAllocator, SetBits};
 
 /// Ids reserved for one mini-transaction: enough for the worst case; what is not taken goes back.
 ///
@@ -12,13 +12,13 @@ use crate::{PageAllocator, SetBits};
 #[derive(Debug)]
 #[must_use = "dropping a reservation gives its ids back"]
 pub struct Reservation<'a> {
-    allocator: &'a PageAllocator,
+    allocator: &'a LoggedAllocator,
     ids: Vec<PageId>,
     taken: usize,
 }
 
 impl<'a> Reservation<'a> {
-    pub(crate) fn new(allocator: &'a PageAllocator, runs: &[(u64, u64)]) -> Self {
+    pub(crate) fn new(allocator: &'a LoggedAllocator, runs: &[(u64, u64)]) -> Self {
         let ids = runs.iter().flat_map(|(start, len)| (*start..start + len).map(PageId::new)).collect();
         Self { allocator, ids, taken: 0 }
     }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pagestone_allocator::{
-    FormatMap, MapSource, PageAllocator, RegionBits, Release, Reservation, SetRegions, map_page_of,
+    FormatMap, LoggedAllocator, MapSource, RegionBits, Release, Reservation, SetRegions, map_page_of,
     redo_range, region_bits,
 };
 use pagestone_page_format::{
@@ -104,7 +104,7 @@ fn eight_threads_never_share_an_id_and_redo_rebuilds_the_maps() {
     let owned = Mutex::new(BTreeSet::new());
     for round in 0..3 {
         // A new process: nothing is known but what the map pages say.
-        let allocator = PageAllocator::under_log(DEFAULT_PAGE_SIZE, PageId::MAX);
+        let allocator = LoggedAllocator::under_log(DEFAULT_PAGE_SIZE, PageId::MAX);
         std::thread::scope(|scope| {
             for thread in 0..8 {
                 let (file, allocator, owned) = (&file, &allocator, &owned);
@@ -139,7 +139,7 @@ fn eight_threads_never_share_an_id_and_redo_rebuilds_the_maps() {
     assert!(values(&pages) == values(&redone), "redo gives the same bytes");
 }
 
-fn work(file: &File, allocator: &PageAllocator, owned: &Mutex<BTreeSet<PageId>>, mut random: Random) {
+fn work(file: &File, allocator: &LoggedAllocator, owned: &Mutex<BTreeSet<PageId>>, mut random: Random) {
     let mut mine = Vec::new();
     for turn in 0..400 {
         // The first turn takes many, so that there are several regions.

@@ -1,6 +1,6 @@
 //! Pool, log and space map together: pages that change only by mini-transactions.
 
-use pagestone_allocator::PageAllocator;
+use pagestone_allocator::LoggedAllocator;
 use pagestone_buffer_pool::BufferPool;
 use pagestone_page_format::{PageError, PageResult, Poison};
 use pagestone_sync::Arc;
@@ -14,7 +14,7 @@ use crate::{MiniTxn, Reserve};
 pub struct LoggedPool {
     pool: Arc<BufferPool>,
     log: Arc<Wal>,
-    allocator: PageAllocator,
+    allocator: LoggedAllocator,
     poison: Poison,
     closed: AtomicBool,
 }
@@ -23,7 +23,7 @@ impl LoggedPool {
     /// Over a pool whose write-ahead log is `log` and whose pages `allocator` gives out; the three share `poison`. From now on the
     /// log syncs the pool's storage before it writes a group that takes extents (L12). Panics if the log has another write
     /// barrier already, which is a bug of the caller's.
-    pub fn new(pool: Arc<BufferPool>, log: Arc<Wal>, allocator: PageAllocator, poison: Poison) -> Self {
+    pub fn new(pool: Arc<BufferPool>, log: Arc<Wal>, allocator: LoggedAllocator, poison: Poison) -> Self {
         // Weak, because the pool holds the log. Nobody waits for the log once the pool is gone.
         let extents = Arc::downgrade(&pool);
         log.set_write_barrier(move || extents.upgrade().ok_or(PageError::Closed)?.sync());
@@ -41,7 +41,7 @@ impl LoggedPool {
     }
 
     /// The page ids.
-    pub fn allocator(&self) -> &PageAllocator {
+    pub fn allocator(&self) -> &LoggedAllocator {
         &self.allocator
     }
 

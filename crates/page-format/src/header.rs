@@ -43,6 +43,10 @@ impl PageKind {
     pub const INNER: PageKind = PageKind(3);
     /// A page of a value that is too long for a leaf: bytes of the value and nothing else.
     pub const VALUE: PageKind = PageKind(4);
+    /// The root of an allocator that is durable by itself.
+    pub const ALLOCATOR_ROOT: PageKind = PageKind(5);
+    /// A map page of such an allocator.
+    pub const ALLOCATOR_MAP: PageKind = PageKind(6);
 }
 
 /// Where a page keeps its references to others.

@@ -30,6 +30,64 @@
 //! store.close()?;
 //! # Ok::<(), StoreError>(())
 //! ```
+//!
+//! Whoever wants less takes less. A file of checksummed pages:
+//!
+//! ```
+//! use pagestone::{DEFAULT_PAGE_SIZE, Lsn, PageFile, PageId};
+//! # let dir = tempfile::tempdir().expect("a directory");
+//! # let path = dir.path().join("data.pages");
+//! let file = PageFile::open(&path, DEFAULT_PAGE_SIZE)?;      // made if there is none; past the system's cache where that can be
+//! let mut page = file.allocate_page(PageId::new(0));         // a buffer
+//! page.payload_mut()[..5].copy_from_slice(b"hello");
+//! page.set_lsn(Lsn::new(1));
+//! file.write_page(&mut page)?;                               // stamped, written into slot 0
+//! file.sync()?;
+//!
+//! let page = file.read_page(PageId::new(0))?;                // read and verified
+//! assert_eq!((&page.payload()[..5], page.lsn()), (&b"hello"[..], Lsn::new(1)));
+//! # Ok::<(), pagestone::PageError>(())
+//! ```
+//!
+//! A pool over such a file, which keeps the pages that are used in memory:
+//!
+//! ```
+//! use pagestone::{BufferPool, DEFAULT_PAGE_SIZE, PageId};
+//! # let dir = tempfile::tempdir().expect("a directory");
+//! # let path = dir.path().join("data.pages");
+//! let pool = BufferPool::open(&path, DEFAULT_PAGE_SIZE, 64)?; // 64 frames
+//! let page = pool.new_page(PageId::new(0))?;                  // pinned
+//! page.write()?.payload_mut()[..5].copy_from_slice(b"hello");
+//! drop(page);
+//! pool.checkpoint()?;                                         // written and synced
+//!
+//! let page = pool.fetch(PageId::new(0))?;
+//! assert_eq!(&page.read()?.payload()[..5], b"hello");
+//! # Ok::<(), pagestone::PageError>(())
+//! ```
+//!
+//! And an allocator of page ids beside it, over the same file:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use pagestone::{BufferPool, DEFAULT_PAGE_SIZE, PageAllocator, PageFile};
+//! # let dir = tempfile::tempdir().expect("a directory");
+//! # let path = dir.path().join("data.pages");
+//! let file = Arc::new(PageFile::open(&path, DEFAULT_PAGE_SIZE)?);
+//! let ids = PageAllocator::new(Arc::clone(&file))?;           // owns page 0
+//! let pool = BufferPool::new(Arc::clone(&file), 64);
+//!
+//! let id = ids.allocate()?;
+//! pool.new_page(id)?.write()?.payload_mut()[..5].copy_from_slice(b"hello");
+//! pool.checkpoint()?;                                         // the page is durable,
+//! ids.sync()?;                                                // and that its id is in use
+//!
+//! pool.discard(id)?;                                          // out of the pool before its id is somebody else's
+//! ids.free(id)?;
+//! ids.sync()?;                                                // from now on
+//! assert_eq!(ids.allocate()?, id);
+//! # Ok::<(), pagestone::PageError>(())
+//! ```
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "alloc")]
@@ -54,13 +112,13 @@ pub use pagestone_swip as swip;
 pub use pagestone_wal as wal;
 
 #[cfg(feature = "alloc")]
-pub use pagestone_allocator::PageAllocator;
+pub use pagestone_allocator::{LoggedAllocator, PageAllocator};
 #[cfg(feature = "btree")]
 pub use pagestone_btree::{
     BTree, BatchChange, BatchDone, BatchOp, Cursor, Put, Range, TreeError, TreeResult,
 };
 #[cfg(feature = "pool")]
-pub use pagestone_buffer_pool::{BufferPool, PoolOptions, PoolStats};
+pub use pagestone_buffer_pool::{BufferPool, PageGuard, PageMut, PageRef, PoolOptions, PoolStats};
 #[cfg(feature = "direct_io")]
 pub use pagestone_direct_io::{DirectIo, PageFile, PageFileOptions};
 #[cfg(feature = "latch")]
@@ -69,8 +127,8 @@ pub use pagestone_hybrid_latch::HybridLatch;
 pub use pagestone_mini_txn::{LoggedPool, MiniTxn};
 #[cfg(feature = "page_format")]
 pub use pagestone_page_format::{
-    ChecksumKind, DEFAULT_PAGE_SIZE, Lsn, Page, PageError, PageId, PageOp, PageResult, PageSize, PageStore,
-    WriteAhead,
+    ChecksumKind, Crc32c, DEFAULT_PAGE_SIZE, Lsn, MAX_PAGE_SIZE, MIN_PAGE_SIZE, MemoryStore,
+    PAGE_HEADER_SIZE, Page, PageError, PageId, PageOp, PageResult, PageSize, PageStore, WriteAhead, crc32c,
 };
 #[cfg(feature = "store")]
 pub use pagestone_store::{

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pagestone_allocator::PageAllocator;
+use pagestone_allocator::LoggedAllocator;
 use pagestone_btree::{BTree, TREE_BASE_ID};
 use pagestone_buffer_pool::{BufferPool, PoolOptions};
 use pagestone_direct_io::{Create, Disk, File, OpenHow, PageFile, PathKind, SharedSync, lock_within};
@@ -136,7 +136,7 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> Store
     late_log.open(Arc::clone(&log));
     // 8. Ready. Both copies pass what was replayed before an id is given out: then whatever a map page says is free was freed
     //    by a group that no recovery replays again, and may become an extent (L8). Where nothing was replayed step 7 has seen to it.
-    let allocator = PageAllocator::under_log(first.page_size, MAX_SWIP_PAGE);
+    let allocator = LoggedAllocator::under_log(first.page_size, MAX_SWIP_PAGE);
     let direct_io = file.is_direct();
     let env = Arc::new(LoggedPool::new(pool, log, allocator, poison));
     let tree = BTree::open(Arc::clone(&env), TREE_BASE_ID, first.root)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pagestone_allocator::{MapSource, PageAllocator};
+use pagestone_allocator::{LoggedAllocator, MapSource};
 use pagestone_btree::{BTree, BatchChange, BatchOp};
 use pagestone_buffer_pool::{BufferPool, PoolOptions};
 use pagestone_mini_txn::LoggedPool;
@@ -34,7 +34,7 @@ pub fn environment(page: usize, frames: usize) -> Arc<LoggedPool> {
     let log = Arc::new(recovery.start(1).expect("begins"));
     let options = PoolOptions { log: Some(log.clone()), poison: poison.clone(), ..PoolOptions::new(frames) };
     let pool = BufferPool::with_options(Box::new(MemoryStore::new(size)), options).expect("a pool");
-    let allocator = PageAllocator::under_log(size, MAX_SWIP_PAGE);
+    let allocator = LoggedAllocator::under_log(size, MAX_SWIP_PAGE);
     let env = LoggedPool::new(Arc::new(pool), log, allocator, poison);
     env.grow(1).expect("room");
     env.format_region(0).expect("the space map");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pagestone_allocator::{MapSource, PageAllocator};
+use pagestone_allocator::{LoggedAllocator, MapSource};
 use pagestone_buffer_pool::{BufferPool, PoolOptions};
 use pagestone_mini_txn::LoggedPool;
 use pagestone_page_format::{DEFAULT_PAGE_SIZE, Lsn, MemoryStore, Poison, StoreUuid};
@@ -32,7 +32,7 @@ pub(crate) fn environment() -> (Arc<MemoryStore>, LoggedPool) {
     let store = Arc::new(MemoryStore::new(DEFAULT_PAGE_SIZE));
     let options = PoolOptions { log: Some(log.clone()), poison: poison.clone(), ..PoolOptions::new(16) };
     let pool = BufferPool::with_options(Box::new(Arc::clone(&store)), options).expect("a pool");
-    let allocator = PageAllocator::under_log(DEFAULT_PAGE_SIZE, MAX_SWIP_PAGE);
+    let allocator = LoggedAllocator::under_log(DEFAULT_PAGE_SIZE, MAX_SWIP_PAGE);
     let env = LoggedPool::new(Arc::new(pool), log, allocator, poison);
     env.grow(1).expect("room");
     env.format_region(0).expect("the space map");

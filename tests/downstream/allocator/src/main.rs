@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
-use pagestone_allocator::{FormatMap, MapSource, PageAllocator, RegionBits};
+use pagestone_allocator::{FormatMap, LoggedAllocator, MapSource, RegionBits};
 use pagestone_page_format::{
     DEFAULT_PAGE_SIZE, Lsn, PageError, PageId, PageOp, PageResult, PageWriter, SpeculativePage,
 };
@@ -37,7 +37,7 @@ impl MapSource for OneRegion {
 
 fn main() -> PageResult<()> {
     let file = OneRegion(Mutex::new(None));
-    let allocator = PageAllocator::under_log(DEFAULT_PAGE_SIZE, PageId::MAX);
+    let allocator = LoggedAllocator::under_log(DEFAULT_PAGE_SIZE, PageId::MAX);
     let mut ids = allocator.reserve(&file, 5)?;
     let taken: Vec<u64> = std::iter::from_fn(|| ids.take()).map(PageId::get).collect();
     assert_eq!(taken, [1, 2, 3, 4, 5]);
@@ -55,7 +55,7 @@ fn main() -> PageResult<()> {
     assert!(matches!(allocator.release().add(PageId::new(3), 1), Err(PageError::AllocationState { .. })));
     assert_eq!(allocator.high_water(), Some(6));
 
-    let again = PageAllocator::under_log(DEFAULT_PAGE_SIZE, PageId::MAX);
+    let again = LoggedAllocator::under_log(DEFAULT_PAGE_SIZE, PageId::MAX);
     let ids = again.reserve_run(&file, 2)?;
     assert_eq!(ids.ids(), [PageId::new(2), PageId::new(3)]);
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pagestone_allocator::{MapSource, PageAllocator};
+use pagestone_allocator::{LoggedAllocator, MapSource};
 use pagestone_btree::{BTree, TREE_BASE_ID, TreeError};
 use pagestone_buffer_pool::{BufferPool, PoolOptions};
 use pagestone_direct_io::{Disk, RealDisk};
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut options = PoolOptions::new(64);
     options.log = Some(log.clone());
     let pool = BufferPool::with_options(Box::new(MemoryStore::new(DEFAULT_PAGE_SIZE)), options)?;
-    let allocator = PageAllocator::under_log(DEFAULT_PAGE_SIZE, PageId::MAX);
+    let allocator = LoggedAllocator::under_log(DEFAULT_PAGE_SIZE, PageId::MAX);
     let env = Arc::new(LoggedPool::new(Arc::new(pool), log, allocator, Poison::new()));
     env.grow(1)?;
     env.format_region(0)?;

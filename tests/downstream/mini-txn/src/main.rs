@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use pagestone_allocator::{MapSource, PageAllocator, redo_range};
+use pagestone_allocator::{LoggedAllocator, MapSource, redo_range};
 use pagestone_buffer_pool::{BufferPool, PoolOptions};
 use pagestone_direct_io::{DirectIo, Disk, OpenHow, PageFile, RealDisk};
 use pagestone_mini_txn::{LoggedPool, Redo, Reserve};
@@ -65,7 +65,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut options = PoolOptions::new(64);
     options.log = Some(log.clone());
     let pool = BufferPool::with_options(Box::new(MemoryStore::new(DEFAULT_PAGE_SIZE)), options)?;
-    let allocator = PageAllocator::under_log(DEFAULT_PAGE_SIZE, PageId::MAX);
+    let allocator = LoggedAllocator::under_log(DEFAULT_PAGE_SIZE, PageId::MAX);
     let env = LoggedPool::new(Arc::new(pool), log.clone(), allocator, Poison::new());
     env.grow(1)?;
     env.format_region(0)?;

@@ -32,7 +32,7 @@ const REGIONS_PER_RESERVE: u32 = 4;
 /// once.
 ///
 /// ```
-/// use pagestone_allocator::{MapSource, PageAllocator, RegionBits};
+/// use pagestone_allocator::{MapSource, LoggedAllocator, RegionBits};
 /// use pagestone_page_format::{DEFAULT_PAGE_SIZE, PageId, PageResult};
 ///
 /// // A new file, kept nowhere: region 0 is not formatted yet, and formatting it writes nothing down.
@@ -44,7 +44,7 @@ const REGIONS_PER_RESERVE: u32 = 4;
 ///     fn file_pages(&self) -> PageResult<u64> { Ok(0) }
 /// }
 ///
-/// let allocator = PageAllocator::under_log(DEFAULT_PAGE_SIZE, PageId::MAX);
+/// let allocator = LoggedAllocator::under_log(DEFAULT_PAGE_SIZE, PageId::MAX);
 /// let mut ids = allocator.reserve(&Nowhere, 3)?;
 /// assert_eq!(ids.take(), Some(PageId::new(1)));
 /// for (map_page, set_bits) in ids.set_bits() {
@@ -55,7 +55,7 @@ const REGIONS_PER_RESERVE: u32 = 4;
 /// assert_eq!(allocator.high_water(), Some(2));
 /// # Ok::<(), pagestone_page_format::PageError>(())
 /// ```
-pub struct PageAllocator {
+pub struct LoggedAllocator {
     /// Ids of a region.
     bits: u64,
     page_bytes: u64,
@@ -65,9 +65,9 @@ pub struct PageAllocator {
     progress: Condvar,
 }
 
-impl std::fmt::Debug for PageAllocator {
+impl std::fmt::Debug for LoggedAllocator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PageAllocator")
+        f.debug_struct("LoggedAllocator")
             .field("regions", &self.regions())
             .field("free", &self.free_count())
             .field("high_water", &self.high_water())
@@ -75,7 +75,7 @@ impl std::fmt::Debug for PageAllocator {
     }
 }
 
-impl PageAllocator {
+impl LoggedAllocator {
     /// For a file whose map pages are changed through the log. No id past `last` is given out: [`PageId::MAX`], or less
     /// where references to pages have fewer bits.
     pub fn under_log(size: PageSize, last: PageId) -> Self {
@@ -105,7 +105,7 @@ impl PageAllocator {
         Ok(Reservation::new(self, &taken.keep()))
     }
 
-    /// Reserves ids in a row, all or none; otherwise as [`PageAllocator::reserve`].
+    /// Reserves ids in a row, all or none; otherwise as [`LoggedAllocator::reserve`].
     ///
     /// A run lies within one region, so more than [`region_bits`] - 1 ids in a row are `NoSpace`. Ids that were freed a
     /// moment ago may be among them: that is right for pages that go through the log, and not for extents that are written
@@ -117,11 +117,11 @@ impl PageAllocator {
 
     /// Reserves `pages` ids for bytes that are written past the pool: in one run if the file has one so long, else in as few as
     /// it can have without growing, else past its end; at most `runs` runs, each within one region. All or none; otherwise as
-    /// [`PageAllocator::reserve`].
+    /// [`LoggedAllocator::reserve`].
     ///
     /// Only ids are given whose last free a checkpoint has passed and that nobody reads any more (L8). Where such are missing and
-    /// others are free, the file grows, and [`PageAllocator::wants_checkpoint`] says so. Where it cannot grow, that is `NoSpace`, and
-    /// [`PageAllocator::needs_checkpoint`] says whether some are free but not yet for extents.
+    /// others are free, the file grows, and [`LoggedAllocator::wants_checkpoint`] says so. Where it cannot grow, that is `NoSpace`, and
+    /// [`LoggedAllocator::needs_checkpoint`] says whether some are free but not yet for extents.
     pub fn reserve_extents(
         &self,
         source: &dyn MapSource,
@@ -289,7 +289,7 @@ impl PageAllocator {
 
 /// Runs that were taken: given back when dropped.
 struct Taken<'a> {
-    allocator: &'a PageAllocator,
+    allocator: &'a LoggedAllocator,
     runs: Vec<(u64, u64)>,
 }
 
@@ -319,7 +319,7 @@ impl Drop for Taken<'_> {
 
 /// The region in progress: ended and announced on every way out, an error's and a panic's too, so that nobody waits for
 /// a thread that has left.
-struct Claim<'a>(&'a PageAllocator);
+struct Claim<'a>(&'a LoggedAllocator);
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
