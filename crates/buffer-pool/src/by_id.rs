@@ -35,6 +35,7 @@ pub struct PageGuard<'p> {
 
 impl BufferPool {
     /// Pins the page, reading it if it is not resident.
+    #[inline]
     pub fn fetch(&self, id: PageId) -> PageResult<PageGuard<'_>> {
         self.fault(id).map(|pin| PageGuard { pin })
     }

@@ -24,7 +24,19 @@ impl BufferPool {
     ///
     /// Errors: those of reading (a bad page is cached nowhere and tried again by the next call),
     /// `BufferPoolExhausted`, `InvalidPageId` for an id that no swip can hold, `LsnBeyondLog`, `Poisoned`.
+    #[inline]
     pub fn fault(&self, id: PageId) -> PageResult<Pin<'_>> {
+        if let Entry::Resident(index) = self.table.get(id)
+            && let Some(pin) = self.pin_resident(id, index)?
+        {
+            return Ok(pin);
+        }
+        self.load_or_wait(id)
+    }
+
+    /// What is left of [`BufferPool::fault`] when the page is not resident at first sight.
+    #[cold]
+    fn load_or_wait(&self, id: PageId) -> PageResult<Pin<'_>> {
         let pin = self.bring(id, || self.free_frame().map(Some), |page| self.read(id, page))?;
         Ok(pin.expect("a frame was waited for"))
     }
@@ -115,6 +127,7 @@ impl BufferPool {
     }
 
     /// Pins the page if it is still in that frame (P4: pin, fence, then look).
+    #[inline]
     fn pin_resident(&self, id: PageId, index: FrameIndex) -> PageResult<Option<Pin<'_>>> {
         let frame = &self.frames[index.index()];
         frame.pin();

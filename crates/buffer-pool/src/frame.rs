@@ -18,7 +18,7 @@
 
 use pagestone_hybrid_latch::{HybridLatch, Tag};
 use pagestone_page_format::{Lsn, PageId};
-use pagestone_sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use pagestone_sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence, fence_after_rmw};
 
 /// The page that is on probation: the next sweep takes it unless it is touched before.
 pub(crate) const COOL: Tag = Tag::A;
@@ -150,9 +150,10 @@ impl Frame {
     }
 
     /// Raises the pin count. After it, either the evictor sees the pin or the caller sees the evictor's latch (P4).
+    #[inline]
     pub(crate) fn pin(&self) {
         self.pins.fetch_add(1, Ordering::Relaxed);
-        fence(Ordering::SeqCst); // partner: `is_pinned_under_latch`
+        fence_after_rmw(); // partner: `is_held_under_latch`
     }
 
     /// For a loader that already owns the frame.
@@ -160,6 +161,7 @@ impl Frame {
         self.pins.fetch_add(1, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn unpin(&self) {
         let before = self.pins.fetch_sub(1, Ordering::Release);
         debug_assert!(before > 0, "P4: a pin is released once");

@@ -207,6 +207,7 @@ impl<'p> Pin<'p> {
 }
 
 impl Drop for Pin<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.frame_header().unpin();
         self.pool.frame_may_be_free();

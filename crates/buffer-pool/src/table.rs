@@ -83,6 +83,7 @@ impl PageTable {
     }
 
     /// Looks the page up without writing anything.
+    #[inline]
     pub(crate) fn get(&self, page: PageId) -> Entry {
         let home = &self.buckets[self.home(page)];
         loop {
@@ -150,6 +151,7 @@ impl PageTable {
         })
     }
 
+    #[inline]
     fn find(&self, page: PageId) -> Option<(usize, usize, u64)> {
         let home = self.home(page);
         let mut at = home;

@@ -5,6 +5,11 @@ pub use loom::sync::Arc;
 /// Atomic integers and fences.
 pub mod atomic {
     pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+
+    /// A SeqCst fence right behind an atomic read-modify-write of the same thread, and nowhere else.
+    pub fn fence_after_rmw() {
+        fence(Ordering::SeqCst);
+    }
 }
 
 /// Hints to the processor.
