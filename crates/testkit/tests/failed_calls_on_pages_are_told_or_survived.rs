@@ -139,7 +139,7 @@ fn open_page_file(disk: &SimDisk) -> PageResult<Box<dyn Stack>> {
 }
 
 fn open_pool(disk: &SimDisk) -> PageResult<Box<dyn Stack>> {
-    Ok(Box::new(Pool(BufferPool::new(page_file(disk)?, MIN_FRAMES)?)))
+    Ok(Box::new(Pool(BufferPool::new(page_file(disk)?, MIN_FRAMES))))
 }
 
 fn open_double_write(disk: &SimDisk) -> PageResult<Box<dyn Stack>> {
