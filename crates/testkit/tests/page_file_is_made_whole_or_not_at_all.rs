@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pagestone_direct_io::{Disk, PageFileOptions};
-use pagestone_page_format::{PageId, PageStore};
+use pagestone_page_format::PageId;
 use pagestone_testkit::{CrashOptions, Keep, SimDisk};
 
 const PATH: &str = "/pages";
