@@ -147,12 +147,15 @@ impl Pool {
         });
         self.shared.queue.lock().jobs.extend(jobs);
         self.shared.changed.notify_all();
-        while let Some(job) = self.shared.next_now() {
-            self.shared.run(job);
-        }
         let mut state = replies.state.lock();
         while state.0 > 0 {
-            state = replies.all.wait(state);
+            let Some(job) = self.shared.next_now() else {
+                state = replies.all.wait(state);
+                continue;
+            };
+            drop(state);
+            self.shared.run(job);
+            state = replies.state.lock();
         }
         let replies = std::mem::take(&mut state.1);
         replies.into_iter().map(|reply| reply.expect("none is left to come")).collect()
