@@ -193,7 +193,7 @@ fn without_permission_the_system_says_so_and_nothing_is_changed() {
     let path = here.join("pages");
     if here == own.path() {
         make(&path, 2);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0)).expect("ours");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o0)).expect("ours");
         fs::set_permissions(&here, fs::Permissions::from_mode(0o555)).expect("ours");
     }
     for options in [PageFileOptions::new(), PageFileOptions::new().read_only(true)] {

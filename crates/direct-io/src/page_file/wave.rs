@@ -6,6 +6,8 @@
 //!   batch ──► waves of at most WAVE_BYTES ──► runs of neighbours, one transfer each ──► all transfers of a wave at once
 //! ```
 
+use std::io::{self, ErrorKind};
+
 use pagestone_page_format::{AlignedBuf, Page, PageError, PageId, PageResult};
 
 use super::PageFile;
@@ -35,7 +37,7 @@ impl PageFile {
     }
 
     /// Reads pages that one buffer has room for: all at once, neighbours together, and those of a transfer that failed one by one, so
-    /// that each gets its own result.
+    /// that each gets its own result; unless the file was busy all the time, which is so for each of them.
     pub(super) fn read_wave(&self, ids: &[PageId], pages: &mut [Page]) -> Vec<PageResult<()>> {
         let size = self.size.get();
         if ids.len() == 1 || ids.iter().any(|id| self.place(*id).is_none()) {
@@ -55,6 +57,9 @@ impl PageFile {
                 let of_run = read.buf.chunks(size).enumerate().zip(wanted.by_ref());
                 results.extend(of_run.map(|((index, bytes), (id, page))| match &read.result {
                     Ok(got) => self.take_in(*id, page, bytes, got.saturating_sub(index * size)),
+                    Err(error) if bytes.len() == read.buf.len() || was_waited_for(error) => {
+                        Err(PageError::io("read pages", again(error)))
+                    }
                     Err(_) => self.read_into(*id, page),
                 }));
             }
@@ -90,6 +95,19 @@ impl PageFile {
             let written = batch.into_iter().try_for_each(|write| write.result.map(drop));
             written.map_err(|source| PageError::io("write pages", source))
         })
+    }
+}
+
+/// Whether a transfer was tried until it would be told: each of its pages would be waited for as long again.
+fn was_waited_for(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::ResourceBusy)
+}
+
+/// The same error for another page.
+fn again(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => io::Error::new(error.kind(), error.to_string()),
     }
 }
 
