@@ -48,19 +48,21 @@ enum Failure {
     Torn(usize),
     /// All is done, and an error is told.
     DoneButReported,
-    /// A sync, with an after-effect; by its place in [`AfterFailedSync::ALL`].
-    Sync(usize),
+    /// A sync, with an after-effect.
+    Sync(AfterFailedSync),
+    /// A batch of transfers is done in another order (I17).
+    Reordered,
 }
 
 impl Failure {
     fn all_of(op: DiskOp) -> Vec<Self> {
         let mut all = ERRNOS.map(Self::Errno).to_vec();
         if matches!(op, DiskOp::Read | DiskOp::Write) {
-            all.extend([0, 1, 511, 4096].map(Self::Short));
+            all.extend([0, 1, 511, 3000].map(Self::Short));
         }
         match op {
             DiskOp::Write => all.extend([1, 512, 4096].map(Self::Torn)),
-            DiskOp::Sync => all.extend((0..AfterFailedSync::ALL.len()).map(Self::Sync)),
+            DiskOp::Sync => all.extend(AfterFailedSync::ALL.map(Self::Sync)),
             _ => {}
         }
         let only_looks = [DiskOp::Open, DiskOp::List, DiskOp::Kind, DiskOp::Read, DiskOp::Len, DiskOp::Lock];
@@ -76,7 +78,8 @@ impl Failure {
             Self::Short(bytes) => FaultPlan::short(bytes),
             Self::Torn(bytes) => FaultPlan::torn(libc::EIO, bytes),
             Self::DoneButReported => FaultPlan::done_but_reported(libc::EIO),
-            Self::Sync(after) => FaultPlan::failed_sync(libc::EIO, AfterFailedSync::ALL[after]),
+            Self::Sync(after) => FaultPlan::failed_sync(libc::EIO, after),
+            Self::Reordered => FaultPlan::reordered(),
         }
         .on(op)
     }
@@ -136,6 +139,7 @@ impl StruckDisk {
 #[derive(Clone, Debug)]
 pub struct ErrorLoop {
     ops: Vec<DiskOp>,
+    batches: Vec<DiskOp>,
     stride: u64,
 }
 
@@ -153,7 +157,14 @@ pub struct ErrorLoopReport {
 impl ErrorLoop {
     /// Over these kinds of calls, each of which the workload makes.
     pub fn new(ops: &[DiskOp]) -> Self {
-        Self { ops: ops.to_vec(), stride: 1 }
+        Self { ops: ops.to_vec(), batches: Vec::new(), stride: 1 }
+    }
+
+    /// Reorders batches of these kinds of transfers as well, several of which the workload makes.
+    #[must_use]
+    pub fn reordering(mut self, ops: &[DiskOp]) -> Self {
+        self.batches = ops.to_vec();
+        self
     }
 
     /// Behind the first few, fails only each so-manieth call, from a start that differs from one way to fail to the next: for
@@ -173,6 +184,7 @@ impl ErrorLoop {
             .ops
             .iter()
             .flat_map(|op| Failure::all_of(*op).into_iter().map(|failure| (*op, failure)))
+            .chain(self.batches.iter().map(|op| (*op, Failure::Reordered)))
             .collect();
         let counts = Mutex::new(BTreeMap::new());
         let next = AtomicUsize::new(0);
@@ -226,7 +238,7 @@ impl ErrorLoop {
                     break;
                 }
                 number += match (number, for_good && failure.is_waited_for()) {
-                    (_, true) => number.max(1),
+                    (_, true) => (3 * number).max(1),
                     (..DENSE, _) => 1,
                     // Two ways to fail rarely skip the same calls.
                     (DENSE, _) => 1 + (op as u64 * 7 + runs * 3) % self.stride,

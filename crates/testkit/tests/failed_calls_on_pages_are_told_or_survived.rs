@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use pagestone_buffer_pool::{BufferPool, MIN_FRAMES};
+use pagestone_buffer_pool::BufferPool;
 use pagestone_direct_io::{
     Create, DirectIo, Disk, DoubleWriteFile, File, OpenHow, PageFile, PageFileOptions, SharedSync,
     lock_within,
@@ -139,7 +139,7 @@ fn open_page_file(disk: &SimDisk) -> PageResult<Box<dyn Stack>> {
 }
 
 fn open_pool(disk: &SimDisk) -> PageResult<Box<dyn Stack>> {
-    Ok(Box::new(Pool(BufferPool::new(page_file(disk)?, MIN_FRAMES))))
+    Ok(Box::new(Pool(BufferPool::new(page_file(disk)?, FRAMES))))
 }
 
 fn open_double_write(disk: &SimDisk) -> PageResult<Box<dyn Stack>> {
@@ -166,9 +166,11 @@ enum Step {
     Reopen,
 }
 
-/// Twice as many pages as the pool has frames.
-const ALL: [u64; 2 * MIN_FRAMES] = {
-    let mut all = [0; 2 * MIN_FRAMES];
+/// Frames of the pool.
+const FRAMES: usize = 8;
+/// Twice as many pages.
+const ALL: [u64; 2 * FRAMES] = {
+    let mut all = [0; 2 * FRAMES];
     let mut id = 0;
     while id < all.len() {
         all[id] = id as u64;
@@ -188,7 +190,7 @@ const SCRIPT: [Step; 20] = [
     Step::Sync,
     Step::Write(&[3]),
     Step::Write(&[1, 2, 7, 5]),
-    Step::Read(&[5, 3, 1]),
+    Step::Read(&[5, 3, 1, 6]),
     Step::Grow(4 * ALL.len() as u64),
     Step::Sync,
     Step::Write(&[6, 4]),
@@ -373,7 +375,10 @@ const OF_A_PAGE_FILE: [DiskOp; 12] = [
 
 #[test]
 fn page_file_alone() {
-    let report = ErrorLoop::new(&OF_A_PAGE_FILE).run(|struck| workload(struck, open_page_file, false));
+    let batches = [DiskOp::Read, DiskOp::Write];
+    let report = ErrorLoop::new(&OF_A_PAGE_FILE)
+        .reordering(&batches)
+        .run(|struck| workload(struck, open_page_file, false));
     println!("{report:?}");
 }
 
