@@ -3,6 +3,11 @@
 //! | error | cause | what to do |
 //! |---|---|---|
 //! | `Page(Locked)` | another handle has the store open | close it |
+//! | `Page(ReadOnly)` | the file system takes no writes; nothing was changed | mount it for writing |
+//! | `Page(NoSpace)`, `Wal(NoSpace)`, `Io` with `StorageFull` | the disk is full; everything acknowledged is there and can be read | free space, then again, with the same handle |
+//! | `Page(Io)`, `PermissionDenied` | the files are another user's | run as their owner, or have the mode changed |
+//! | `Page(Io)`, `Unsupported` | direct I/O was required, and the file system has none | `DirectIo::Prefer` or `Off` |
+//! | `Page(Io)` of a read | the device cannot read this page | the others can be read; restore a backup |
 //! | `Page(InvalidSuperblock)` | not a store, or both copies broken | restore a backup |
 //! | `Page(ChecksumMismatch)` and kin | the disk gave other bytes than were written | restore a backup |
 //! | `Wal(WalCorrupt)` | the log is broken before its tail | restore a backup; nothing was changed |
