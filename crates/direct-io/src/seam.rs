@@ -153,11 +153,11 @@ pub trait File: Send + Sync + Debug {
     /// Maps these bytes of the file into memory, where they stay until the map is dropped; as many maps as one likes, and as the
     /// file grows. Map and file are one cache: reads of the file see what the map holds.
     ///
-    /// The file must have been opened with [`DirectIo::Off`], must be locked by this handle, and must reach to the end of the
-    /// range; one that is to be written should be reserved that far ([`File::reserve`]), because a full disk found by writing
+    /// The file must have been opened with [`DirectIo::Off`], must be locked by this handle ([`File::try_lock_shared`] will do for
+    /// [`MapAccess::Read`]), and must reach to the end of the range; one that is to be written should be reserved that far ([`File::reserve`]), because a full disk found by writing
     /// into a hole of a map is no error but a signal that ends the process. Until the map is dropped the lock lasts, though the
     /// handle be dropped, and this handle refuses, with `InvalidInput`, whatever would change the bytes behind the map's back: writes that meet
-    /// the range, lengths that end before it, another map of the same bytes unless both are for reading.
+    /// the range, lengths that end before it, another map of the same bytes unless both are for reading, and another kind of lock.
     ///
     /// That lock is what makes slices of the map sound: everybody who writes the file holds its lock. Another process that
     /// ignores locks can break them, and can cut the file, which ends this process by a signal (E14).

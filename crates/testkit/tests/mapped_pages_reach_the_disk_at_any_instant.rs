@@ -210,6 +210,43 @@ fn maps_can_be_refused_and_meet_nobody() {
     assert!(thief.try_lock().expect("free"));
 }
 
+/// The same on a simulated disk and on a real one: who shares a lock maps to read, and a map keeps the lock as it is.
+#[test]
+fn readers_share_a_file_that_nobody_writes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let sim = SimDisk::new(1);
+    let disks: [(&dyn Disk, &Path); 2] = [(&sim, Path::new("/a")), (&RealDisk, &dir.path().join("a"))];
+    for (disk, path) in disks {
+        let open = || disk.open(path, &OpenHow::write(DirectIo::Off)).expect("open");
+        let first = disk.open(path, &OpenHow::create_new(DirectIo::Off)).expect("create");
+        first.reserve(0, LEN).expect("reserve");
+        let second = open();
+        let invalid =
+            |result: io::Result<bool>| result.is_err_and(|error| error.kind() == ErrorKind::InvalidInput);
+        let maps = |file: &dyn File, access| file.map(0..LEN, access);
+        assert!(first.try_lock_shared().expect("free") && second.try_lock_shared().expect("shared"));
+        let error = maps(&*first, MapAccess::Write).expect_err("others read");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let (one, other) = (maps(&*first, MapAccess::Read), maps(&*second, MapAccess::Read));
+        assert_eq!(one.expect("map").bytes(), other.expect("map").bytes());
+        let kept = maps(&*first, MapAccess::Read).expect("map");
+        assert!(invalid(first.try_lock()), "mapped");
+        assert!(first.try_lock_shared().expect("as it is"));
+        assert!(!open().try_lock().expect("taken"));
+        drop(kept);
+        assert!(!first.try_lock().expect("the second shares it"));
+        assert!(maps(&*first, MapAccess::Read).is_err(), "what it had, it let go of");
+        drop(second);
+        assert!(first.try_lock().expect("free"));
+        let kept = maps(&*first, MapAccess::Write).expect("map");
+        assert!(invalid(first.try_lock_shared()), "mapped");
+        assert!(!open().try_lock_shared().expect("taken"));
+        let bufs = [io::IoSlice::new(&[1]), io::IoSlice::new(&[2])];
+        assert!(first.write_vectored_at(&bufs, LEN - 1).is_err() && first.punch_hole(0, LEN).is_err());
+        assert!(kept.bytes().iter().all(|byte| *byte == 0));
+    }
+}
+
 /// One file and its maps, simulated or real.
 struct Side {
     file: Arc<dyn File>,

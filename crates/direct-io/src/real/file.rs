@@ -10,7 +10,7 @@ use pagestone_sync::atomic::{AtomicBool, Ordering};
 use super::batches::Batches;
 use super::map::RealMap;
 use super::platform::{self, Descriptor};
-use super::ranges::{InUse, Ranges};
+use super::ranges::{Held, InUse, Ranges};
 use crate::{Backend, DirectIo, File, Map, MapAccess, ReadAt, WriteAt, write_all_at};
 
 /// Bytes of zeros in one write, where the file system cannot allocate ahead.
@@ -29,8 +29,6 @@ pub(super) struct RealFile {
     batches: Batches,
     /// None: a file that was opened for direct I/O has no maps.
     ranges: Option<Ranges>,
-    /// Whether this handle has the lock. Acquire and release: who maps after it was taken is behind the one who took it.
-    locked: AtomicBool,
 }
 
 /// What the system looks at before it transfers anything.
@@ -73,7 +71,6 @@ impl RealFile {
             direct: AtomicBool::new(active),
             batches,
             ranges: (wanted == DirectIo::Off).then(Ranges::new),
-            locked: AtomicBool::new(false),
         }
     }
 
@@ -108,6 +105,14 @@ impl RealFile {
     /// Keeps maps off what will be written while it is. Refused where they are there.
     fn writing(&self, ranges: impl IntoIterator<Item = (u64, usize)>) -> io::Result<Option<InUse>> {
         self.ranges.as_ref().map(|known| known.write(ranges)).transpose()
+    }
+
+    /// Locks the file, and lets who maps it know.
+    fn lock(&self, wanted: Held, take: impl Fn(&Descriptor) -> io::Result<bool>) -> io::Result<bool> {
+        match &self.ranges {
+            Some(ranges) => ranges.lock(wanted, || take(&self.descriptor)),
+            None => take(&self.descriptor),
+        }
     }
 
     /// Writes zeros from the end of the file to `end`: blocks are had by using them.
@@ -233,13 +238,11 @@ impl File for RealFile {
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        let locked = platform::try_lock(&self.descriptor)?;
-        self.locked.fetch_or(locked, Ordering::AcqRel);
-        Ok(locked)
+        self.lock(Held::Alone, platform::try_lock)
     }
 
     fn try_lock_shared(&self) -> io::Result<bool> {
-        platform::try_lock_shared(&self.descriptor)
+        self.lock(Held::Shared, platform::try_lock_shared)
     }
 
     fn backend(&self) -> Backend {
@@ -254,9 +257,6 @@ impl File for RealFile {
         let refused = |why| io::Error::new(ErrorKind::InvalidInput, why);
         let ranges =
             self.ranges.as_ref().ok_or_else(|| refused("a map and direct I/O do not see each other"))?;
-        if !self.locked.load(Ordering::Acquire) {
-            return Err(refused("a file is mapped by who holds its lock"));
-        }
         if range.is_empty() {
             return Err(refused("an empty range has no map"));
         }

@@ -8,8 +8,8 @@
 //! nothing cuts the file. Who could:
 //!
 //! * this handle: [`InUse`] is held for as long as the map, and [`super::ranges`] refuses what meets it;
-//! * another handle, here or in another process: the caller holds the lock of the whole file, the map keeps the descriptor to
-//!   which the lock belongs, and the contract of the seam is that only the lock's holder writes or cuts a file;
+//! * another handle, here or in another process: the caller holds the lock of the whole file, alone or, to read, among
+//!   readers; [`super::ranges`] keeps it from being changed, the map keeps the descriptor to which it belongs, and the contract of the seam is that only the lock's holder writes or cuts a file;
 //! * who keeps to no contract (an editor opened on a live file): as with a debugger, nothing can be promised. What the seam
 //!   promises where it is documented ([`crate::File::map`]) is that a file that was cut ends the process by a signal.
 //!

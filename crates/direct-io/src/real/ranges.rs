@@ -1,6 +1,6 @@
-//! Which bytes of a file are mapped, and which are being written.
+//! Which bytes of a file are mapped, which are being written, and how the file is locked.
 //!
-//! Invariant: no byte is in two maps of which one is written, and none is in a map while this handle writes it or ends the file
+//! Invariant: a map lives under a lock, one to write under a lock of its own, and that lock does not change while it lives. No byte is in two maps of which one is written, and none is in a map while this handle writes it or ends the file
 //! before it. Slices of a map are sound only if nothing changes the bytes behind them.
 //!
 //! ```text
@@ -24,6 +24,7 @@ pub(super) struct Ranges(Arc<Mutex<List>>);
 #[derive(Debug, Default)]
 struct List {
     next: u64,
+    held: Held,
     used: Vec<Used>,
 }
 
@@ -38,6 +39,15 @@ struct Used {
 enum Use {
     Map(MapAccess),
     Write,
+}
+
+/// The lock that a handle has on its file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Held {
+    #[default]
+    Nothing,
+    Shared,
+    Alone,
 }
 
 /// Some ranges in use, until it is dropped.
@@ -55,6 +65,19 @@ impl Ranges {
     /// A map comes. Whether the file is long enough is to be looked at after this and before the map is made: then it stays so.
     pub(super) fn map(&self, range: Range<u64>, access: MapAccess) -> io::Result<InUse> {
         self.enter([range], Use::Map(access))
+    }
+
+    /// Takes a lock, or another than there was. A system lets go of the old one first, and of it alone if the new one is not to be
+    /// had: not while maps rely on it.
+    pub(super) fn lock(&self, wanted: Held, take: impl FnOnce() -> io::Result<bool>) -> io::Result<bool> {
+        let mut list = self.0.lock();
+        if list.held != wanted && list.used.iter().any(|used| matches!(used.what, Use::Map(_))) {
+            let message = "the file is mapped, and its lock stays as it is";
+            return Err(io::Error::new(ErrorKind::InvalidInput, message));
+        }
+        let taken = take();
+        list.held = if matches!(taken, Ok(true)) { wanted } else { Held::Nothing };
+        taken
     }
 
     /// Writes come, of these offsets and lengths.
@@ -75,6 +98,14 @@ impl Ranges {
 
     fn enter(&self, ranges: impl IntoIterator<Item = Range<u64>>, what: Use) -> io::Result<InUse> {
         let mut list = self.0.lock();
+        let locked = match what {
+            Use::Write => true,
+            Use::Map(MapAccess::Read) => list.held != Held::Nothing,
+            Use::Map(MapAccess::Write) => list.held == Held::Alone,
+        };
+        if !locked {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "a file is mapped by who holds its lock"));
+        }
         let by = list.next;
         list.next += 1;
         for range in ranges.into_iter().filter(|range| !range.is_empty()) {
@@ -112,9 +143,29 @@ fn refused(there: &Range<u64>, why: &str) -> io::Error {
 mod tests {
     use super::*;
 
+    fn locked() -> Ranges {
+        let ranges = Ranges::new();
+        assert!(ranges.lock(Held::Alone, || Ok(true)).expect("free"));
+        ranges
+    }
+
+    #[test]
+    fn maps_need_a_lock_and_keep_it() {
+        let ranges = Ranges::new();
+        ranges.map(0..1, MapAccess::Read).expect_err("no lock");
+        assert!(ranges.lock(Held::Shared, || Ok(true)).expect("free"));
+        ranges.map(0..1, MapAccess::Write).expect_err("others may share it");
+        let map = ranges.map(0..1, MapAccess::Read).expect("nobody writes");
+        ranges.lock(Held::Alone, || panic!("changed all the same")).expect_err("mapped");
+        assert!(ranges.lock(Held::Shared, || Ok(true)).expect("as it is"));
+        drop(map);
+        assert!(!ranges.lock(Held::Alone, || Ok(false)).expect("taken"));
+        ranges.map(0..1, MapAccess::Read).expect_err("the old lock was let go of");
+    }
+
     #[test]
     fn what_meets_is_refused_and_what_ends_makes_room() {
-        let ranges = Ranges::new();
+        let ranges = locked();
         let is_refused =
             |result: io::Result<InUse>| result.is_err_and(|error| error.kind() == ErrorKind::InvalidInput);
         let map = ranges.map(10..20, MapAccess::Write).expect("free");
@@ -137,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_file_is_not_cut_before_a_map() {
-        let ranges = Ranges::new();
+        let ranges = locked();
         let map = ranges.map(10..20, MapAccess::Read).expect("free");
         ranges.cut(19, || -> io::Result<()> { panic!("cut all the same") }).expect_err("a byte of the map");
         ranges.cut(20, || Ok(())).expect("behind it");

@@ -128,6 +128,20 @@ impl SimFile {
         }
     }
 
+    fn lock(&self, alone: bool) -> io::Result<bool> {
+        let mut state = self.disk.state();
+        state.gate(DiskOp::Lock, &self.path)?;
+        let mapped = state.maps.any_of(self.id);
+        let lock = state.locks.entry(self.file).or_default();
+        if mapped && lock.is_alone() != alone {
+            return Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                "the file is mapped, and its lock stays as it is",
+            ));
+        }
+        Ok(lock.take(self.id, alone))
+    }
+
     fn change_length(&self, op: DiskOp, change: LengthChange) -> io::Result<()> {
         let mut state = self.disk.state();
         let fault = state.gate(op, &self.path)?;
@@ -238,9 +252,11 @@ impl File for SimFile {
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        let mut state = self.disk.state();
-        state.gate(DiskOp::Lock, &self.path)?;
-        Ok(*state.locks.entry(self.file).or_insert(self.id) == self.id)
+        self.lock(true)
+    }
+
+    fn try_lock_shared(&self) -> io::Result<bool> {
+        self.lock(false)
     }
 
     fn is_direct(&self) -> bool {
@@ -254,7 +270,7 @@ impl File for SimFile {
         if !self.mappable {
             return refused("a map and direct I/O do not see each other");
         }
-        if state.locks.get(&self.file) != Some(&self.id) {
+        if !state.locks.entry(self.file).or_default().allows(self.id, access) {
             return refused("a file is mapped by who holds its lock");
         }
         if range.is_empty() {
@@ -285,9 +301,7 @@ pub(super) struct Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         let mut state = self.disk.state();
-        if state.locks.get(&self.file) == Some(&self.id) {
-            state.locks.remove(&self.file);
-        }
+        state.locks.entry(self.file).or_default().release(self.id);
     }
 }
 

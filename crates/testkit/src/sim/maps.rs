@@ -77,6 +77,11 @@ impl Maps {
         self.meeting(file, bytes).next().map(|map| (map.handle, map.range.clone()))
     }
 
+    /// Whether a handle has any.
+    pub(super) fn any_of(&self, handle: u64) -> bool {
+        self.live.iter().any(|map| map.handle == handle)
+    }
+
     /// Whether a map of these bytes is kept out by others.
     pub(super) fn excludes(&self, file: FileId, bytes: &Range<u64>, access: MapAccess) -> bool {
         let reads = MapAccess::Read;

@@ -26,6 +26,7 @@ mod fault;
 mod file;
 mod journal;
 mod kind;
+mod lock;
 mod map;
 mod maps;
 mod model;

@@ -14,6 +14,7 @@ use super::content::{Bytes, CHUNK, SECTOR};
 use super::disk::SimOptions;
 use super::fault::{AfterFailedSync, Call, DiskOp, Fault, Faults, errno};
 use super::journal::{Operation, SyncOutcome, Write};
+use super::lock::Lock;
 use super::maps::Maps;
 use super::model::{Change, Medium, Model, Stored};
 use super::names::{FileId, NameChange, Names, Node};
@@ -32,8 +33,7 @@ pub(super) struct State {
     pub(super) rng: Rng,
     pub(super) next_node: u32,
     pub(super) next_handle: u64,
-    /// The handle that holds each lock.
-    pub(super) locks: BTreeMap<FileId, u64>,
+    pub(super) locks: BTreeMap<FileId, Lock>,
     /// Writes between their start and their effect: handle, file, bytes.
     in_flight: Vec<(u64, FileId, Range<u64>)>,
     /// When the last sync of a file failed, counted in handles.
