@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use pagestone_page_format::{FrameIndex, PageError, PageId, PageResult};
 use pagestone_sync::atomic::Ordering;
+use pagestone_sync::faults::planted;
 
 use crate::BufferPool;
 use crate::frame::COOL;
@@ -51,7 +52,7 @@ impl BufferPool {
                 return Err(PageError::BufferPoolExhausted { capacity: self.frames.len() });
             }
             self.counters.frame_waits.add(1);
-            self.frame_freed.wait_until(LOOK_AGAIN, || !self.free.is_empty());
+            self.frame_freed.wait_briefly(LOOK_AGAIN, || !self.free.is_empty());
         }
     }
 
@@ -121,9 +122,15 @@ impl BufferPool {
             latch.unlock_unchanged();
             return Verdict::Kept;
         }
-        self.table.remove(id);
-        frame.clear();
-        drop(latch);
+        if planted("an evicted page leaves the table after the latch") {
+            frame.clear();
+            drop(latch);
+            self.table.remove(id);
+        } else {
+            self.table.remove(id);
+            frame.clear();
+            drop(latch);
+        }
         self.counters.evictions.add(1);
         self.give_back(index);
         Verdict::Freed
@@ -135,6 +142,7 @@ impl BufferPool {
         loop {
             let index = match self.table.get(id) {
                 Entry::Absent => return Ok(()),
+                Entry::Loading if planted("a discard does not wait for a loader") => return Ok(()),
                 Entry::Loading => {
                     self.load_waiters(id).wait_until(LOOK_AGAIN, || self.table.get(id) != Entry::Loading);
                     continue;
@@ -149,7 +157,7 @@ impl BufferPool {
             }
             if frame.is_held_under_latch() {
                 latch.unlock_unchanged();
-                self.frame_freed.wait_until(LOOK_AGAIN, || !frame.is_pinned() && !frame.is_writing());
+                self.frame_freed.wait_briefly(LOOK_AGAIN, || !frame.is_pinned() && !frame.is_writing());
                 continue;
             }
             self.table.remove(id);

@@ -11,6 +11,7 @@ use pagestone_page_format::{
     FrameIndex, Lsn, Page, PageError, PageHeader, PageId, PageKind, PageResult, PageWriter,
 };
 use pagestone_swip::MAX_SWIP_PAGE;
+use pagestone_sync::faults::planted;
 
 use crate::frame::COOL;
 use crate::table::Entry;
@@ -88,7 +89,9 @@ impl BufferPool {
                 Entry::Absent => {
                     let Some(index) = free_frame()? else { return Ok(None) };
                     if self.table.claim(id, index).is_err() {
-                        self.give_back(index);
+                        if !planted("who lost a claim keeps its frame") {
+                            self.give_back(index);
+                        }
                         continue;
                     }
                     return self.load(id, index, &fill).map(Some);
@@ -121,7 +124,9 @@ impl BufferPool {
         std::mem::forget(unclaim);
         self.table.publish(id, index);
         drop(latch);
-        self.load_waiters(id).notify();
+        if !planted("who loaded a page wakes nobody") {
+            self.load_waiters(id).notify();
+        }
         self.staging.give(page);
         Ok(Pin { pool: self, index, id })
     }
@@ -168,8 +173,14 @@ struct Unclaim<'p> {
 
 impl Drop for Unclaim<'_> {
     fn drop(&mut self) {
+        if planted("a failed load keeps its claim") {
+            return;
+        }
         self.pool.table.remove(self.id);
         self.pool.give_back(self.index);
+        if planted("a failed load gives its frame back twice") {
+            self.pool.give_back(self.index);
+        }
         self.pool.load_waiters(self.id).notify();
     }
 }

@@ -101,7 +101,7 @@ impl BufferPool {
         for dirty in &take {
             let frame = &self.frames[dirty.index.index()];
             if frame.is_writing() {
-                self.frame_freed.wait_until(LOOK_AGAIN, || !frame.is_writing());
+                self.frame_freed.wait_briefly(LOOK_AGAIN, || !frame.is_writing());
             }
             left = least(left, frame.rec_lsn_if_dirty());
         }
@@ -131,7 +131,7 @@ impl BufferPool {
         while frame.holds(id) && frame.is_unwritten_since(changes) {
             self.write_back(&[index], WhenLatched::Wait)?;
             if frame.is_writing() {
-                self.frame_freed.wait_until(LOOK_AGAIN, || !frame.is_writing());
+                self.frame_freed.wait_briefly(LOOK_AGAIN, || !frame.is_writing());
             }
         }
         Ok(())

@@ -19,6 +19,7 @@
 use pagestone_hybrid_latch::{HybridLatch, Tag};
 use pagestone_page_format::{Lsn, PageId};
 use pagestone_sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence, fence_after_rmw};
+use pagestone_sync::faults::planted;
 
 /// The page that is on probation: the next sweep takes it unless it is touched before.
 pub(crate) const COOL: Tag = Tag::A;
@@ -143,6 +144,8 @@ impl Frame {
     /// No latch is needed. Until `written` rises the page is dirty, so nobody else stores `rec_lsn`; a change that comes
     /// between the two steps leaves the older, lower one, which is safe.
     pub(crate) fn settle_write(&self, changes: u64, lsn: Lsn) {
+        let changes =
+            if planted("a write settles what came after its copy") { self.changes() } else { changes };
         if self.changes.load(Ordering::Acquire) != changes {
             self.rec_lsn.store(lsn.get(), Ordering::Relaxed);
         }
@@ -153,7 +156,9 @@ impl Frame {
     #[inline]
     pub(crate) fn pin(&self) {
         self.pins.fetch_add(1, Ordering::Relaxed);
-        fence_after_rmw(); // partner: `is_held_under_latch`
+        if !planted("a pin has no fence") {
+            fence_after_rmw(); // partner: `is_held_under_latch`
+        }
     }
 
     /// For a loader that already owns the frame.
@@ -174,7 +179,13 @@ impl Frame {
     /// Under the exclusive latch: whether somebody pinned it or is writing it out. Partner of the fences in `pin` and
     /// `claim_write` (P4).
     pub(crate) fn is_held_under_latch(&self) -> bool {
-        fence(Ordering::SeqCst);
-        self.pins.load(Ordering::Acquire) != 0 || self.is_writing()
+        if planted("an evictor does not look again under the latch") {
+            return false;
+        }
+        if !planted("an evictor has no fence") {
+            fence(Ordering::SeqCst);
+        }
+        self.pins.load(Ordering::Acquire) != 0
+            || (self.is_writing() && !planted("who throws a page out does not wait for its write"))
     }
 }

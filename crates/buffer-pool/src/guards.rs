@@ -6,6 +6,7 @@
 use pagestone_hybrid_latch::{Exclusive, Optimistic, Shared};
 use pagestone_page_format::{FrameIndex, Lsn, PageId, PageKind, PageResult, PageWriter, SpeculativePage};
 use pagestone_swip::SwipWord;
+use pagestone_sync::faults::planted;
 
 use crate::frame::Frame;
 use crate::{BufferPool, Restart};
@@ -59,6 +60,11 @@ impl<'p> OptimisticPage<'p> {
     /// The id in the word stays, the page does not become dirty, and this sample stays valid: the latch is taken at the
     /// sampled version and given back with it. Gives up silently if somebody is in the way.
     pub fn repair_hint(&self, word: usize, old: SwipWord, target: FrameIndex) {
+        if planted("a repair writes whatever stands there") {
+            let page = PageWriter::new(self.pool.arena.words(self.index));
+            page.put_word(word, old.with_hint(target).raw()).expect("a word of the page");
+            return;
+        }
         let Ok(latch) = self.latch.upgrade_to_exclusive() else { return };
         let writer = PageWriter::new(self.pool.arena.words(self.index));
         if writer.read().word(word) == Ok(old.raw()) {

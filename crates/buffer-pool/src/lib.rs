@@ -9,7 +9,7 @@
 //!                        └──► table ──► hot, hint repaired       frame: free list, else evict (clean first, dirty in batches)
 //!                                  └──► Restart::Fault(id)       read, verify, publish, pinned
 //!
-//!   frame.rs     the 64-byte header of a frame, apart from the page bytes      arena.rs   the page bytes (unsafe lives here)
+//!   frame.rs     the 64-byte header of a frame, apart from the page bytes      arena/     the page bytes (unsafe lives here)
 //!   table.rs     page id -> frame; one loader per page                         guards.rs  optimistic, shared, exclusive, pin
 //!   resolve.rs   the hot path                                                  fault.rs   the miss path
 //!   evict.rs     second chance; a frame changes its page only here             write_back.rs   log first, then the pages
@@ -32,12 +32,15 @@ mod flush;
 mod frame;
 mod guards;
 mod metrics;
+#[cfg(loom)]
+pub mod model;
 mod options;
 mod pool;
 mod resolve;
 mod staging;
 mod stats;
 mod table;
+mod variant;
 mod write_back;
 
 pub use admission::Admission;

@@ -9,6 +9,7 @@ use pagestone_page_format::{
 };
 use pagestone_swip::MAX_FRAMES;
 use pagestone_sync::atomic::{AtomicUsize, Ordering};
+use pagestone_sync::faults::planted;
 use pagestone_sync::{Arc, Condvar, Mutex, Queue};
 
 use crate::admission::Gate;
@@ -18,6 +19,7 @@ use crate::metrics::PoolMetrics;
 use crate::staging::Staging;
 use crate::stats::Counters;
 use crate::table::PageTable;
+use crate::variant::LOAD_PLACES;
 use crate::{MIN_FRAMES, PoolOptions, PoolStats};
 
 /// Why a step of a descent has to be taken again. Control flow, not an error: it never leaves the retry loop.
@@ -60,23 +62,26 @@ pub(crate) struct Waiters {
 }
 
 impl Waiters {
-    /// Waits until `done`, for at most `limit`; gives whether it was done.
-    pub(crate) fn wait_until(&self, limit: Duration, mut done: impl FnMut() -> bool) -> bool {
-        let mut guard = self.lock.lock();
-        if done() {
-            return true;
+    /// Waits until [`Waiters::notify`] is called, unless it is `done`, for at most `limit`. Callers look again.
+    pub(crate) fn wait_until(&self, limit: Duration, done: impl FnOnce() -> bool) {
+        let guard = self.lock.lock();
+        if !done() || planted("who waits does not look before it sleeps") {
+            drop(self.changed.wait_for(guard, limit));
         }
-        self.sleepers.fetch_add(1, Ordering::Relaxed);
-        let (after, _) = self.changed.wait_for(guard, limit);
-        self.sleepers.fetch_sub(1, Ordering::Relaxed);
-        guard = after;
-        let result = done();
-        drop(guard);
-        result
     }
 
-    /// As [`Waiters::notify`], but free of charge while nobody waits. A waiter that is just going to sleep may miss it: for
-    /// waits that look again soon by themselves.
+    /// As [`Waiters::wait_until`], for who looks again soon by itself, since it may miss [`Waiters::notify_if_waiting`].
+    pub(crate) fn wait_briefly(&self, limit: Duration, done: impl FnOnce() -> bool) {
+        let guard = self.lock.lock();
+        if !done() {
+            self.sleepers.fetch_add(1, Ordering::Relaxed);
+            drop(self.changed.wait_briefly(guard, limit));
+            self.sleepers.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// As [`Waiters::notify`], but free of charge while nobody waits in [`Waiters::wait_briefly`]. Who is just going to sleep
+    /// there may miss it.
     pub(crate) fn notify_if_waiting(&self) {
         if self.sleepers.load(Ordering::Relaxed) != 0 {
             self.notify();
@@ -112,7 +117,7 @@ impl BufferPool {
             free,
             hand: AtomicUsize::new(0),
             staging: Staging::new(size),
-            loads: (0..64).map(|_| Waiters::default()).collect(),
+            loads: (0..LOAD_PLACES).map(|_| Waiters::default()).collect(),
             frame_freed: Waiters::default(),
             gate: Gate::new(frames),
             log: options.log,

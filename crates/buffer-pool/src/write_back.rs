@@ -14,6 +14,7 @@
 
 use pagestone_page_format::{FrameIndex, Lsn, Page, PageResult, SpeculativePage};
 use pagestone_swip::mask_hints;
+use pagestone_sync::faults::planted;
 
 use crate::BufferPool;
 
@@ -39,7 +40,9 @@ struct Claimed<'p> {
 
 impl Drop for Claimed<'_> {
     fn drop(&mut self) {
-        self.pool.frames[self.index.index()].release_write();
+        if !planted("a write does not end its claim") {
+            self.pool.frames[self.index.index()].release_write();
+        }
         self.pool.frame_may_be_free();
     }
 }
@@ -62,17 +65,25 @@ impl BufferPool {
         // A transaction that failed half way poisons before it lets go of its latches: a copy of what no log describes was taken
         // after that, and is not written.
         self.poison.check()?;
-        if let Some(log) = &self.log {
+        if let Some(log) = &self.log
+            && !planted("a page goes out before the log")
+        {
             let newest = claimed.iter().map(|claim| claim.lsn).max().unwrap_or(Lsn::ZERO);
             log.ensure_durable(newest)?;
+        }
+        let settle = || {
+            for claim in &claimed {
+                // The page cannot leave the frame while the claim stands.
+                self.frames[claim.index.index()].settle_write(claim.changes, claim.lsn);
+            }
+        };
+        if planted("a page is clean before it is written") {
+            settle();
         }
         self.store.write_many(&mut pages)?;
         self.counters.write_batches.add(1);
         self.counters.write_backs.add(pages.len() as u64);
-        for claim in &claimed {
-            // The page cannot leave the frame while the claim stands.
-            self.frames[claim.index.index()].settle_write(claim.changes, claim.lsn);
-        }
+        settle();
         drop(claimed);
         for page in pages {
             self.staging.give(page);
@@ -108,7 +119,9 @@ impl BufferPool {
             let dirty = frame.holds(id) && frame.is_dirty();
             let mut page = self.staging.take(&*self.store, id);
             SpeculativePage::new(self.arena.words(index)).copy_out(page.bytes_mut());
-            if sample.is_none_or(|sample| sample.validate().is_ok()) {
+            if sample.is_none_or(|sample| sample.validate().is_ok())
+                || planted("a copy is believed without validation")
+            {
                 drop(shared);
                 if !dirty {
                     self.staging.give(page);

@@ -21,7 +21,7 @@ macro_rules! explored {
             fn $model() {
                 pagestone_sync::checking::model($invariant, stringify!($model), $bound)
                     $($(.catches($bug, $findings))*)?
-                    .run(models::$model);
+                    .run(|_| models::$model());
             }
         )*
     };

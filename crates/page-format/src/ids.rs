@@ -2,8 +2,8 @@
 
 use crate::error::{PageError, PageResult};
 
-/// The smallest page, in bytes.
-pub const MIN_PAGE_SIZE: usize = 4096;
+/// The smallest page, in bytes. A model's pages are smaller: it looks at every word.
+pub const MIN_PAGE_SIZE: usize = if cfg!(loom) { 64 } else { 4096 };
 /// The largest page, in bytes (1 MiB).
 pub const MAX_PAGE_SIZE: usize = 1 << 20;
 /// The page size that is taken where none is asked for: 4 KiB, one device block, so that one miss is one I/O.

@@ -11,7 +11,10 @@
 //!
 //! A process each, because a deadlock, which is what a lost wake-up is here, ends one: it unwinds through held guards.
 //! Every exploration prints one line that begins with [`ROW`], tabs between its fields; `cargo xtask loom` makes a table of them.
-//! `--skip mutants` leaves the mutants out, for bounds that they need not be tried with.
+//!
+//! Two arguments that the test runner knows mean more here. `--skip mutants` leaves the mutants out, for bounds that they need not be
+//! tried with. `--skip at_length`, which leaves out the tests of such names, cuts every exploration of the others after
+//! [`CUT`] executions: that is what the check does, and a row that was cut says so.
 
 use std::cell::Cell;
 use std::process::Command;
@@ -24,12 +27,14 @@ pub const ROW: &str = "loom-row";
 /// What a deadlock is reported as.
 pub const DEADLOCK: &str = "deadlock; threads =";
 
+/// Executions of an exploration that is cut.
+const CUT: usize = 5_000;
 /// Steps of one execution at most: a model that takes more does not end.
 const MAX_BRANCHES: usize = 50_000;
 
 thread_local! {
-    /// Executions of the exploration that this thread is in.
-    static EXECUTIONS: Cell<u64> = const { Cell::new(0) };
+    /// Executions of the model that this thread is in, and whether they were all.
+    static EXECUTIONS: Cell<(u64, bool)> = const { Cell::new((0, true)) };
 }
 
 /// A model, and the bugs that it must find.
@@ -55,30 +60,29 @@ impl Model {
 
     /// Explores `body`, as it is and with each bug.
     pub fn check(self, body: impl Fn() + Send + Sync + 'static) {
-        let preemptions = self.preemptions;
-        self.run(move || explore(preemptions, body));
+        self.run(|preemptions| explore(preemptions, body));
     }
 
-    /// As [`Model::check`], for a body that calls [`explore`] itself, once or several times.
-    pub fn run(self, body: impl FnOnce()) {
+    /// As [`Model::check`], for a body that calls [`explore`] itself, once or several times, with the bound that it is given.
+    pub fn run(self, body: impl FnOnce(usize)) {
         let mut args = std::env::args();
         if let Some(bug) = args.find_map(|arg| arg.strip_prefix("plant=").map(str::to_owned)) {
             assert!(self.bugs.iter().any(|(own, _)| *own == bug), "no bug of this model: {bug}");
             plant(&bug);
-            return body();
+            return body(self.preemptions);
         }
-        EXECUTIONS.set(0);
+        EXECUTIONS.set((0, true));
         let began = Instant::now();
-        body();
-        self.print(EXECUTIONS.get(), began, "-", "-");
-        let args: Vec<String> = std::env::args().collect();
-        if args.windows(2).any(|pair| pair[0] == "--skip" && pair[1] == "mutants") {
+        body(self.preemptions);
+        let (executions, all) = EXECUTIONS.get();
+        self.print(&format!("{executions}{}", if all { "" } else { ", cut" }), began, "-", "-");
+        if skips("mutants") {
             return;
         }
         for (bug, findings) in &self.bugs {
             let began = Instant::now();
             self.must_find(bug, findings);
-            self.print(0, began, bug, "yes");
+            self.print("-", began, bug, "yes");
         }
     }
 
@@ -97,7 +101,7 @@ impl Model {
         assert!(found, "{} failed otherwise although {bug}: {said}", self.test);
     }
 
-    fn print(&self, executions: u64, since: Instant, bug: &str, killed: &str) {
+    fn print(&self, executions: &str, since: Instant, bug: &str, killed: &str) {
         let bound = bound(self.preemptions);
         let (invariant, test, seconds) = (self.invariant, self.test, since.elapsed().as_secs_f64());
         println!("{ROW}\t{invariant}\t{test}\t{bound}\t{executions}\t{seconds:.1}\t{bug}\t{killed}");
@@ -112,6 +116,11 @@ fn plant(_: &str) {
     panic!("mutants need --cfg pagestone_faults");
 }
 
+fn skips(what: &str) -> bool {
+    let args: Vec<String> = std::env::args().collect();
+    args.windows(2).any(|pair| pair[0] == "--skip" && pair[1] == what)
+}
+
 /// What `LOOM_MAX_PREEMPTIONS` says, if it says anything.
 fn bound(preemptions: usize) -> usize {
     loom::model::Builder::new().preemption_bound.unwrap_or(preemptions)
@@ -123,11 +132,18 @@ pub fn explore(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(bound(preemptions));
     builder.max_branches = MAX_BRANCHES;
+    builder.checkpoint_interval = 1000; // how often it looks at its limits
+    let limited = skips("at_length");
+    if limited {
+        builder.max_permutations = Some(CUT);
+    }
     let executions = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&executions);
     builder.check(move || {
         count.fetch_add(1, Ordering::Relaxed);
         body();
     });
-    EXECUTIONS.set(EXECUTIONS.get() + executions.load(Ordering::Relaxed));
+    let (executed, (before, all)) = (executions.load(Ordering::Relaxed), EXECUTIONS.get());
+    // Loom counts from one.
+    EXECUTIONS.set((before + executed, all && !(limited && executed + 1 >= CUT as u64)));
 }

@@ -31,7 +31,10 @@ pub struct Mutex<T>(loom::sync::Mutex<T>);
 
 /// Holds a [`Mutex`] until dropped.
 #[derive(Debug)]
-pub struct MutexGuard<'a, T>(loom::sync::MutexGuard<'a, T>);
+pub struct MutexGuard<'a, T> {
+    guard: loom::sync::MutexGuard<'a, T>,
+    mutex: &'a Mutex<T>,
+}
 
 impl<T> Mutex<T> {
     /// Wraps a value.
@@ -41,12 +44,13 @@ impl<T> Mutex<T> {
 
     /// Waits for the lock and takes it.
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        MutexGuard(self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        let guard = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        MutexGuard { guard, mutex: self }
     }
 
     /// Takes the lock if nobody holds it.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        self.0.try_lock().ok().map(MutexGuard)
+        self.0.try_lock().ok().map(|guard| MutexGuard { guard, mutex: self })
     }
 
     /// Gives the value back.
@@ -58,13 +62,13 @@ impl<T> Mutex<T> {
 impl<T> std::ops::Deref for MutexGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        &self.0
+        &self.guard
     }
 }
 
 impl<T> std::ops::DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.0
+        &mut self.guard
     }
 }
 
@@ -80,7 +84,9 @@ impl Condvar {
 
     /// Releases the lock, waits for a notification, takes the lock again.
     pub fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-        MutexGuard(self.0.wait(guard.0).unwrap_or_else(std::sync::PoisonError::into_inner))
+        let MutexGuard { guard, mutex } = guard;
+        let guard = self.0.wait(guard).unwrap_or_else(std::sync::PoisonError::into_inner);
+        MutexGuard { guard, mutex }
     }
 
     /// As [`Condvar::wait`]; a model has no clock, so the time never runs out.
@@ -90,6 +96,18 @@ impl Condvar {
         _limit: std::time::Duration,
     ) -> (MutexGuard<'a, T>, bool) {
         (self.wait(guard), false)
+    }
+
+    /// As [`Condvar::wait_for`], for waits that look again soon by themselves: in a model the time runs out at once.
+    pub fn wait_briefly<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        _limit: std::time::Duration,
+    ) -> MutexGuard<'a, T> {
+        let mutex = guard.mutex;
+        drop(guard);
+        loom::thread::yield_now();
+        mutex.lock()
     }
 
     /// Wakes one waiter.

@@ -110,6 +110,16 @@ impl Condvar {
         (guard, timed_out)
     }
 
+    /// As [`Condvar::wait_for`], for waits that look again soon by themselves and may miss a notification: in a model the time
+    /// runs out at once, while a wait that nobody ends shows there as a deadlock.
+    pub fn wait_briefly<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        limit: std::time::Duration,
+    ) -> MutexGuard<'a, T> {
+        self.wait_for(guard, limit).0
+    }
+
     /// Wakes one waiter.
     pub fn notify_one(&self) {
         self.0.notify_one();

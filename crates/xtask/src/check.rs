@@ -151,7 +151,7 @@ fn doctests(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
     step.cargo(workspace, &["test", "--workspace", "--doc", "--no-fail-fast"], &[]).map(drop)
 }
 
-/// Every test target that is called `loom_…`, on the production types, quick bounds; every model with its mutants.
+/// Every test target that is called `loom_…`, on the production types, long explorations cut; every model with its mutants.
 fn loom_models(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
     let mut command =
         loom::command(workspace).ok_or_else(|| Failed("no test target is called loom_…".into()))?;

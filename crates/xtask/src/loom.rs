@@ -150,13 +150,13 @@ mod tests {
     fn rows_are_read_and_an_invariant_without_a_killed_mutant_is_told() {
         let said = "test one ... ok\n\
              loom-row\tP1\tone\t2\t100\t0.5\t-\t-\n\
-             loom-row\tP1\tone\t2\t0\t0.1\ta fence is missing\tyes\n\
+             loom-row\tP1\tone\t2\t-\t0.1\ta fence is missing\tyes\n\
              loom-row\tP2\ttwo\t3\t7\t0.5\t-\t-\n\
              loom-row\tP2\ttwo_at_length\t4\t9\t0.5\t-\t-\n\
              loom-row\tcut off\n";
         let rows = rows(said);
         assert_eq!(rows.len(), 4);
-        assert_eq!(rows[1].columns(), ["P1", "one", "2", "0", "0.1", "a fence is missing", "yes"]);
+        assert_eq!(rows[1].columns(), ["P1", "one", "2", "-", "0.1", "a fence is missing", "yes"]);
         assert_eq!(without_mutant(&rows), ["P2"]);
     }
 }

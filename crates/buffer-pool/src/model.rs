@@ -1,0 +1,45 @@
+//! What models look at, under `--cfg loom` alone: the invariants of the pool, checked on the pool itself.
+
+use pagestone_page_format::{FrameIndex, PageId};
+
+use crate::BufferPool;
+use crate::table::Entry;
+
+impl BufferPool {
+    /// P2, of each frame while nobody else has it latched: the table leads to it from the page that it holds, and from no other of
+    /// those below `pages`.
+    pub fn assert_residency(&self, pages: u64) {
+        for index in 0..self.frames.len() {
+            let index = FrameIndex::new(index as u32);
+            let frame = &self.frames[index.index()];
+            let _shared = frame.latch.lock_shared().expect("no panic");
+            let held = frame.page();
+            for id in (0..pages).map(PageId::new) {
+                let named = self.table.get(id) == Entry::Resident(index);
+                assert_eq!(named, held == Some(id), "P2: table and header disagree about page {id}");
+            }
+        }
+    }
+
+    /// P9, P10, when nobody is at work and no pin is held: no frame is latched, pinned or being written, and each is either on the
+    /// free list, once, or holds a page.
+    pub fn assert_at_rest(&self) {
+        for frame in &self.frames {
+            assert!(
+                frame.latch.try_lock_exclusive().map(|latch| latch.unlock_unchanged()).is_ok(),
+                "P10: a latch is left held"
+            );
+            assert!(!frame.is_pinned() && !frame.is_writing(), "P10: a pin or a claim is left");
+        }
+        let mut free = vec![0; self.frames.len()];
+        let listed: Vec<_> = std::iter::from_fn(|| self.free.pop()).collect();
+        for index in listed {
+            free[index.index()] += 1;
+            self.free.push(index).expect("it was there");
+        }
+        for (frame, listed) in self.frames.iter().zip(free) {
+            let owned = usize::from(frame.page().is_some());
+            assert_eq!(listed + owned, 1, "P9: a frame is lost, or has two owners");
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! The pool keeps P1 to P13 in every interleaving of two threads over two frames, with as many preemptions as
+//! each model says; and each model fails if what it proves is taken out of the code.
+//!
+//! The pool, its table, frames, latches and waits are the production types. Replaced are the arena (words instead of mapped memory,
+//! `src/arena/model.rs`), storage and log (`world/mod.rs`), and the clock: a short wait that looks again by itself ends at once, any
+//! other never ends unless somebody ends it.
+//!
+//! ```sh
+//! RUSTFLAGS="--cfg loom --cfg pagestone_faults" cargo test --release -p pagestone-buffer-pool --test loom_pool
+//! ```
+#![cfg(loom)]
+
+mod world;
+
+use pagestone_buffer_pool::Restart;
+use pagestone_page_format::{FrameIndex, PageId};
+use pagestone_swip::SwipWord;
+use pagestone_sync::checking::{DEADLOCK, model};
+use pagestone_sync::faults::planted;
+use world::{Content, FIRST, World, beside, cold, look, under};
+
+const PAGES: [Content; 3] = [[100; 2], [200; 2], [300; 2]];
+const ID: PageId = PageId::new(0);
+
+const ASLEEP: &[&str] = &[DEADLOCK];
+/// How loom says that an execution does not end.
+const NO_END: &str = "exceeded maximum number of branches";
+
+/// Two pages fill the pool; both came in just now and go first.
+fn full() -> World {
+    World::new(PAGES).resident(&[0, 1])
+}
+
+/// One page, changed, with a change that storage lacks.
+fn dirty() -> World {
+    let world = World::new(PAGES).resident(&[0]);
+    world.change(0, [101; 2], 20);
+    world
+}
+
+fn at_rest(world: &World) {
+    world.pool.assert_at_rest();
+    world.pool.assert_residency(3);
+}
+
+fn fault_another(world: &World) {
+    drop(world.fault(2));
+}
+
+fn flush(world: &World) {
+    world.pool.flush(ID).expect("storage is healthy");
+}
+
+/// Reads by a hint while the page is evicted and another takes its frame.
+fn read_beside_an_eviction(preemptions: usize) {
+    fn read(world: &World) {
+        if let Ok(seen) = world.believed(cold(0).with_hint(FrameIndex::new(0))) {
+            assert_eq!(seen, PAGES[0], "P1: another page than the one asked for");
+        }
+    }
+    beside(preemptions, full, [read, fault_another], at_rest);
+}
+
+#[test]
+fn p1_a_validated_read_is_of_the_page_asked_for() {
+    model("P1 right page", "p1_a_validated_read_is_of_the_page_asked_for", 1)
+        .catches("a sampled frame is not asked again for its page", &["P1: another page"])
+        .catches("a reader has no acquire fence", &["P1: another page"])
+        .run(read_beside_an_eviction);
+}
+
+#[test]
+fn p2_table_and_header_agree() {
+    model("P2 unique residency", "p2_table_and_header_agree", 1)
+        .catches("an evicted page leaves the table after the latch", &["P2: table and header disagree"])
+        .run(|bound| beside(bound, full, [|world| world.pool.assert_residency(1), fault_another], at_rest));
+}
+
+#[test]
+fn p3_concurrent_faults_read_once_and_wake() {
+    fn fault(world: &World) {
+        assert_eq!(under(&world.fault(0)), PAGES[0]);
+    }
+    model("P3 one load, no lost wake-up", "p3_concurrent_faults_read_once_and_wake", 1)
+        .catches("a claim does not look who else loads the page", &["P3: "])
+        .catches("who loaded a page wakes nobody", ASLEEP)
+        .catches("who waits does not look before it sleeps", ASLEEP)
+        .run(|bound| {
+            beside(
+                bound,
+                || World::new(PAGES),
+                [fault, fault],
+                |world| {
+                    assert_eq!(world.storage.reads(), 1, "P3: a page is read twice");
+                    at_rest(world);
+                },
+            );
+        });
+}
+
+#[test]
+fn p4_a_pinned_page_stays() {
+    const LEFT: &[&str] = &["P4: a pinned page left its frame"];
+    fn hold(world: &World) {
+        let pin = world.fault(0);
+        for _ in 0..2 {
+            assert_eq!(world.pool.frame_of(ID), Some(pin.frame()), "P4: a pinned page left its frame");
+        }
+    }
+    model("P4 safe evict", "p4_a_pinned_page_stays", 1)
+        .catches("a pin has no fence", LEFT)
+        .catches("an evictor has no fence", LEFT)
+        .catches("an evictor does not look again under the latch", LEFT)
+        .run(|bound| beside(bound, full, [fault_another, hold], at_rest));
+}
+
+/// Page 0 has swips of page 1 in its two words.
+fn holder() -> World {
+    World::new([[cold(1).raw(); 2], [7; 2], [8; 2]]).resident(&[0, 1])
+}
+
+/// Follows the first swip of page 0 and repairs its hint.
+fn repair(world: &World) {
+    let Ok(holder) = world.pool.resolve(world.swip(0)) else { return };
+    let swip = SwipWord::from_raw(holder.page().word(FIRST).expect("a word of the page"));
+    if let Some(frame) = world.pool.frame_of(swip.page_id()) {
+        holder.repair_hint(FIRST, swip, frame);
+    }
+}
+
+#[test]
+fn p5_a_repair_disturbs_no_reader() {
+    fn read(world: &World) {
+        let Ok(page) = world.pool.resolve(world.swip(0)) else { return };
+        look(page.page());
+        // While the share is held the repair is over or has not begun.
+        if let Ok(_shared) = world.pool.resolve_shared(world.swip(0)) {
+            assert!(page.validate().is_ok(), "P5: a repair failed a validation");
+        }
+    }
+    model("P5 repair invisible", "p5_a_repair_disturbs_no_reader", 1)
+        .catches("a repair is a change", &["P5: a repair failed a validation"])
+        .run(|bound| {
+            beside(bound, holder, [read, repair], |world| {
+                assert!(!world.pool.is_dirty(ID), "P5: a repair dirties the page");
+                at_rest(world);
+            });
+        });
+}
+
+#[test]
+fn p5_a_repair_beside_a_writer_changes_no_id() {
+    /// The slot moves: another swip stands there now.
+    fn write(world: &World) {
+        world.change(0, [cold(2).raw(), cold(1).raw()], 20);
+    }
+    model("P5 repair invisible", "p5_a_repair_beside_a_writer_changes_no_id", 1)
+        .catches("a repair writes whatever stands there", &["P5: a repair undid a change"])
+        .run(|bound| {
+            beside(bound, holder, [write, repair], |world| {
+                let ids = under(&world.fault(0)).map(|word| SwipWord::from_raw(word).page_id().get());
+                assert_eq!(ids, [2, 1], "P5: a repair undid a change");
+            });
+        });
+}
+
+#[test]
+fn p6_versions_rise_over_evictions() {
+    model("P6 monotonic versions", "p6_versions_rise_over_evictions", 1)
+        .catches("an unlock keeps the version", &["P1: another page"])
+        .run(read_beside_an_eviction);
+}
+
+#[test]
+fn p7_a_reused_page_is_not_believed() {
+    fn descend(world: &World) -> Result<(PageId, Content), Restart> {
+        let holder = world.pool.resolve(world.swip(0))?;
+        let swip = SwipWord::from_raw(holder.page().word(FIRST).expect("a word of the page"));
+        let target = world.pool.resolve(swip)?;
+        if !planted("the holder is not validated after its target") {
+            holder.validate()?;
+        }
+        let seen = look(target.page());
+        target.validate().map(|()| (swip.page_id(), seen))
+    }
+    fn read(world: &World) {
+        if let Ok((id, seen)) = descend(world) {
+            assert!(id != PageId::new(1) || seen == [7; 2], "P7: a page of another life");
+        }
+    }
+    /// The reference goes, the page is freed and used again in its frame.
+    fn reuse(world: &World) {
+        world.change(0, [cold(2).raw(); 2], 20);
+        world.change(1, [9; 2], 30);
+    }
+    model("P7 reuse", "p7_a_reused_page_is_not_believed", 1)
+        .catches("the holder is not validated after its target", &["P7: a page of another life"])
+        .run(|bound| beside(bound, holder, [read, reuse], at_rest));
+}
+
+#[test]
+fn p8_cool_and_shares_fail_no_validation() {
+    fn read(world: &World) {
+        let seen = world.believed(world.swip(0));
+        assert_eq!(seen, Ok(PAGES[0]), "P8: a touch or a share was taken for a change");
+    }
+    fn share(world: &World) {
+        drop(world.pool.resolve_shared(world.swip(0)));
+    }
+    model("P8 COOL and shares are no changes", "p8_cool_and_shares_fail_no_validation", 1)
+        .catches("a validation compares the whole word", &["P8: a touch or a share was taken for a change"])
+        .run(|bound| {
+            // The first touch after loading warms the page.
+            let cool = || World::new(PAGES).resident(&[0]);
+            beside(bound, cool, [read, read], at_rest);
+            beside(bound, cool, [read, share], at_rest);
+        });
+}
+
+#[test]
+fn p8_cool_passes_no_validation_falsely() {
+    /// Touched twice: warm, so that a sweep cools them first.
+    fn warm() -> World {
+        let world = full();
+        drop((world.fault(0), world.fault(1)));
+        world
+    }
+    fn write(world: &World) {
+        world.change(0, [101; 2], 20);
+    }
+    fn sweep(world: &World) {
+        drop(world.pool.try_fault(PageId::new(2)).expect("storage is healthy"));
+    }
+    model("P8 COOL and shares are no changes", "p8_cool_passes_no_validation_falsely", 1)
+        .catches("a tag is set by a plain store", &["Poisoned", "P10: ", "P12: ", NO_END, DEADLOCK])
+        .run(|bound| {
+            beside(bound, warm, [sweep, write], |world| {
+                assert_eq!(under(&world.fault(0)), [101; 2], "P12: a change is lost");
+                at_rest(world);
+            });
+        });
+}
+
+fn fault_if_possible(world: &World) {
+    if let Ok(pin) = world.pool.fault(ID) {
+        assert_eq!(under(&pin), PAGES[0]);
+    }
+}
+
+#[test]
+fn p9_a_frame_has_one_owner() {
+    fn unreadable() -> World {
+        let world = World::new(PAGES);
+        world.storage.fail_reads(2);
+        world
+    }
+    model("P9 one list", "p9_a_frame_has_one_owner", 1)
+        .catches("a failed load gives its frame back twice", &["P9: "])
+        .catches("who lost a claim keeps its frame", &["P9: "])
+        .run(|bound| beside(bound, unreadable, [fault_if_possible; 2], at_rest));
+}
+
+#[test]
+fn p10_a_failed_read_leaves_nothing_held() {
+    fn unreadable_once() -> World {
+        let world = World::new(PAGES);
+        world.storage.fail_reads(1);
+        world
+    }
+    model("P10 no failure leaves a frame locked", "p10_a_failed_read_leaves_nothing_held", 1)
+        .catches("a failed load keeps its claim", &[DEADLOCK, "P9: ", "P10: "])
+        .run(|bound| beside(bound, unreadable_once, [fault_if_possible; 2], at_rest));
+}
+
+#[test]
+fn p10_a_failed_write_leaves_nothing_held() {
+    fn unwritable_once() -> World {
+        let world = dirty();
+        world.storage.fail_writes(1);
+        world
+    }
+    fn flush_if_possible(world: &World) {
+        drop(world.pool.flush(ID));
+    }
+    model("P10 no failure leaves a frame locked", "p10_a_failed_write_leaves_nothing_held", 2)
+        .catches("a write does not end its claim", &["P10: ", NO_END])
+        .run(|bound| beside(bound, unwritable_once, [flush_if_possible; 2], at_rest));
+}
+
+fn change_again(world: &World) {
+    world.change(0, [102; 2], 30);
+}
+
+#[test]
+fn p11_the_log_goes_first() {
+    model("P11 log first", "p11_the_log_goes_first", 2)
+        .catches("a page goes out before the log", &["P11: a page goes out before its log"])
+        .run(|bound| beside(bound, dirty, [change_again, flush], at_rest));
+}
+
+#[test]
+fn p12_a_page_changed_while_written_stays_dirty() {
+    const LOST: &[&str] = &["P12: a change is lost", "L4: a torn page goes out"];
+    model("P12 changed while written", "p12_a_page_changed_while_written_stays_dirty", 2)
+        .catches("a write settles what came after its copy", LOST)
+        .catches("a copy is believed without validation", LOST)
+        .run(|bound| {
+            beside(bound, dirty, [change_again, flush], |world| {
+                let kept = world.pool.is_dirty(ID) || world.storage.content(0) == [102; 2];
+                assert!(kept, "P12: a change is lost");
+            });
+        });
+}
+
+#[test]
+fn p12_a_failed_write_leaves_the_page_dirty() {
+    fn unwritable_once() -> World {
+        let world = dirty();
+        world.storage.fail_writes(1);
+        world
+    }
+    fn flush_if_possible(world: &World) {
+        drop(world.pool.flush(ID));
+    }
+    /// Takes the frame of a clean page if it must.
+    fn fault_two(world: &World) {
+        drop((world.pool.try_fault(PageId::new(1)), world.pool.try_fault(PageId::new(2))));
+    }
+    model("P12 changed while written", "p12_a_failed_write_leaves_the_page_dirty", 2)
+        .catches("a page is clean before it is written", &["P12: a page that was not written is clean"])
+        .run(|bound| {
+            beside(bound, unwritable_once, [flush_if_possible, fault_two], |world| {
+                let kept = world.pool.is_dirty(ID) || world.storage.content(0) == [101; 2];
+                assert!(kept, "P12: a page that was not written is clean");
+                at_rest(world);
+            });
+        });
+}
+
+#[test]
+fn p13_a_discard_waits_for_the_write_back() {
+    fn write_past(world: &World) {
+        world.pool.discard(ID).expect("nobody panics");
+        world.storage.write_past(0, [500; 2]);
+    }
+    model("P13 discard waits", "p13_a_discard_waits_for_the_write_back", 2)
+        .catches("who throws a page out does not wait for its write", &["P13: ", "P10: "])
+        .run(|bound| {
+            beside(bound, dirty, [write_past, flush], |world| {
+                let content = world.storage.content(0);
+                assert_eq!(content, [500; 2], "P13: an old page overwrites what went past the pool");
+            });
+        });
+}
+
+#[test]
+fn p13_a_discard_waits_for_the_loader() {
+    fn write_past(world: &World) {
+        world.storage.write_past(0, [500; 2]);
+        world.pool.discard(ID).expect("nobody panics");
+    }
+    model("P13 discard waits", "p13_a_discard_waits_for_the_loader", 1)
+        .catches("a discard does not wait for a loader", &["P13: "])
+        .run(|bound| {
+            beside(
+                bound,
+                || World::new(PAGES),
+                [write_past, |world| drop(world.fault(0))],
+                |world| {
+                    assert_eq!(under(&world.fault(0)), [500; 2], "P13: the pool holds what was there before");
+                },
+            );
+        });
+}
