@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use pagestone_page_format::IO_ALIGNMENT;
 
-use crate::{File, ReadAt, WriteAt};
+use crate::{DurableBy, File, ReadAt, WriteAt};
 
 /// How often in a row `EAGAIN`, `EBUSY` or no progress is taken before it becomes the caller's error: some 50 ms in all.
 const BUSY_LIMIT: u32 = 10;
@@ -134,6 +134,62 @@ pub fn write_all_vectored_at(file: &dyn File, bufs: &[IoSlice<'_>], offset: u64)
             write_all_at(file, buf, offset + start as u64)?;
         }
         start += buf.len();
+    }
+    Ok(())
+}
+
+/// Writes every buffer of the batch, no two of which overlap, and returns when all of them are durable. Nothing is said of what was
+/// written otherwise.
+///
+/// With [`DurableBy::ODsync`] the file must be one of [`crate::Disk::open_dsync`].
+///
+/// Errors: `Unsupported`, with nothing written, where the system has no such call. Any other error is final, as that of a sync is (I9):
+/// nobody knows what is on disk, and nothing may be tried again.
+pub fn write_durable(file: &dyn File, batch: &mut [WriteAt<'_>], by: DurableBy) -> io::Result<()> {
+    match by {
+        DurableBy::Fdatasync => {
+            batch.iter().try_for_each(|write| write_all_at(file, write.buf, write.offset))?;
+            file.sync()
+        }
+        DurableBy::Pwritev2Dsync => {
+            let each = |write: &WriteAt<'_>| write_through(file, write, |buf, at| file.write_dsync(buf, at));
+            batch.iter().try_for_each(each)
+        }
+        DurableBy::ODsync => {
+            let each = |write: &WriteAt<'_>| write_through(file, write, |buf, at| file.write_at(buf, at));
+            batch.iter().try_for_each(each)
+        }
+        DurableBy::IoUring => {
+            if file.write_batch_and_sync(batch)? {
+                return Ok(());
+            }
+            for write in batch {
+                if needs_finishing(&write.result, write.buf.len()) {
+                    write.result = write_all_at(file, write.buf, write.offset).map(|()| write.buf.len());
+                }
+                std::mem::replace(&mut write.result, Ok(write.buf.len()))?;
+            }
+            file.sync()
+        }
+    }
+}
+
+/// Writes all of a buffer by a call that makes durable what it takes. Only a short count is gone on from: an error may be that of a sync.
+fn write_through(
+    file: &dyn File,
+    write: &WriteAt<'_>,
+    call: impl Fn(&[u8], u64) -> io::Result<usize>,
+) -> io::Result<()> {
+    check_range(write.offset, write.buf.len())?;
+    let mut done = 0;
+    while done < write.buf.len() {
+        let from = resume_at(file, done);
+        let took = call(&write.buf[from..], write.offset + from as u64)?;
+        let end = from + within(took, write.buf.len() - from)?;
+        if end <= done {
+            return Err(write_zero());
+        }
+        done = end;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   seam.rs       Disk, File, Map, OpenHow, Create, DirectIo, ...    the contract, method by method
-//!   finish.rs     read_exact_at, write_all_at                        the only loops that finish a transfer (I1, I3, I4, I5)
+//!   finish.rs     read_exact_at, write_all_at, write_durable         the only loops that finish a transfer (I1, I3, I4, I5)
 //!   lock.rs       lock_within                                        a bounded wait for a lock (E1, I18)
 //!   page_file/    PageFile: PageStore, PageFileOptions               pages at their places in a file, which may describe itself
 //!   shared_sync.rs  SharedSync: File                                 one sync at a time, shared, final when it fails (I9)
@@ -27,10 +27,12 @@ mod shared_sync;
 pub use double_write::{DoubleWrite, DoubleWriteFile, DoubleWriteStats, Restored};
 pub use finish::{
     read_exact_at, read_exact_batch, read_exact_vectored_at, write_all_at, write_all_batch,
-    write_all_vectored_at,
+    write_all_vectored_at, write_durable,
 };
 pub use lock::{lock_shared_within, lock_within};
 pub use page_file::{PageFile, PageFileOptions};
 pub use real::RealDisk;
-pub use seam::{Backend, Create, DirectIo, Disk, File, Map, MapAccess, OpenHow, PathKind, ReadAt, WriteAt};
+pub use seam::{
+    Backend, Create, DirectIo, Disk, DurableBy, File, Map, MapAccess, OpenHow, PathKind, ReadAt, WriteAt,
+};
 pub use shared_sync::SharedSync;

@@ -30,6 +30,15 @@ pub trait Disk: Send + Sync + Debug {
     /// A created file is durable only after [`Disk::sync_dir`] of its directory.
     fn open(&self, path: &Path, how: &OpenHow) -> io::Result<Arc<dyn File>>;
 
+    /// Opens an existing file to read and write, so that every [`File::write_at`] is durable when it returns, with the length that
+    /// it needs (`O_DSYNC`). A write that fails so is a failed sync: final (I9).
+    ///
+    /// Errors: those of [`Disk::open`]; `Unsupported` where there is no such thing.
+    fn open_dsync(&self, path: &Path, direct: DirectIo) -> io::Result<Arc<dyn File>> {
+        let _ = (path, direct);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Makes one directory, for its owner alone (mode 0700). One that exists is the error `AlreadyExists`.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
 
@@ -96,6 +105,23 @@ pub trait File: Send + Sync + Debug {
     /// included. A failure is final: what was dirty may be clean now without being durable, so a second sync that
     /// succeeds says nothing. Never retry, not even `Interrupted` (I4, I9).
     fn sync(&self) -> io::Result<()>;
+
+    /// Writes at a position; the bytes taken, and the length that they need, are durable when this returns (`RWF_DSYNC`). Nothing is
+    /// said of what was written before. Raw: may take fewer bytes than given. Any error but `Unsupported` is final, as a
+    /// failed sync is (I9), `Interrupted` too. [`crate::write_durable`] is what to call.
+    fn write_dsync(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        let _ = (buf, offset);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Writes several ranges as [`File::write_batch`] does, and syncs behind all of them as [`File::sync`] does, in one call of the
+    /// system. `true` if all were written and the sync succeeded; `false` if a write came short or failed, and so no sync was tried: what
+    /// came of each is in its `result`. `Unsupported`, with nothing done, where there is no such call; any other error is that of
+    /// the sync. [`crate::write_durable`] is what to call.
+    fn write_batch_and_sync(&self, batch: &mut [WriteAt<'_>]) -> io::Result<bool> {
+        let _ = batch;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
@@ -229,6 +255,41 @@ impl<'b> WriteAt<'b> {
     /// A write to be done.
     pub fn new(buf: &'b [u8], offset: u64) -> Self {
         Self { buf, offset, result: Ok(0) }
+    }
+}
+
+/// By which of the system's calls written bytes are made durable: see [`crate::write_durable`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum DurableBy {
+    /// Writes, then a sync of the file. There is no file without it.
+    #[default]
+    Fdatasync,
+    /// Each write is durable when it returns (`pwritev2` with `RWF_DSYNC`).
+    Pwritev2Dsync,
+    /// The same, because the file was opened for it ([`Disk::open_dsync`], `O_DSYNC`).
+    ODsync,
+    /// The writes and a sync that is linked to all of them, in one call (io_uring).
+    IoUring,
+}
+
+impl DurableBy {
+    /// All of them, [`DurableBy::Fdatasync`] first.
+    pub const ALL: [Self; 4] = [Self::Fdatasync, Self::Pwritev2Dsync, Self::ODsync, Self::IoUring];
+
+    /// Its name: `fdatasync`, `pwritev2_dsync`, `o_dsync`, `io_uring`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fdatasync => "fdatasync",
+            Self::Pwritev2Dsync => "pwritev2_dsync",
+            Self::ODsync => "o_dsync",
+            Self::IoUring => "io_uring",
+        }
+    }
+}
+
+impl std::fmt::Display for DurableBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 

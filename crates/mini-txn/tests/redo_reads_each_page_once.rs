@@ -51,7 +51,12 @@ fn table() -> RedoTable {
 }
 
 fn log(disk: &SimDisk, generation: u64) -> Recovery {
-    let options = WalOptions { segment_bytes: 64 << 10, log_bytes: 1 << 20, ..WalOptions::default() };
+    let options = WalOptions {
+        segment_bytes: 64 << 10,
+        log_bytes: 1 << 20,
+        durable_by: Some(pagestone_wal::DurableBy::Fdatasync),
+        ..WalOptions::default()
+    };
     let (disk, dir) = (Arc::new(disk.clone()), PathBuf::from("/log"));
     if generation == 0 {
         Wal::create(disk.clone(), dir.clone(), &options, StoreUuid::default()).expect("a log");

@@ -12,7 +12,7 @@ use pagestone_mini_txn::{LoggedPool, Redo};
 use pagestone_page_format::{PageChecksum, PageError, PageStore, Poison, RedoTable, WriteAhead};
 use pagestone_swip::MAX_SWIP_PAGE;
 use pagestone_sync::Mutex;
-use pagestone_wal::{Wal, WalOptions, WalStart};
+use pagestone_wal::{DurableBy, Wal, WalOptions, WalStart};
 
 use crate::catalog::Catalog;
 use crate::checkpoint::Core;
@@ -58,6 +58,10 @@ pub(crate) fn wal_options(options: &Options) -> WalOptions {
         direct: options.direct_io,
         // Without threads the order of all calls to the disk follows from the calls to the store.
         read_ahead: options.background == Background::Threads,
+        durable_by: match options.background {
+            Background::Threads => None,
+            Background::Manual => Some(DurableBy::Fdatasync),
+        },
         // Without threads nobody frees the log while a writer sleeps.
         delay_max: match options.background {
             Background::Threads => default.delay_max,

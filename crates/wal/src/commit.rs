@@ -17,6 +17,7 @@
 use std::io;
 use std::time::Instant;
 
+use pagestone_direct_io::{DurableBy, WriteAt, write_durable};
 use pagestone_page_format::{Lsn, PageResult};
 use pagestone_sync::atomic::{AtomicU64, Ordering};
 use pagestone_sync::faults::planted;
@@ -25,7 +26,7 @@ use pagestone_sync::{MutexGuard, parking};
 use crate::block::{BLOCK, PAYLOAD};
 use crate::buffer::Batch;
 use crate::error::{WalError, WalResult};
-use crate::segment::TAIL_SLOTS;
+use crate::segment::{Segment, TAIL_SLOTS};
 use crate::wal::{Callback, State, Wal};
 
 impl Wal {
@@ -173,9 +174,9 @@ impl Wal {
                 std::mem::forget(lead); // handed over by `finish_batch`
                 self.finish_batch(batch, number, end, done)
             }
-            Err((operation, error)) => {
+            Err(error) => {
                 std::mem::forget(lead);
-                Err(self.fail(&format!("log: {operation} failed: {error}")))
+                Err(self.fail(&format!("log: a durable write failed: {error}")))
             }
         }
     }
@@ -208,7 +209,7 @@ impl Wal {
     ///
     /// Final blocks go to their homes, which were never written in this generation, in one contiguous write; an open last
     /// block goes to a tail slot that holds no newest durable version. So nothing that this write could tear is needed.
-    fn write_batch(&self, batch: &mut Batch, slot: u64) -> Result<Done, (&'static str, io::Error)> {
+    fn write_batch(&self, batch: &mut Batch, slot: u64) -> io::Result<Done> {
         let (first, homes) = (batch.first, batch.home_blocks() as u64);
         let last = first + batch.blocks as u64 - 1;
         let segments = self.segments_of(first, last + 1);
@@ -218,22 +219,37 @@ impl Wal {
         let mut done = Done::default();
         for segment in &segments {
             let (from, to) = (first.max(segment.first), (first + homes).min(segment.end()));
-            let run =
-                (from < to).then(|| ((from - first) as usize, (to - from) as usize, segment.home(from)));
-            let tail =
-                (batch.open && segment.holds(last)).then(|| (batch.blocks - 1, 1, slot * BLOCK as u64));
-            for (index, count, offset) in run.into_iter().chain(tail) {
-                let bytes = batch.bytes(index, count);
-                segment.write(bytes, offset).map_err(|error| ("write", error))?;
-                done.bytes += bytes.len() as u64;
-                done.writes += 1;
+            let run = (from < to).then(|| {
+                WriteAt::new(batch.bytes((from - first) as usize, (to - from) as usize), segment.home(from))
+            });
+            let tail = (batch.open && segment.holds(last))
+                .then(|| WriteAt::new(batch.bytes(batch.blocks - 1, 1), slot * BLOCK as u64));
+            match (run, tail) {
+                (Some(run), Some(tail)) => self.write_durable(segment, &mut [run, tail], &mut done)?,
+                (Some(one), None) | (None, Some(one)) => {
+                    self.write_durable(segment, &mut [one], &mut done)?;
+                }
+                (None, None) => {}
             }
-            segment.file.sync().map_err(|error| ("sync", error))?;
-            done.syncs += 1;
         }
         // Room in ready segments was promised; a block without a home must not pass for durable.
         assert_eq!(done.bytes, (batch.blocks * BLOCK) as u64, "every block of a batch is in a ready segment");
         Ok(done)
+    }
+
+    fn write_durable(
+        &self,
+        segment: &Segment,
+        writes: &mut [WriteAt<'_>],
+        done: &mut Done,
+    ) -> io::Result<()> {
+        let by = self.maker.durable_by;
+        write_durable(&*segment.file, writes, by)?;
+        let count = writes.len() as u64;
+        done.bytes += writes.iter().map(|write| write.buf.len() as u64).sum::<u64>();
+        done.writes += count;
+        done.syncs += if matches!(by, DurableBy::Pwritev2Dsync | DurableBy::ODsync) { count } else { 1 };
+        Ok(())
     }
 
     /// Publishes a synced batch, hands the lead over, and wakes: the next leader, the batch's waiters, those who wait for

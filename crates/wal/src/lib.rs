@@ -14,6 +14,7 @@
 //!   pressure.rs           who writes faster than checkpoints free the log is slowed down
 //!   commit.rs             leader and waiters
 //!   supply.rs             the next segments
+//!   probe.rs              which durable write is fastest here
 //!   recover/              read, decide where the log ends, settle, begin anew
 //! ```
 //!
@@ -38,6 +39,7 @@ mod metrics;
 pub mod model;
 mod options;
 mod pressure;
+mod probe;
 mod record;
 mod recover;
 mod segment;
@@ -50,6 +52,7 @@ pub use append::{Appended, InProgress, LogSpace};
 pub use error::{WalError, WalResult};
 pub use group::{Group, GroupBuilder, Records};
 pub use options::{CommitMode, MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES, WalOptions, WalStart};
+pub use pagestone_direct_io::DurableBy;
 pub use record::{Record, RecordKind};
 pub use recover::{Recovery, ReplayReport};
 pub use stats::WalStats;

@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pagestone_direct_io::{DirectIo, Disk, File, OpenHow, PathKind};
+use pagestone_direct_io::{DirectIo, Disk, DurableBy, File, OpenHow, PathKind};
 use pagestone_page_format::{Lsn, Poison, StoreUuid};
 use pagestone_sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -242,7 +242,7 @@ impl ModelLog {
                 let first = FIRST_BLOCK + index * self.segment_blocks;
                 let path = Path::new("/log").join(name(first));
                 let file = disk.open(&path, &OpenHow::write(DirectIo::Off)).expect("a disk in memory");
-                Segment::of(first, bytes / BLOCK as u64, file, path)
+                Segment::of(first, bytes / BLOCK as u64, file, path, DirectIo::Off)
             })
             .collect::<VecDeque<_>>();
         disk.sync_dir(Path::new("/log")).expect("a disk in memory");
@@ -262,7 +262,13 @@ impl ModelLog {
             poison: Poison::new(),
             keep: block_lsn(FIRST_BLOCK),
             segments,
-            maker: SegmentMaker { disk, dir: "/log".into(), direct: DirectIo::Off, bytes },
+            maker: SegmentMaker {
+                disk,
+                dir: "/log".into(),
+                direct: DirectIo::Off,
+                bytes,
+                durable_by: DurableBy::default(),
+            },
         });
         (medium, wal)
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pagestone_direct_io::DirectIo;
+use pagestone_direct_io::{DirectIo, DurableBy};
 use pagestone_page_format::{Lsn, Poison, StoreUuid};
 
 use crate::block::{BLOCK, PAYLOAD};
@@ -39,6 +39,10 @@ pub struct WalOptions {
     pub buffer_bytes: usize,
     /// Whether to go past the system's cache.
     pub direct: DirectIo,
+    /// By which of the system's calls batches are made durable. `None` tries all of them when the log is opened for writing, for some
+    /// milliseconds, and keeps the fastest; then which calls are made depends on the clock. Default `None`.
+    /// [`crate::WalStats::durable_by`] tells the choice.
+    pub durable_by: Option<DurableBy>,
     /// Whether replay reads the next chunk in a thread of its own. Off by default: then no thread is started, and the order
     /// of all reads follows from the calls.
     pub read_ahead: bool,
@@ -57,6 +61,7 @@ impl Default for WalOptions {
             log_bytes: 1 << 30,
             buffer_bytes: 4 << 20,
             direct: DirectIo::Prefer,
+            durable_by: None,
             read_ahead: false,
             full_wait: Duration::from_secs(10),
             delay_max: Duration::from_millis(10),

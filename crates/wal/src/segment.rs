@@ -19,7 +19,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pagestone_direct_io::{Create, DirectIo, Disk, File, OpenHow, read_exact_at, write_all_at};
+use pagestone_direct_io::{Create, DirectIo, Disk, DurableBy, File, OpenHow, read_exact_at, write_all_at};
 use pagestone_page_format::{AlignedBuf, Lsn};
 
 use crate::block::{BLOCK, FIRST_BLOCK, block_lsn};
@@ -56,6 +56,8 @@ pub(crate) struct Segment {
     pub(crate) slots: u64,
     pub(crate) file: Arc<dyn File>,
     pub(crate) path: PathBuf,
+    /// How the file was opened.
+    pub(crate) direct: DirectIo,
 }
 
 impl Segment {
@@ -67,12 +69,18 @@ impl Segment {
         if !len.is_multiple_of(BLOCK as u64) || file_blocks <= slots(file_blocks) || len > MAX_FILE {
             return Err(WalError::corrupt(block_lsn(first), "a segment has an impossible length"));
         }
-        Ok(Self::of(first, file_blocks, file, path))
+        Ok(Self::of(first, file_blocks, file, path, how.direct))
     }
 
-    pub(crate) fn of(first: u64, file_blocks: u64, file: Arc<dyn File>, path: PathBuf) -> Self {
+    pub(crate) fn of(
+        first: u64,
+        file_blocks: u64,
+        file: Arc<dyn File>,
+        path: PathBuf,
+        direct: DirectIo,
+    ) -> Self {
         let slots = slots(file_blocks);
-        Self { first, blocks: file_blocks - slots, slots, file, path }
+        Self { first, blocks: file_blocks - slots, slots, file, path, direct }
     }
 
     /// Number of the block behind its last one.
@@ -146,6 +154,8 @@ pub(crate) struct SegmentMaker {
     pub(crate) direct: DirectIo,
     /// Bytes of a new segment.
     pub(crate) bytes: u64,
+    /// By which call batches are made durable.
+    pub(crate) durable_by: DurableBy,
 }
 
 /// Why a segment could not be made ready.
@@ -177,7 +187,18 @@ impl SegmentMaker {
         self.disk
             .rename(&unfinished, &path)
             .map_err(|error| MakeError::Failed("rename of a new segment", error))?;
-        Ok(Segment::of(first, self.bytes / BLOCK as u64, file, path))
+        let segment = Segment::of(first, self.bytes / BLOCK as u64, file, path, self.direct);
+        self.for_batches(segment).map_err(MakeError::Refused)
+    }
+
+    /// A segment as batches are written to it: with a file of which every write is durable, if that is the way.
+    pub(crate) fn for_batches(&self, segment: Segment) -> WalResult<Segment> {
+        if self.durable_by != DurableBy::ODsync {
+            return Ok(segment);
+        }
+        let file =
+            self.disk.open_dsync(&segment.path, self.direct).map_err(WalError::io("open of a segment"))?;
+        Ok(Segment { file, ..segment })
     }
 
     fn fill(&self, file: &dyn File) -> Result<(), MakeError> {

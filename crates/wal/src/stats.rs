@@ -1,11 +1,14 @@
 //! What the log tells of itself. Kept whether or not the feature `metrics` is on.
 
+use pagestone_direct_io::DurableBy;
 use pagestone_page_format::Lsn;
 
 /// Counts since the log was opened, and how full it is now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct WalStats {
+    /// By which of the system's calls batches are made durable.
+    pub durable_by: DurableBy,
     /// Groups appended.
     pub groups: u64,
     /// Bytes of those groups, their headers included, blocks' headers not.
@@ -16,7 +19,7 @@ pub struct WalStats {
     pub bytes_written: u64,
     /// Writes of batches.
     pub writes: u64,
-    /// Syncs of batches.
+    /// Syncs of batches: one for each segment that a batch has blocks in, or one for each write that is durable by itself.
     pub syncs: u64,
     /// Payload bytes of blocks that were closed before they were full.
     pub padding: u64,

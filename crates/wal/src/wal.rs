@@ -292,6 +292,7 @@ impl Wal {
             keep_lsn: state.keep,
             used: state.used(),
             budget: self.options.log_bytes,
+            durable_by: self.maker.durable_by,
             segments,
             ..state.stats
         }

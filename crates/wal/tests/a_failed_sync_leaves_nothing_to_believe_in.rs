@@ -6,7 +6,7 @@ mod common;
 
 use common::{DIR, Id, append, commit, create, open, options, replay, start};
 use pagestone_testkit::{AfterFailedSync, CrashOptions, DiskOp, FaultPlan, Rng, SimDisk, SimOptions};
-use pagestone_wal::{Recovery, WalError, WalResult};
+use pagestone_wal::{DurableBy, Recovery, WalError, WalOptions, WalResult};
 
 const EIO: i32 = 5;
 
@@ -20,6 +20,7 @@ fn failed_sync(after: AfterFailedSync) -> FaultPlan {
 /// What was appended to a log, and what came of it.
 struct History {
     disk: SimDisk,
+    options: WalOptions,
     groups: Vec<Id>,
     /// What was appended before a recovery decided what of it there is, and notes on the disk at that time.
     before: (Vec<Id>, usize),
@@ -34,7 +35,7 @@ impl History {
 
     /// Opens and makes durable what was found; from here on pages are built on it.
     fn recover(&mut self, generation: u64) -> WalResult<(Recovery, usize)> {
-        let mut recovery = open(&self.disk, &options(), start(generation))?;
+        let mut recovery = open(&self.disk, &self.options, start(generation))?;
         let (found, _) = replay(&mut recovery)?;
         assert_eq!(found, self.groups[..found.len()]);
         recovery.secure()?;
@@ -65,14 +66,16 @@ impl History {
             let stays = noted.last().map_or(acknowledged, |noted| *noted as usize);
             let decided = noted.len() >= self.before.1;
             let groups = if decided { self.groups.clone() } else { self.before.0.clone() };
-            let mut after = History { disk: image.disk(), groups, before: (Vec::new(), 0), notes: 0 };
+            let options = self.options.clone();
+            let mut after =
+                History { disk: image.disk(), options, groups, before: (Vec::new(), 0), notes: 0 };
             let (recovery, found) = match after.recover(1000 - u64::from(depth)) {
                 Ok(recovered) => recovered,
                 Err(error) => panic!("{error}\n{}", image.explain()),
             };
             assert!(found >= stays, "{found} of {stays} that were believed are found\n{}", image.explain());
             images += 1;
-            if depth > 0 && number % 23 == 7 {
+            if depth > 0 && number % 61 == 7 {
                 after.go_on(recovery, 1001 - u64::from(depth));
                 images += after.check_images(stays, depth - 1);
             }
@@ -83,10 +86,16 @@ impl History {
 }
 
 /// A log in which one commit is durable, then a batch of which the sync failed. Gives how much was acknowledged.
-fn fail_a_batch(direct: bool, batch: &[usize], after: AfterFailedSync) -> (History, usize) {
+fn fail_a_batch(
+    direct: bool,
+    durable_by: DurableBy,
+    batch: &[usize],
+    after: AfterFailedSync,
+) -> (History, usize) {
+    let options = WalOptions { durable_by: Some(durable_by), ..options() };
     let disk = SimDisk::with(SimOptions { seed: 3, direct, ..SimOptions::default() });
-    create(&disk, &options());
-    let wal = open(&disk, &options(), start(0)).expect("open").start(1).expect("start");
+    create(&disk, &options);
+    let wal = open(&disk, &options, start(0)).expect("open").start(1).expect("start");
     commit(&wal, (1, 0), 500);
     wal.prepare().expect("segments are ready, so that the sync that fails is the batch's");
     disk.settle();
@@ -106,17 +115,17 @@ fn fail_a_batch(direct: bool, batch: &[usize], after: AfterFailedSync) -> (Histo
         }
     }
     assert_eq!(disk.injected(plan), 1);
-    let mut history = History { disk, groups, before: (Vec::new(), 0), notes: 0 };
+    let mut history = History { disk, options, groups, before: (Vec::new(), 0), notes: 0 };
     history.note(acknowledged);
     (history, acknowledged)
 }
 
 fn crashes() -> CrashOptions {
     CrashOptions {
-        exhaustive_max: 16,
-        random: 6,
-        pairs_max: 8,
-        splits_max: 6,
+        exhaustive_max: 8,
+        random: 2,
+        pairs_max: 4,
+        splits_max: 3,
         garbage: true,
         ..CrashOptions::default()
     }
@@ -127,8 +136,8 @@ fn whatever_the_cache_shows_after_it() {
     let mut images = 0;
     for direct in [true, false] {
         for after in AfterFailedSync::ALL {
-            for batch in BATCHES {
-                let (mut history, acknowledged) = fail_a_batch(direct, batch, after);
+            for (batch, by) in BATCHES.into_iter().zip(DurableBy::ALL.into_iter().cycle()) {
+                let (mut history, acknowledged) = fail_a_batch(direct, by, batch, after);
                 // A failure that is reported late meets the first sync of the recovery.
                 let late =
                     if after == AfterFailedSync::ReportedLate { history.recover(1).err() } else { None };
@@ -152,7 +161,8 @@ fn whichever_sync_of_a_recovery_fails() {
         for first in AfterFailedSync::ALL {
             for skip in 0.. {
                 let after = *rng.pick(&AfterFailedSync::ALL);
-                let (mut history, mut stays) = fail_a_batch(skip % 2 == 0, batch, first);
+                let by = *rng.pick(&DurableBy::ALL);
+                let (mut history, mut stays) = fail_a_batch(skip % 2 == 0, by, batch, first);
                 let plan = history.disk.fail(failed_sync(after).skip(skip).times(1 + skip % 2));
                 let mut generation = 1;
                 for _ in 0..6 {

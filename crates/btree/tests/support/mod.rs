@@ -18,7 +18,12 @@ use pagestone_wal::{Wal, WalOptions, WalStart};
 pub fn environment(page: usize, frames: usize) -> Arc<LoggedPool> {
     let size = PageSize::new(page).expect("a page size");
     let (disk, dir) = (Arc::new(SimDisk::new(1)), PathBuf::from("/log"));
-    let options = WalOptions { segment_bytes: 16 << 20, log_bytes: 1 << 30, ..WalOptions::default() };
+    let options = WalOptions {
+        segment_bytes: 16 << 20,
+        log_bytes: 1 << 30,
+        durable_by: Some(pagestone_wal::DurableBy::Fdatasync),
+        ..WalOptions::default()
+    };
     let (poison, uuid) = (Poison::new(), StoreUuid::default());
     Wal::create(disk.clone(), dir.clone(), &options, uuid).expect("a log");
     let start = WalStart {

@@ -72,6 +72,19 @@ impl Batches {
         true
     }
 
+    /// Writes the batch, and syncs the file when all of it has ended. `None`, with nothing done, where that is not one call; else
+    /// whether it was synced.
+    pub(super) fn write_and_sync(
+        &self,
+        file: &Arc<Descriptor>,
+        batch: &mut [WriteAt<'_>],
+    ) -> Option<io::Result<bool>> {
+        match self.way(file) {
+            Way::IoUring(rings) => rings.write_and_sync(file, batch),
+            Way::Blocking | Way::Threads(_) => None,
+        }
+    }
+
     fn way(&self, file: &Arc<Descriptor>) -> &Way {
         self.way.get_or_init(|| {
             let rings = || if self.wanted == Backend::Best { Rings::new().ok() } else { None };

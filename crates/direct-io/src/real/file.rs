@@ -8,6 +8,7 @@ use pagestone_page_format::{AlignedBuf, IO_ALIGNMENT};
 use pagestone_sync::atomic::{AtomicBool, Ordering};
 
 use super::batches::Batches;
+use super::dsync;
 use super::map::RealMap;
 use super::platform::{self, Descriptor};
 use super::ranges::{Held, InUse, Ranges};
@@ -192,6 +193,17 @@ impl File for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         platform::sync_data(&self.descriptor)
+    }
+
+    fn write_dsync(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        let _writing = self.writing([(offset, buf.len())])?;
+        self.transfer(Transfer::of(buf, offset), |file| dsync::write_dsync(file, buf, offset))
+    }
+
+    fn write_batch_and_sync(&self, batch: &mut [WriteAt<'_>]) -> io::Result<bool> {
+        let _writing = self.writing(batch.iter().map(|write| (write.offset, write.buf.len())))?;
+        let done = self.batches.write_and_sync(&self.descriptor, batch);
+        done.unwrap_or_else(|| Err(ErrorKind::Unsupported.into()))
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -10,6 +10,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use pagestone_page_format::IO_ALIGNMENT;
 
@@ -30,6 +31,26 @@ pub(super) fn sync_data(file: &File) -> io::Result<()> {
 pub(super) fn sync_directory(directory: &File) -> io::Result<()> {
     // SAFETY: the borrowed file keeps the descriptor open; the call touches no memory of ours.
     check(unsafe { libc::fsync(directory.as_raw_fd()) }).map(|_| ())
+}
+
+/// Opens a file of which every write is durable.
+pub(super) fn open_dsync(path: &Path) -> io::Result<File> {
+    open_with(path, true, libc::O_DSYNC)
+}
+
+/// `pwritev2` with `RWF_DSYNC`, once, for the same reason.
+pub(super) fn write_dsync(file: &File, buf: &[u8], offset: u64) -> io::Result<usize> {
+    let offset = libc::off_t::try_from(offset).map_err(|_| io::Error::from(ErrorKind::InvalidInput))?;
+    let part = libc::iovec { iov_base: buf.as_ptr().cast_mut().cast(), iov_len: buf.len() };
+    // SAFETY: the borrowed file keeps the descriptor open; the call reads one `iovec`, which is a local, and the bytes that it
+    // names, which are borrowed until the call returns, and writes to neither.
+    let took = unsafe { libc::pwritev2(file.as_raw_fd(), &raw const part, 1, offset, libc::RWF_DSYNC) };
+    usize::try_from(took).map_err(|_| match io::Error::last_os_error() {
+        error if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EOPNOTSUPP)) => {
+            ErrorKind::Unsupported.into()
+        }
+        error => error,
+    })
 }
 
 /// `fallocate`: blocks for the range, the file extended to its end. `Unsupported` where the file system cannot.

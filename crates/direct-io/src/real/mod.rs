@@ -13,6 +13,7 @@
 //!   ring.rs         batches through io_uring, on Linux                   unsafe
 //!   ring_shelf.rs   the rings of a file between batches, on Linux
 //!   no_ring.rs      the same name elsewhere: there is none
+//!   no_dsync.rs     where no write is durable by itself; on Linux linux.rs has those that are
 //!   platform        the system's calls under the same names everywhere:
 //!     unix.rs         what every Unix does alike
 //!      ├ linux.rs       O_DIRECT, fdatasync, fallocate                     unsafe
@@ -48,6 +49,11 @@ mod platform;
 #[cfg(unix)]
 mod unix;
 
+#[cfg(target_os = "linux")]
+use platform as dsync;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_dsync.rs"]
+mod dsync;
 #[cfg(not(target_os = "linux"))]
 mod elsewhere;
 #[cfg(not(target_os = "linux"))]
@@ -63,7 +69,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::{Backend, Disk, File, OpenHow, PathKind};
+use crate::{Backend, DirectIo, Disk, File, OpenHow, PathKind};
 
 /// What a handle is to the system.
 use std::fs::File as Descriptor;
@@ -99,6 +105,10 @@ impl Disk for Backed {
         Ok(Arc::new(open::open(path, how, self.0)?))
     }
 
+    fn open_dsync(&self, path: &Path, direct: DirectIo) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(open::open_dsync(path, direct, self.0)?))
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         RealDisk.create_dir(path)
     }
@@ -127,6 +137,10 @@ impl Disk for Backed {
 impl Disk for RealDisk {
     fn open(&self, path: &Path, how: &OpenHow) -> io::Result<Arc<dyn File>> {
         Ok(Arc::new(open::open(path, how, Backend::Best)?))
+    }
+
+    fn open_dsync(&self, path: &Path, direct: DirectIo) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(open::open_dsync(path, direct, Backend::Best)?))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

@@ -19,6 +19,14 @@ impl Rings {
         match *self {}
     }
 
+    pub(super) fn write_and_sync(
+        &self,
+        _file: &Descriptor,
+        _batch: &mut [WriteAt<'_>],
+    ) -> Option<io::Result<bool>> {
+        match *self {}
+    }
+
     pub(super) fn write(&self, _file: &Descriptor, _batch: &mut [WriteAt<'_>]) -> bool {
         match *self {}
     }

@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use super::batches::Batches;
+use super::dsync;
 use super::file::RealFile;
 use super::platform::{self, Descriptor, create_new};
 use crate::{Backend, Create, DirectIo, Disk, OpenHow, PathKind, RealDisk};
@@ -45,15 +46,27 @@ fn open_or_new(path: &Path) -> io::Result<(Descriptor, bool)> {
     Err(io::Error::new(ErrorKind::ResourceBusy, "the file appears and vanishes while it is opened"))
 }
 
+/// Opens a file as [`Disk::open_dsync`] promises.
+pub(super) fn open_dsync(path: &Path, direct: DirectIo, backend: Backend) -> io::Result<RealFile> {
+    let batches = Batches::new(backend)?;
+    look(path)?;
+    settle(dsync::open_dsync(path)?, direct, batches)
+}
+
 fn open_existing(path: &Path, write: bool) -> io::Result<Descriptor> {
-    match RealDisk.kind(path)? {
-        None => return Err(ErrorKind::NotFound.into()),
-        Some(PathKind::File) => {}
-        Some(PathKind::Directory) => return Err(not_regular("a directory")),
-        Some(PathKind::Other) => return Err(not_regular("a link, FIFO, socket or device")),
-    }
+    look(path)?;
     // The open itself trusts no look that was taken before it.
     platform::open_existing(path, write)
+}
+
+/// Whether a regular file stands there.
+fn look(path: &Path) -> io::Result<()> {
+    match RealDisk.kind(path)? {
+        None => Err(ErrorKind::NotFound.into()),
+        Some(PathKind::File) => Ok(()),
+        Some(PathKind::Directory) => Err(not_regular("a directory")),
+        Some(PathKind::Other) => Err(not_regular("a link, FIFO, socket or device")),
+    }
 }
 
 /// Switches direct I/O on if that is wanted and possible.

@@ -15,7 +15,7 @@
 //! # Safety
 //!
 //! The kernel reads and writes the buffers of a batch from the call that submits an entry until that entry's completion is seen.
-//! [`Rings::read`] and [`Rings::write`] borrow the batch, and so its buffers, for as long as they run; [`Flight`] counts the
+//! [`Rings::read`], [`Rings::write`] and [`Rings::write_and_sync`] borrow the batch, and so its buffers, for as long as they run; [`Flight`] counts the
 //! entries that the kernel has taken and waits in its `drop` until each is completed, on every way out. The entries name buffers of
 //! that batch and the borrowed file's descriptor, and nothing else.
 #![allow(unsafe_code)]
@@ -61,16 +61,41 @@ impl Rings {
 
     /// Writes the batch. False, with nothing done, where there is no ring.
     pub(super) fn write(&self, file: &File, batch: &mut [WriteAt<'_>]) -> bool {
-        let descriptor = types::Fd(file.as_raw_fd());
-        let entries = batch.iter().map(|write| {
-            let entry = opcode::Write::new(descriptor, write.buf.as_ptr(), entry_len(write.buf.len()));
-            entry.offset(write.offset).build()
-        });
-        let Some(results) = self.run(entries.collect()) else { return false };
+        let Some(results) = self.run(write_entries(file, batch)) else { return false };
         for (write, result) in batch.iter_mut().zip(results) {
             write.result = result;
         }
         true
+    }
+
+    /// Writes the batch, and syncs the file behind all of it. `None`, with nothing done, where there is no ring. Else whether it was synced, or
+    /// the error of the sync; it was not tried if a write came short or failed.
+    ///
+    /// Linked, each begins when the one before it has succeeded. A drained sync would do with less order; but a ring that defers completions
+    /// waits for all of them at once, and never sees the one that the drain waits for.
+    pub(super) fn write_and_sync(&self, file: &File, batch: &mut [WriteAt<'_>]) -> Option<io::Result<bool>> {
+        // A chain is submitted at once: what is more than a ring holds goes ahead of it.
+        let (ahead, chain) = batch.split_at_mut(batch.len().saturating_sub(DEPTH - 1));
+        if !ahead.is_empty() && !self.write(file, ahead) {
+            return None;
+        }
+        let link = |entry: squeue::Entry| entry.flags(squeue::Flags::IO_LINK);
+        let mut entries: Vec<_> = write_entries(file, chain).into_iter().map(link).collect();
+        let sync = opcode::Fsync::new(types::Fd(file.as_raw_fd())).flags(types::FsyncFlags::DATASYNC);
+        entries.push(sync.build());
+        let Some(mut results) = self.run(entries) else {
+            return (!ahead.is_empty()).then_some(Ok(false)); // those of the chain are 0 bytes long as yet
+        };
+        let synced = results.pop()?;
+        for (write, result) in chain.iter_mut().zip(results) {
+            write.result = result;
+        }
+        let whole = |write: &WriteAt<'_>| matches!(write.result, Ok(took) if took == write.buf.len());
+        match synced {
+            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Some(Ok(false)),
+            Err(error) => Some(Err(error)),
+            Ok(_) => Some(Ok(batch.iter().all(whole))),
+        }
     }
 
     fn run(&self, entries: Vec<squeue::Entry>) -> Option<Vec<io::Result<usize>>> {
@@ -86,6 +111,15 @@ impl Rings {
         }
         Some(results)
     }
+}
+
+fn write_entries(file: &File, batch: &[WriteAt<'_>]) -> Vec<squeue::Entry> {
+    let descriptor = types::Fd(file.as_raw_fd());
+    let entry = |write: &WriteAt<'_>| {
+        let entry = opcode::Write::new(descriptor, write.buf.as_ptr(), entry_len(write.buf.len()));
+        entry.offset(write.offset).build()
+    };
+    batch.iter().map(entry).collect()
 }
 
 /// A length as an entry has it. The kernel transfers less than 2 GiB at once in any case: the rest is finished by the caller.

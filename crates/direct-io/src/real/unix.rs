@@ -17,10 +17,15 @@ pub(super) const REFUSED: i32 = libc::EINVAL;
 
 /// Opens what is there without following a link and without waiting for a FIFO.
 pub(super) fn open_existing(path: &Path, write: bool) -> io::Result<Descriptor> {
+    open_with(path, write, 0)
+}
+
+/// The same, with more flags.
+pub(super) fn open_with(path: &Path, write: bool, flags: i32) -> io::Result<Descriptor> {
     let file = OpenOptions::new()
         .read(true)
         .write(write)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | flags)
         .open(path)
         .map_err(|error| match error.raw_os_error() {
             Some(libc::ELOOP) => not_regular("a link"),

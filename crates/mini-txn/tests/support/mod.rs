@@ -14,7 +14,12 @@ use pagestone_wal::{Wal, WalOptions, WalStart};
 /// Pool, log and space map of an empty file in memory.
 pub(crate) fn environment() -> (Arc<MemoryStore>, LoggedPool) {
     let (disk, dir) = (Arc::new(SimDisk::new(1)), PathBuf::from("/log"));
-    let options = WalOptions { segment_bytes: 64 << 10, log_bytes: 1 << 20, ..WalOptions::default() };
+    let options = WalOptions {
+        segment_bytes: 64 << 10,
+        log_bytes: 1 << 20,
+        durable_by: Some(pagestone_wal::DurableBy::Fdatasync),
+        ..WalOptions::default()
+    };
     let poison = Poison::new();
     let uuid = StoreUuid::default();
     Wal::create(disk.clone(), dir.clone(), &options, uuid).expect("a log");

@@ -224,10 +224,9 @@ impl SimDisk {
         state.record(Operation::Media { file, offset, bytes: bytes.into() });
         Ok(())
     }
-}
 
-impl Disk for SimDisk {
-    fn open(&self, path: &Path, how: &OpenHow) -> io::Result<Arc<dyn File>> {
+    /// What opening a file gives.
+    fn open_file(&self, path: &Path, how: &OpenHow) -> io::Result<SimFile> {
         let mut state = self.state();
         let there = match state.file(path) {
             Ok((file, _)) => Some(file),
@@ -252,16 +251,29 @@ impl Disk for SimDisk {
         reported(fault)?;
         let id = state.next_handle;
         state.next_handle += 1;
-        Ok(Arc::new(SimFile {
+        Ok(SimFile {
             disk: self.clone(),
             file,
             path: path.to_path_buf(),
             id,
             write: how.write || how.create != Create::Existing,
             direct: how.direct != DirectIo::Off && state.options.direct,
+            dsync: false,
             mappable: how.direct == DirectIo::Off,
             hold: Arc::new(Hold { disk: self.clone(), file, id }),
-        }))
+        })
+    }
+}
+
+impl Disk for SimDisk {
+    fn open(&self, path: &Path, how: &OpenHow) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(self.open_file(path, how)?))
+    }
+
+    fn open_dsync(&self, path: &Path, direct: DirectIo) -> io::Result<Arc<dyn File>> {
+        let mut file = self.open_file(path, &OpenHow::write(direct))?;
+        file.dsync = true;
+        Ok(Arc::new(file))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

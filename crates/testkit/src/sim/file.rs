@@ -10,6 +10,7 @@ use std::sync::Arc;
 use pagestone_direct_io::{File, Map, MapAccess, ReadAt, WriteAt};
 use pagestone_page_format::IO_ALIGNMENT;
 
+use super::content::CHUNK;
 use super::disk::SimDisk;
 use super::fault::{DiskOp, Fault, errno};
 use super::journal::{LengthChange, Operation};
@@ -29,6 +30,8 @@ pub(super) struct SimFile {
     pub(super) id: u64,
     pub(super) write: bool,
     pub(super) direct: bool,
+    /// Whether every write is durable when it returns.
+    pub(super) dsync: bool,
     /// Whether it was opened without direct I/O.
     pub(super) mappable: bool,
     pub(super) hold: Arc<Hold>,
@@ -168,6 +171,9 @@ impl File for SimFile {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        if self.dsync {
+            return self.write_dsync(buf, offset);
+        }
         self.write_from(&[IoSlice::new(buf)], offset)
     }
 
@@ -176,6 +182,10 @@ impl File for SimFile {
     }
 
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        if self.dsync {
+            let first = bufs.iter().find(|buf| !buf.is_empty());
+            return first.map_or(Ok(0), |buf| self.write_dsync(buf, offset));
+        }
         self.write_from(bufs, offset)
     }
 
@@ -209,6 +219,32 @@ impl File for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         self.disk.state().sync_file(DiskOp::Sync, self.id, self.file, &self.path, None)
+    }
+
+    fn write_dsync(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        let Some(range) = self.flight(buf.len(), offset) else {
+            return self.write_audited(&[IoSlice::new(buf)], offset);
+        };
+        self.disk.state().begin_write(self.id, self.file, &self.path, range.clone());
+        let result = self.write_audited(&[IoSlice::new(buf)], offset).and_then(|took| {
+            let end = offset as usize + took;
+            let chunks = offset as usize / CHUNK..end.div_ceil(CHUNK);
+            if took > 0 {
+                self.disk.state().sync_file(DiskOp::Sync, self.id, self.file, &self.path, Some(chunks))?;
+            }
+            Ok(took)
+        });
+        self.disk.state().end_write(self.id, self.file, &range);
+        result
+    }
+
+    fn write_batch_and_sync(&self, batch: &mut [WriteAt<'_>]) -> io::Result<bool> {
+        self.write_batch(batch);
+        let whole = |write: &WriteAt<'_>| matches!(write.result, Ok(took) if took == write.buf.len());
+        if !batch.iter().all(whole) {
+            return Ok(false);
+        }
+        self.sync().map(|()| true)
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pagestone_direct_io::{Disk, OpenHow, PathKind};
+use pagestone_direct_io::{Disk, DurableBy, OpenHow, PathKind};
 use pagestone_page_format::AlignedBuf;
 
 use crate::block::{BLOCK, BlockHeader, FIRST_BLOCK, NotABlock};
@@ -27,7 +27,13 @@ pub(crate) fn create(disk: Arc<dyn Disk>, dir: PathBuf, options: &WalOptions) ->
             });
         }
     }
-    let maker = SegmentMaker { disk, dir, direct: options.direct, bytes: options.segment_bytes };
+    let maker = SegmentMaker {
+        disk,
+        dir,
+        direct: options.direct,
+        bytes: options.segment_bytes,
+        durable_by: DurableBy::default(),
+    };
     let leftovers = leftovers(&maker)?;
     for path in &leftovers {
         maker.remove(path)?;

@@ -8,12 +8,13 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use pagestone_direct_io::OpenHow;
+use pagestone_direct_io::{DurableBy, OpenHow};
 use pagestone_page_format::AlignedBuf;
 
 use crate::block::{BLOCK, FIRST_BLOCK, WIPED, block_lsn, position};
 use crate::buffer::Identity;
 use crate::error::{WalError, WalResult};
+use crate::probe;
 use crate::recover::Recovery;
 use crate::recover::scan::Remains;
 use crate::segment::{self, MakeError, Segment, SegmentMaker};
@@ -27,7 +28,8 @@ impl Recovery {
     ///    that is torn as well must not make it whole.
     /// 3. Tidy names: remove what is half made or stands behind a gap, recycle what lies below the older checkpoint, make
     ///    the first segment ready.
-    /// 4. Begin at the next block; its `prev_end` tells where the log before it ended.
+    /// 4. Choose the call that makes batches durable.
+    /// 5. Begin at the next block; its `prev_end` tells where the log before it ended.
     ///
     /// Replays first, to nobody, if nobody did. Errors: those of [`Recovery::replay`]; `Mismatch` if the generation is not
     /// above all that the log has seen; `Io`, `NoSpace`. After an error, open again.
@@ -47,13 +49,17 @@ impl Recovery {
         }
         self.secure()?;
         self.wipe_remains()?;
-        let maker = SegmentMaker {
+        let mut maker = SegmentMaker {
             disk: self.disk.clone(),
             dir: self.dir.clone(),
             direct: self.options.direct,
             bytes: self.options.segment_bytes,
+            durable_by: DurableBy::default(),
         };
         let segments = self.tidy(&maker, next)?;
+        maker.durable_by = self.choose(&segments)?;
+        let segments =
+            segments.into_iter().map(|segment| maker.for_batches(segment)).collect::<WalResult<_>>()?;
         Ok(Wal::begin(Beginning {
             identity: Identity { uuid: self.start.uuid, generation, first: next, prev_end: report.end },
             keep: self.start.keep_from.clamp(block_lsn(FIRST_BLOCK), report.end),
@@ -80,6 +86,16 @@ impl Recovery {
         }
         let mut files = wiped.iter().map(|index| &self.segments[*index].file);
         files.try_for_each(|file| file.sync()).map_err(WalError::io("sync of the log's tail"))
+    }
+
+    /// Step 4. Where there is no segment, because the disk is full, there is nothing to try it on.
+    fn choose(&self, segments: &VecDeque<Segment>) -> WalResult<DurableBy> {
+        let Some(last) = segments.back() else { return Ok(self.options.durable_by.unwrap_or_default()) };
+        match self.options.durable_by {
+            None => probe::fastest(&*self.disk, last),
+            Some(by) if by == DurableBy::default() || probe::works(&*self.disk, last, by)? => Ok(by),
+            Some(_) => Err(WalError::InvalidOptions { reason: "the system has no such durable write" }),
+        }
     }
 
     /// Step 3. Gives the segments from the keep LSN to behind the block that comes next, open for writing.

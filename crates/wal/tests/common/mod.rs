@@ -8,7 +8,7 @@ use std::time::Duration;
 use pagestone_direct_io::{DirectIo, Disk};
 use pagestone_page_format::{Lsn, Poison, StoreUuid};
 use pagestone_testkit::SimDisk;
-use pagestone_wal::{GroupBuilder, Recovery, ReplayReport, Wal, WalOptions, WalResult, WalStart};
+use pagestone_wal::{DurableBy, GroupBuilder, Recovery, ReplayReport, Wal, WalOptions, WalResult, WalStart};
 
 pub(crate) const DIR: &str = "/log";
 pub(crate) const UUID: StoreUuid = StoreUuid::new([0x5a; 16]);
@@ -20,6 +20,7 @@ pub(crate) fn options() -> WalOptions {
         log_bytes: 1 << 20,
         buffer_bytes: 64 << 10,
         direct: DirectIo::Prefer,
+        durable_by: Some(DurableBy::Fdatasync),
         read_ahead: false,
         full_wait: Duration::from_millis(20),
         delay_max: Duration::from_micros(200),

@@ -1,0 +1,16 @@
+//! Where no write is durable by itself: a sync has to follow.
+
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+use super::platform::Descriptor;
+
+/// Not here.
+pub(super) fn write_dsync(_file: &Descriptor, _buf: &[u8], _offset: u64) -> io::Result<usize> {
+    Err(ErrorKind::Unsupported.into())
+}
+
+/// Not here.
+pub(super) fn open_dsync(_path: &Path) -> io::Result<Descriptor> {
+    Err(ErrorKind::Unsupported.into())
+}
