@@ -244,10 +244,7 @@ impl PageStore for PageFile {
         let offset = self.offset_of(id)?;
         let got = read_exact_at(&*self.file, page.bytes_mut(), offset)
             .map_err(|source| PageError::io("read a page", source))?;
-        if got < self.size.get() {
-            return Err(PageError::ShortRead { page_id: id, got, page_size: self.size.get() });
-        }
-        self.checksum.verify(id, page.bytes()).map(|_| ())
+        self.check_read(id, page, got)
     }
 
     fn read_many(&self, ids: &[PageId], pages: &mut [Page]) -> Vec<PageResult<()>> {

@@ -36,44 +36,70 @@ impl PageFile {
         result
     }
 
-    /// Reads pages that one buffer has room for: all at once, neighbours together, and those of a transfer that failed one by one, so
-    /// that each gets its own result; unless the file was busy all the time, which is so for each of them.
+    /// Reads pages that one buffer has room for: all at once, and those of a transfer that failed one by one, so that each gets its own
+    /// result. A page without neighbours is read where it shall be, neighbours together by way of the buffer. A
+    /// file that was busy all the time is so for each of them.
     pub(super) fn read_wave(&self, ids: &[PageId], pages: &mut [Page]) -> Vec<PageResult<()>> {
-        let size = self.size.get();
-        if ids.len() == 1 || ids.iter().any(|id| self.place(*id).is_none()) {
+        let has_place = |id: &PageId| self.place(*id).is_some();
+        if ids.len() == 1
+            || !ids.iter().all(has_place)
+            || pages.iter().any(|page| self.check_size(page).is_err())
+        {
             return ids.iter().zip(pages).map(|(id, page)| self.read_into(*id, page)).collect();
         }
-        self.with_buffer(|buffer| {
-            let (mut rest, mut batch) = (buffer, Vec::new());
-            for run in ids.chunk_by(are_neighbours) {
-                let (bytes, behind) = rest.split_at_mut(run.len() * size);
-                batch.push(ReadAt::new(bytes, self.place(run[0]).expect("every id of the wave has a place")));
-                rest = behind;
-            }
-            read_exact_batch(&*self.file, &mut batch);
-            let mut wanted = ids.iter().zip(pages);
-            let mut results = Vec::with_capacity(ids.len());
-            for read in &batch {
-                let of_run = read.buf.chunks(size).enumerate().zip(wanted.by_ref());
-                results.extend(of_run.map(|((index, bytes), (id, page))| match &read.result {
-                    Ok(got) => self.take_in(*id, page, bytes, got.saturating_sub(index * size)),
-                    Err(error) if bytes.len() == read.buf.len() || was_waited_for(error) => {
+        let count = ids.len().min(pages.len());
+        let (ids, pages) = (&ids[..count], &mut pages[..count]);
+        if ids.chunk_by(are_neighbours).all(|run| run.len() == 1) {
+            return self.read_runs(ids, pages, &mut []);
+        }
+        self.with_buffer(|buffer| self.read_runs(ids, pages, buffer))
+    }
+
+    fn read_runs(&self, ids: &[PageId], pages: &mut [Page], buffer: &mut [u8]) -> Vec<PageResult<()>> {
+        let size = self.size.get();
+        let (mut bytes_left, mut pages_left) = (&mut *buffer, &mut *pages);
+        let mut batch = Vec::with_capacity(ids.len());
+        for run in ids.chunk_by(are_neighbours) {
+            let of_run;
+            (of_run, pages_left) = pages_left.split_at_mut(run.len());
+            let bytes = match of_run {
+                [page] => page.bytes_mut(),
+                several => {
+                    let bytes;
+                    (bytes, bytes_left) = bytes_left.split_at_mut(several.len() * size);
+                    bytes
+                }
+            };
+            batch.push(ReadAt::new(bytes, self.place(run[0]).expect("every id of the wave has a place")));
+        }
+        read_exact_batch(&*self.file, &mut batch);
+        let read: Vec<io::Result<usize>> = batch.into_iter().map(|read| read.result).collect();
+
+        let (mut pages, mut buffered) = (pages.iter_mut(), buffer.chunks(size));
+        let mut results = Vec::with_capacity(ids.len());
+        for (run, read) in ids.chunk_by(are_neighbours).zip(&read) {
+            for (index, (id, page)) in run.iter().zip(pages.by_ref()).enumerate() {
+                if run.len() > 1 {
+                    page.bytes_mut().copy_from_slice(buffered.next().expect("the buffer holds every run"));
+                }
+                results.push(match read {
+                    Ok(got) => self.check_read(*id, page, got.saturating_sub(index * size)),
+                    Err(error) if run.len() == 1 || was_waited_for(error) => {
                         Err(PageError::io("read pages", again(error)))
                     }
                     Err(_) => self.read_into(*id, page),
-                }));
+                });
             }
-            results
-        })
+        }
+        results
     }
 
     /// Verifies a page of which the file gave `got` bytes, or more.
-    fn take_in(&self, id: PageId, page: &mut Page, bytes: &[u8], got: usize) -> PageResult<()> {
-        self.check_size(page)?;
-        if got < bytes.len() {
-            return Err(PageError::ShortRead { page_id: id, got, page_size: bytes.len() });
+    pub(super) fn check_read(&self, id: PageId, page: &Page, got: usize) -> PageResult<()> {
+        let size = self.size.get();
+        if got < size {
+            return Err(PageError::ShortRead { page_id: id, got, page_size: size });
         }
-        page.bytes_mut().copy_from_slice(bytes);
         self.checksum.verify(id, page.bytes()).map(drop)
     }
 
