@@ -153,7 +153,7 @@ fn batches(args: &Args, count: u64, pages: &PageFile, raw: &mut RawFile) -> Benc
     let (mut draws, mut always) = (Draws::new(2), aligned());
     let without_pause = || {
         // So many that the first and the last 32, which are not all under way, do not count.
-        const READS: usize = 4096;
+        const READS: usize = 1024;
         rate(turn, READS as f64, || {
             let next = || offset_of(draws.below(count));
             raw.borrow_mut().reads(&mut always, READS, 1, next, |offset, page| check(offset, page))
