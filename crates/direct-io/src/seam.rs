@@ -102,7 +102,7 @@ pub trait File: Send + Sync + Debug {
     }
 
     /// Makes durable every write and the length as they were when the call began (`fdatasync`). The name is not
-    /// included. A failure is final: what was dirty may be clean now without being durable, so a second sync that
+    /// included. On Windows the file must be open to write. A failure is final: what was dirty may be clean now without being durable, so a second sync that
     /// succeeds says nothing. Never retry, not even `Interrupted` (I4, I9).
     fn sync(&self) -> io::Result<()>;
 
@@ -183,7 +183,8 @@ pub trait File: Send + Sync + Debug {
     /// [`MapAccess::Read`]), and must reach to the end of the range; one that is to be written should be reserved that far ([`File::reserve`]), because a full disk found by writing
     /// into a hole of a map is no error but a signal that ends the process. Until the map is dropped the lock lasts, though the
     /// handle be dropped, and this handle refuses, with `InvalidInput`, whatever would change the bytes behind the map's back: writes that meet
-    /// the range, lengths that end before it, another map of the same bytes unless both are for reading, and another kind of lock.
+    /// the range, lengths that end before it (on Windows any cut), another map of the same bytes unless both are for reading, and
+    /// another kind of lock.
     ///
     /// That lock is what makes slices of the map sound: everybody who writes the file holds its lock. Another process that
     /// ignores locks can break them, and can cut the file, which ends this process by a signal (E14).

@@ -1,11 +1,12 @@
 //! Prevents: a page of a real file that was flipped, exchanged, cut off or taken from another file, and is believed, or told as
 //! something else than it is (M1, M6, M8, M9, R3).
 
-use std::fs::{File as Raw, OpenOptions};
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use pagestone_direct_io::{DirectIo, PageFile, PageFileOptions};
+use pagestone_direct_io::{
+    DirectIo, Disk, File, OpenHow, PageFile, PageFileOptions, RealDisk, read_exact_at, write_all_at,
+};
 use pagestone_page_format::{
     ChecksumKind, Lsn, MAX_PAGE_SIZE, Page, PageError, PageId, PageResult, PageSize, PageStore,
 };
@@ -20,7 +21,7 @@ const BASE: u64 = 8192;
 /// A page file, and the same file past every check.
 struct Victim {
     pages: PageFile,
-    raw: Raw,
+    raw: Arc<dyn File>,
     size: usize,
     what: String,
     _dir: tempfile::TempDir,
@@ -39,7 +40,7 @@ impl Victim {
             pages.write_page(&mut page).expect("written");
         }
         pages.sync().expect("synced");
-        let raw = OpenOptions::new().read(true).write(true).open(&path).expect("opened");
+        let raw = RealDisk.open(&path, &OpenHow::write(DirectIo::Off)).expect("opened");
         Self { pages, raw, size, what: format!("{kind:?}, pages of {size}, {direct:?}"), _dir: dir }
     }
 
@@ -49,12 +50,13 @@ impl Victim {
 
     fn bytes(&self, id: u64) -> Vec<u8> {
         let mut bytes = vec![0; self.size];
-        self.raw.read_exact_at(&mut bytes, self.place(id)).expect("read");
+        let got = read_exact_at(&*self.raw, &mut bytes, self.place(id)).expect("read");
+        assert_eq!(got, bytes.len());
         bytes
     }
 
     fn put(&self, id: u64, at: usize, bytes: &[u8]) {
-        self.raw.write_all_at(bytes, self.place(id) + at as u64).expect("written");
+        write_all_at(&*self.raw, bytes, self.place(id) + at as u64).expect("written");
     }
 
     fn read(&self, id: u64) -> PageResult<()> {
@@ -74,7 +76,8 @@ impl Victim {
         let (first, end) = (from / 8, (from + len as usize).div_ceil(8));
         let masks = (bits << (from % 8)).to_le_bytes();
         let mut before = vec![0; end - first];
-        self.raw.read_exact_at(&mut before, self.place(id) + first as u64).expect("read");
+        let got = read_exact_at(&*self.raw, &mut before, self.place(id) + first as u64).expect("read");
+        assert_eq!(got, before.len());
         let after: Vec<u8> = before.iter().zip(masks).map(|(byte, mask)| byte ^ mask).collect();
         self.put(id, first, &after);
         let told = self.read(id);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pagestone_direct_io::{PageFile, PageFileOptions};
 use pagestone_page_format::{PageError, PageId, PageStore};
-use pagestone_testkit::{AfterFailedSync, FaultPlan, SimDisk};
+use pagestone_testkit::{AfterFailedSync, FaultPlan, SimDisk, errno};
 
 const EIO: i32 = 5;
 const EINTR: i32 = 4;
@@ -22,13 +22,13 @@ fn byte(file: &PageFile, id: u64) -> Result<u8, PageError> {
 #[test]
 fn page_file_alone_is_dead_after_a_failed_sync_and_lives_again_when_reopened() {
     let path = Path::new("/pages");
-    for (after, errno) in AfterFailedSync::ALL.into_iter().flat_map(|after| [(after, EIO), (after, EINTR)]) {
+    for (after, number) in AfterFailedSync::ALL.into_iter().flat_map(|after| [(after, EIO), (after, EINTR)]) {
         let disk = SimDisk::new(4);
         let file = PageFileOptions::new().open_on(&disk, path).expect("made");
         put(&file, 0, 1).expect("written");
         put(&file, 1, 1).expect("written");
         file.sync().expect("durable");
-        let plan = disk.fail(FaultPlan::failed_sync(errno, after));
+        let plan = disk.fail(FaultPlan::failed_sync(number, after));
         put(&file, 0, 2).expect("written");
         let first = match file.sync() {
             Ok(()) => file.sync(), // reported late
@@ -36,7 +36,7 @@ fn page_file_alone_is_dead_after_a_failed_sync_and_lives_again_when_reopened() {
         };
         let error = first.expect_err("planned");
         assert!(
-            matches!(&error, PageError::Io { source, .. } if source.raw_os_error() == Some(errno)),
+            matches!(&error, PageError::Io { source, .. } if source.raw_os_error() == errno(number).raw_os_error()),
             "{after:?}: the first failure is told as what it is, not as {error}"
         );
         assert_eq!(disk.injected(plan), 1);

@@ -84,7 +84,10 @@ fn nothing_changes_mapped_bytes_behind_the_maps_back() {
     assert_eq!(results, [true, false, true], "each is told for itself");
     assert!(map.bytes().iter().all(|byte| *byte == 0));
     write_all_at(&*file, &[1; 10], 2 * CHUNK).expect("beside it");
-    file.set_len(2 * CHUNK).expect("behind it");
+    match file.set_len(2 * CHUNK) {
+        Err(error) if cfg!(windows) => assert_eq!(error.kind(), invalid, "{error}"),
+        cut => cut.expect("behind it"),
+    }
     file.reserve(0, 4 * CHUNK).expect("longer");
     drop(map);
     write_all_at(&*file, &[1; 2], CHUNK - 1).expect("no map is left");

@@ -73,7 +73,7 @@ fn full_disk_in_a_background_checkpoint_passes() {
         match store.default_tree().put(format!("key-{:05}", number % 3000).as_bytes(), &[1; 900]) {
             Ok(_) => number += 1,
             Err(StoreError::Page(PageError::Io { source, .. })) => {
-                assert_eq!(source.raw_os_error(), Some(28))
+                assert_eq!(source.kind(), std::io::ErrorKind::StorageFull)
             }
             Err(error) => panic!("{error}"),
         }

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::io::ErrorKind;
+
 use pagestone_page_format::PageError;
 use pagestone_store::{Store, StoreError};
 use pagestone_testkit::{AfterFailedSync, DiskOp, FaultPlan, Keep, SimDisk};
@@ -19,7 +21,7 @@ fn fill(store: &Store, from: u32, count: u32) {
 }
 
 fn is_full_disk(error: &StoreError) -> bool {
-    matches!(error, StoreError::Page(PageError::Io { source, .. }) if source.raw_os_error() == Some(FULL))
+    matches!(error, StoreError::Page(PageError::Io { source, .. }) if source.kind() == ErrorKind::StorageFull)
 }
 
 /// The n-th write of data pages or superblock reports a full disk, for every n of a checkpoint: pages, then the copy.

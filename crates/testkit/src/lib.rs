@@ -53,5 +53,5 @@ pub use error_loop::{ErrorLoop, ErrorLoopReport, Strike, StruckDisk};
 pub use rng::Rng;
 pub use sim::{
     AfterFailedSync, DiskOp, FaultId, FaultKind, FaultPlan, FaultTally, Keep, NotDurable, PlannedFault,
-    Schedule, SimDisk, SimOptions, Violation,
+    Schedule, SimDisk, SimOptions, Violation, errno,
 };

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pagestone_direct_io::{DirectIo, Disk, File, MapAccess, OpenHow, read_exact_at, write_all_at};
-use pagestone_testkit::{AfterFailedSync, DiskOp, FaultPlan, Keep, SimDisk, Violation};
+use pagestone_testkit::{AfterFailedSync, DiskOp, FaultPlan, Keep, SimDisk, Violation, errno};
 
 const EIO: i32 = 5;
 const EINTR: i32 = 4;
@@ -59,7 +59,11 @@ fn every_kind_of_call_can_fail_and_changes_nothing_then() {
         let (disk, file) = disk_with_file();
         let plan = disk.fail(FaultPlan::errno(EIO).on(op));
         let before = (disk.journal_len(), disk.contents("/a").expect("there"));
-        assert_eq!(call(&disk, &*file, op).expect_err("planned").raw_os_error(), Some(EIO), "{op:?}");
+        assert_eq!(
+            call(&disk, &*file, op).expect_err("planned").raw_os_error(),
+            errno(EIO).raw_os_error(),
+            "{op:?}"
+        );
         assert_eq!(
             (disk.injected(plan), disk.calls(op)),
             (1, 1 + u64::from(matches!(op, DiskOp::Write | DiskOp::Create)))

@@ -118,22 +118,23 @@ impl RealFile {
 
     /// Writes zeros from the end of the file to `end`: blocks are had by using them.
     fn extend_with_zeros(&self, from: u64, end: u64) -> io::Result<()> {
+        if end <= from {
+            return Ok(());
+        }
+        // A length that no file can have is refused here, before zeros have filled the disk.
+        self.set_len(end)?;
         let block = IO_ALIGNMENT as u64;
         let zeros = AlignedBuf::zeroed(ZEROS);
         // The last block of a file of uneven length exists already; direct writes begin behind it.
         let mut at = from.next_multiple_of(block);
-        if at != from {
-            self.set_len(at.min(end))?;
-        }
         while at < end {
-            let len = (end - at).min(ZEROS as u64).next_multiple_of(block);
+            let len = (end - at).min(ZEROS as u64);
+            let len = if self.is_direct() { len.next_multiple_of(block) } else { len };
             write_all_at(self, &zeros[..len as usize], at)?;
             at += len;
         }
-        if at > end && end > from {
-            self.set_len(end)?;
-        }
-        Ok(())
+        // Only a direct write reaches past the end; a mapped file, which may not be cut everywhere, has none.
+        if self.len()? > end { self.set_len(end) } else { Ok(()) }
     }
 
     /// Undoes what a failed growth changed of the length: a system may allocate a part before it finds the disk full.

@@ -17,15 +17,16 @@
 //! device raises a signal too, and a missing block does where the disk is full: callers reserve what they map to write.
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::sync::Arc;
 
 use memmap2::{Mmap, MmapMut, MmapOptions};
 
-use super::platform;
+use super::FLUSH_IS_DURABLE;
+use super::platform::{self, Descriptor};
 use super::ranges::InUse;
-use super::{Descriptor, FLUSH_IS_DURABLE};
 use crate::{Map, MapAccess};
 
 /// One mapping. Fields are dropped in this order: unmapped first, then free for others, then unlocked.
@@ -53,12 +54,13 @@ impl RealMap {
         let len = usize::try_from(range.end - range.start).map_err(|_| ErrorKind::OutOfMemory)?;
         let mut options = MmapOptions::new();
         options.offset(range.start).len(len);
+        let file: &File = &descriptor;
         let pages = match access {
             // SAFETY: the caller holds the file's lock, `in_use` keeps this handle off the range and off cuts before its end, and
             // both live in the map that is made here, behind its pages. The file is at least as long as the range's end.
-            MapAccess::Read => Pages::Read(unsafe { options.map(&*descriptor) }?),
+            MapAccess::Read => Pages::Read(unsafe { options.map(file) }?),
             // SAFETY: as above; and no other map of the range exists, so that `&mut` of it is the only way to its bytes.
-            MapAccess::Write => Pages::Write(unsafe { options.map_mut(&*descriptor) }?),
+            MapAccess::Write => Pages::Write(unsafe { options.map_mut(file) }?),
         };
         Ok(Self { pages, _in_use: in_use, descriptor })
     }

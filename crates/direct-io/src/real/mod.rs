@@ -71,9 +71,6 @@ use std::sync::Arc;
 
 use crate::{Backend, DirectIo, Disk, File, OpenHow, PathKind};
 
-/// What a handle is to the system.
-use std::fs::File as Descriptor;
-
 /// Whether a flush of a map reaches the medium. Elsewhere it reaches the device's cache, and a sync of the file has to follow.
 const FLUSH_IS_DURABLE: bool = cfg!(any(target_os = "linux", windows));
 

@@ -4,7 +4,6 @@
 //! cannot pass because nothing went wrong.
 
 use std::fmt;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -296,9 +295,4 @@ impl Faults {
         }
         fault
     }
-}
-
-/// The error with this number.
-pub(crate) fn errno(errno: i32) -> io::Error {
-    io::Error::from_raw_os_error(errno)
 }

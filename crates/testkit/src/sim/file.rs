@@ -12,7 +12,8 @@ use pagestone_page_format::IO_ALIGNMENT;
 
 use super::content::CHUNK;
 use super::disk::SimDisk;
-use super::fault::{DiskOp, Fault, errno};
+use super::errno::errno;
+use super::fault::{DiskOp, Fault};
 use super::journal::{LengthChange, Operation};
 use super::map::SimMap;
 use super::names::FileId;

@@ -22,6 +22,7 @@
 mod audit;
 mod content;
 mod disk;
+mod errno;
 mod fault;
 mod file;
 mod journal;
@@ -37,6 +38,7 @@ mod tally;
 
 pub use audit::{NotDurable, Violation};
 pub use disk::{Keep, SimDisk, SimOptions};
+pub use errno::errno;
 pub use fault::{AfterFailedSync, DiskOp, FaultId, FaultPlan};
 pub use kind::FaultKind;
 pub use schedule::{PlannedFault, Schedule};

@@ -21,11 +21,13 @@ use windows_sys::Win32::Storage::FileSystem::{
     FILE_INFO_BY_HANDLE_CLASS, FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE, FILE_STORAGE_INFO,
     FILE_TYPE_DISK, FileAlignmentInfo, FileAllocationInfo, FileStorageInfo, GetFileInformationByHandleEx,
     GetFileType, LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY, LockFileEx, ReOpenFile, ReadFile,
-    SetFileInformationByHandle, WriteFile,
+    SetFileInformationByHandle, UnlockFileEx, WriteFile,
 };
 use windows_sys::Win32::System::IO::{CancelIoEx, GetOverlappedResult, OVERLAPPED};
 use windows_sys::Win32::System::Threading::CreateEventW;
 use windows_sys::core::BOOL;
+
+use super::Lock;
 
 /// The most bytes of one transfer: the system counts them in 32 bits. A whole number of blocks, so that a direct transfer
 /// that is cut here stays aligned.
@@ -57,16 +59,27 @@ pub(super) fn write_at(file: &File, buf: &[u8], offset: u64) -> io::Result<usize
 }
 
 /// `LockFileEx` of the one byte at `offset`, without waiting: whether this handle has it now.
-pub(super) fn lock_byte(file: &File, offset: u64) -> io::Result<bool> {
-    const HOW: u32 = LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY;
+pub(super) fn lock_byte(file: &File, offset: u64, lock: Lock) -> io::Result<bool> {
+    let how = match lock {
+        Lock::Shared => LOCKFILE_FAIL_IMMEDIATELY,
+        Lock::Exclusive => LOCKFILE_FAIL_IMMEDIATELY | LOCKFILE_EXCLUSIVE_LOCK,
+    };
     let mut transfer = Transfer::at(offset)?;
     // SAFETY: the borrowed file keeps the handle open; `transfer` lives until `finish` has seen the end of the call.
-    let begun = unsafe { LockFileEx(handle(file), HOW, 0, 1, 0, &mut transfer.overlapped) };
+    let begun = unsafe { LockFileEx(handle(file), how, 0, 1, 0, &mut transfer.overlapped) };
     match finish(file, begun, &mut transfer) {
         Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(ERROR_LOCK_VIOLATION as i32) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// `UnlockFileEx` of that byte, which this handle has locked once.
+pub(super) fn unlock_byte(file: &File, offset: u64) -> io::Result<()> {
+    let mut transfer = Transfer::at(offset)?;
+    // SAFETY: the borrowed file keeps the handle open; `transfer` lives until `finish` has seen the end of the call.
+    let begun = unsafe { UnlockFileEx(handle(file), 0, 1, 0, &mut transfer.overlapped) };
+    finish(file, begun, &mut transfer).map(drop)
 }
 
 /// The same file once more, past the system's cache. Not by its name: that may lead elsewhere meanwhile.

@@ -20,6 +20,7 @@
 //! * `FlushFileBuffers` needs a handle that may write: a sync of a file that was opened to read is `PermissionDenied`.
 //! * A directory is synced by `FlushFileBuffers` too, on a handle that may add entries. NTFS writes its log then; that this
 //!   makes names durable is not a promise of the documentation. A file system that cannot says so by an error.
+//! * While any part of a file is mapped the file cannot be cut, not even behind the map.
 //! * A removed or replaced file keeps its bytes for open handles and frees its name at once on NTFS since Windows 10 (1809);
 //!   elsewhere the name is free when the last handle is closed.
 
@@ -38,7 +39,7 @@ use pagestone_sync::Mutex;
 use pagestone_sync::atomic::{AtomicBool, Ordering};
 use windows_sys::Win32::Foundation::{
     ERROR_CALL_NOT_IMPLEMENTED, ERROR_INVALID_FUNCTION, ERROR_INVALID_PARAMETER, ERROR_NOT_SUPPORTED,
-    GENERIC_READ, GENERIC_WRITE,
+    ERROR_USER_MAPPED_FILE, GENERIC_READ, GENERIC_WRITE,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     FILE_ATTRIBUTE_REPARSE_POINT, FILE_ATTRIBUTE_SPARSE_FILE, FILE_FLAG_BACKUP_SEMANTICS,
@@ -56,6 +57,13 @@ pub(super) const REFUSED: i32 = ERROR_INVALID_PARAMETER as i32;
 /// that locks whole files, covers it.
 const LOCKED_BYTE: u64 = i64::MAX as u64;
 
+/// How a lock is had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Lock {
+    Shared,
+    Exclusive,
+}
+
 /// An open file.
 #[derive(Debug)]
 pub(super) struct Descriptor {
@@ -66,8 +74,8 @@ pub(super) struct Descriptor {
     unbuffered: OnceLock<File>,
     /// Whether transfers go past the cache. Relaxed: either handle serves any transfer.
     direct: AtomicBool,
-    /// Whether this descriptor has the lock, which Windows would refuse to whoever has it already.
-    locked: Mutex<bool>,
+    /// The lock of this handle, which Windows would refuse to whoever has it already.
+    held: Mutex<Option<Lock>>,
 }
 
 impl Descriptor {
@@ -77,8 +85,18 @@ impl Descriptor {
             write,
             unbuffered: OnceLock::new(),
             direct: AtomicBool::new(false),
-            locked: Mutex::new(false),
+            held: Mutex::new(None),
         }
+    }
+
+    /// Cuts or extends the file. The system refuses any cut while a part of the file is mapped.
+    pub(super) fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len).map_err(|error| match error.raw_os_error().map(|code| code as u32) {
+            Some(ERROR_USER_MAPPED_FILE) => {
+                io::Error::new(ErrorKind::InvalidInput, "a file of which a part is mapped cannot be cut here")
+            }
+            _ => error,
+        })
     }
 
     /// The handle for a transfer now.
@@ -93,7 +111,7 @@ impl Descriptor {
 impl Deref for Descriptor {
     type Target = File;
 
-    /// Lengths and syncs: of the file, by whatever handle.
+    /// The length and syncs: of the file, by whatever handle.
     fn deref(&self) -> &File {
         &self.file
     }
@@ -151,11 +169,26 @@ pub(super) fn write_at(file: &Descriptor, buf: &[u8], offset: u64) -> io::Result
 
 /// The lock belongs to the handle and ends with it.
 pub(super) fn try_lock(file: &Descriptor) -> io::Result<bool> {
-    let mut locked = file.locked.lock();
-    if !*locked {
-        *locked = calls::lock_byte(file, LOCKED_BYTE)?;
+    lock_as(file, Lock::Exclusive)
+}
+
+/// The same, shared with other readers.
+pub(super) fn try_lock_shared(file: &Descriptor) -> io::Result<bool> {
+    lock_as(file, Lock::Shared)
+}
+
+/// As with `flock`, who has it the other way gives that up first, and is left without any if it cannot have this one.
+fn lock_as(file: &Descriptor, wanted: Lock) -> io::Result<bool> {
+    let mut held = file.held.lock();
+    if *held == Some(wanted) {
+        return Ok(true);
     }
-    Ok(*locked)
+    if held.take().is_some() {
+        calls::unlock_byte(file, LOCKED_BYTE)?;
+    }
+    let got = calls::lock_byte(file, LOCKED_BYTE, wanted)?;
+    *held = got.then_some(wanted);
+    Ok(got)
 }
 
 /// `FlushFileBuffers`, once: bytes of both handles, length and other metadata, and the cache of the device.
@@ -230,6 +263,21 @@ mod tests {
         assert_eq!(&back, b"bytes");
         // Who locks whole files by `std` is excluded too.
         assert!(other.file.try_lock().is_err());
+    }
+
+    #[test]
+    fn readers_share_the_lock_and_a_handle_exchanges_one_kind_for_the_other() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("file");
+        let one = create_new(&path).expect("create");
+        let other = open_existing(&path, false).expect("open");
+        assert!(try_lock_shared(&one).expect("free"));
+        assert!(try_lock_shared(&other).expect("shared"));
+        assert!(!try_lock(&one).expect("shared by two"));
+        assert!(try_lock(&other).expect("the first has given its own up"));
+        assert!(!try_lock_shared(&one).expect("taken"));
+        assert!(try_lock_shared(&other).expect("exchanged"));
+        assert!(try_lock_shared(&one).expect("shared"));
     }
 
     #[test]
