@@ -10,6 +10,7 @@
 //!    └ unsafe_fence.rs  how many files and lines are unsafe
 //!   fuzz.rs          the fuzz targets of `fuzz/`, with the nightly toolchain
 //!   soak.rs          the long forms, for as long as they are told
+//!   lanes.rs         other systems: type checks, tests for Windows under Wine
 //!   step.rs          runs commands, keeps what they say, counts their tests
 //!   workspace.rs     what `cargo metadata` says
 //! ```
@@ -18,6 +19,7 @@
 mod check;
 mod downstream;
 mod fuzz;
+mod lanes;
 mod loom;
 mod soak;
 mod step;
@@ -38,6 +40,8 @@ enum Command {
         #[arg(long, value_name = "STEP")]
         only: Option<String>,
     },
+    /// Type-checks for other systems and runs tests for Windows under Wine; says what is skipped because a tool is missing
+    Lanes,
     /// Runs every model of every crate under loom, with its mutants, and prints a table
     Loom {
         /// Preemptions in an execution, instead of each model's own bound; each more multiplies the time
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
     };
     let passed = match command {
         Command::Check { only } => check::run(&workspace, only.as_deref().unwrap_or_default()),
+        Command::Lanes => lanes::run(&workspace),
         Command::Loom { preemptions } => loom::run(&workspace, preemptions),
         Command::Soak { kill_rounds: Some(rounds), .. } => soak::kills(&workspace, rounds),
         Command::Soak { minutes, .. } => soak::run(&workspace, minutes),
