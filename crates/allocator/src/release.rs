@@ -4,6 +4,7 @@
 //! cleared it was appended. So no load of a region can find the id free too early, and nobody can be given it twice.
 
 use pagestone_page_format::{Lsn, PageId, PageResult};
+use pagestone_sync::faults::planted;
 
 use crate::reservation::joined;
 use crate::{ClearBits, LoggedAllocator};
@@ -84,7 +85,7 @@ impl<'a> Release<'a> {
         }
         let mut state = self.allocator.state();
         // Under the state's mutex, so that marks do not fall.
-        let mark = self.allocator.readers().mark();
+        let mark = self.allocator.readers().mark().filter(|_| !planted("a free does not ask who reads"));
         for Freed { first, count, extent } in runs {
             state.finish_release(lsn, first.get(), count.into(), mark.filter(|_| extent));
         }
