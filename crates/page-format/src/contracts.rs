@@ -100,8 +100,13 @@ pub trait WriteAhead: Send + Sync + Debug {
     fn ensure_durable(&self, lsn: Lsn) -> PageResult<()>;
 }
 
-/// The number of an operation in the log. Each owner of page kinds has a range of its own.
+/// The number of an operation in the log. Each owner of page kinds has a range of its own; those below [`ENGINE_OP_KINDS`] are
+/// pagestone's.
 pub type OpKind = u16;
+
+/// Kinds of operations, and of logical records, that are for engines: no floor of pagestone ever takes one of these. The page kinds
+/// for engines are those from 128 on ([`crate::PageKind`]).
+pub const ENGINE_OP_KINDS: RangeInclusive<OpKind> = 0x4000..=OpKind::MAX;
 
 /// One change to one page: applied to the latched page and, from the same value, encoded for redo.
 ///

@@ -33,7 +33,7 @@ pub mod slotted;
 
 pub use buffer::{AlignedBuf, IO_ALIGNMENT};
 pub use checksum::{ChecksumKind, Crc32c, PageChecksum, crc32c};
-pub use contracts::{OpKind, PageOp, PageStore, RedoRange, RedoTable, WriteAhead};
+pub use contracts::{ENGINE_OP_KINDS, OpKind, PageOp, PageStore, RedoRange, RedoTable, WriteAhead};
 pub use error::{PageError, PageResult, Poison};
 pub use header::{FORMAT_VERSION, PAGE_HEADER_SIZE, PAGE_MAGIC, PageHeader, PageKind, SwipArray};
 pub use ids::{

@@ -124,7 +124,7 @@ pub use pagestone_direct_io::{DirectIo, PageFile, PageFileOptions};
 #[cfg(feature = "latch")]
 pub use pagestone_hybrid_latch::HybridLatch;
 #[cfg(feature = "mini_txn")]
-pub use pagestone_mini_txn::{LoggedPool, MiniTxn};
+pub use pagestone_mini_txn::{LateLog, LoggedPool, MasterRecord, MiniTxn};
 #[cfg(feature = "page_format")]
 pub use pagestone_page_format::{
     ChecksumKind, Crc32c, DEFAULT_PAGE_SIZE, Lsn, MAX_PAGE_SIZE, MIN_PAGE_SIZE, MemoryStore,

@@ -123,14 +123,9 @@ impl Core {
 
     /// Writes some of the pages with changes from before `lsn`, the oldest first, and says how far that reached (L5).
     fn flush_below(&self, lsn: Lsn, reached: &mut Reached) -> StoreResult<Flushed> {
-        // 1. Under the log's mutex: its end, and the oldest group whose pages may not be stamped yet.
-        let (end, oldest_in_progress) = self.env.log().checkpoint_floor();
-        // 2. The oldest change that is in memory alone. Writers go on; what they change from now on begins at `end` or later,
-        //    or is in progress above.
-        let flushed = self.env.pool().flush_below(lsn, ROUND_PAGES)?;
-        let floor = [oldest_in_progress, flushed.oldest].into_iter().flatten().fold(end, Lsn::min);
-        reached.lsn = reached.lsn.max(floor);
-        Ok(flushed)
+        let round = self.env.checkpoint_round(lsn, ROUND_PAGES)?;
+        reached.lsn = reached.lsn.max(round.reached);
+        Ok(round.flushed)
     }
 
     fn publish_if_due(&self, reached: &Reached) -> StoreResult<()> {
@@ -146,13 +141,9 @@ impl Core {
 
     /// Makes durable what lies behind `checkpoint` and moves the start of recovery there.
     fn publish(&self, checkpoint: Lsn) -> StoreResult<()> {
-        let (pool, log) = (self.env.pool(), self.env.log());
-        let data_pages = pool.store().len()?;
-        // 3. The log that describes what was written out, and what was seen in the scan.
-        log.flush_at_least(log.end_lsn())?;
-        // 4. The pages. Nobody waits for this but who makes a checkpoint.
-        pool.sync()?;
-        // 5. Publish (L6): then the log below the older copy's checkpoint is not needed by either.
+        let data_pages = self.env.pool().store().len()?;
+        self.env.make_durable()?;
+        // Publish (L6): then the log below the older copy's checkpoint is not needed by either.
         let mut superblock = self.superblock.lock();
         let current = superblock.current();
         // With both copies at this checkpoint a third one would free nothing more.
@@ -174,8 +165,7 @@ impl Core {
     /// Gives back what no recovery needs any more, whichever copy it reads: none begins before `keep_from`, the older copy's
     /// checkpoint. The place also for what else is put off until a checkpoint has passed it (L8).
     fn after_publish(&self, keep_from: Lsn) -> StoreResult<()> {
-        self.env.allocator().checkpoint_passed(keep_from);
-        Ok(self.env.log().recycle_below(keep_from)?)
+        Ok(self.env.checkpoint_passed(keep_from)?)
     }
 
     /// Whether [`Core::make_space`] has something to do.

@@ -18,7 +18,7 @@
 //!   checkpoint.rs  correct beside writers (L5, L6)
 //!   pace.rs        when pages are written and when a checkpoint is published
 //!   background.rs  flusher, checkpointer, supplier of log segments; or `tick`
-//!   superblock.rs  the two copies              late_log.rs  the pool's log before there is one
+//!   superblock.rs  the two copies
 //!   verify/        every byte of the data file reachable, free or reserved exactly once
 //!   options.rs     Options                     stats.rs     StoreStats, Prometheus text
 //! ```
@@ -30,7 +30,6 @@ mod catalog;
 mod checkpoint;
 mod create;
 mod error;
-mod late_log;
 mod open;
 mod options;
 mod pace;

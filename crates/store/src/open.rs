@@ -8,7 +8,7 @@ use pagestone_allocator::LoggedAllocator;
 use pagestone_btree::{BTree, TREE_BASE_ID};
 use pagestone_buffer_pool::{BufferPool, PoolOptions};
 use pagestone_direct_io::{Create, Disk, File, OpenHow, PageFile, PathKind, SharedSync, lock_within};
-use pagestone_mini_txn::{LoggedPool, Redo};
+use pagestone_mini_txn::{LateLog, LoggedPool, Redo};
 use pagestone_page_format::{PageChecksum, PageError, PageStore, Poison, RedoTable, WriteAhead};
 use pagestone_swip::MAX_SWIP_PAGE;
 use pagestone_sync::Mutex;
@@ -17,7 +17,6 @@ use pagestone_wal::{DurableBy, Wal, WalOptions, WalStart};
 use crate::catalog::Catalog;
 use crate::checkpoint::Core;
 use crate::create::{LOCK_WAIT, check_directory, create};
-use crate::late_log::LateLog;
 use crate::superblock::{PAGES_AT, SuperblockCopies};
 use crate::{Background, Options, StoreError, StoreResult, torn_writes};
 
