@@ -1,6 +1,9 @@
 //! The long form of `killed_imports_lose_nothing` and of `batches_are_both_or_neither`: kills imports of the release build, then
 //! writers of batches over two trees, at random instants, and holds what is left against what was acknowledged.
 //!
+//! One round in ten kills an import, which lives for up to 0.4 s and is looked at for as long; the others kill a writer within
+//! 40 ms after it opened its store, whose log of four segments has a checkpoint or a recycled segment under way most of the time.
+//!
 //! Prints its figures in its last line, and fails if a promise was broken; then the store is kept.
 #![forbid(unsafe_code)]
 
@@ -21,12 +24,15 @@ use kill_loop::KillLoop;
 /// Kills imports and writers of batches, and looks what is left.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Imports to kill, and as many writers of batches; 200 if no time is given either
+    /// Processes to kill: one in ten an import, the others writers of batches; 300 if no time is given either
     #[arg(long, value_name = "N")]
     rounds: Option<u64>,
-    /// Seconds after which no other one is started; half of them for each
+    /// Seconds after which no other one is started; a quarter of them for imports
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
+    /// Writers of batches that are at work at the same time, each on a store of its own
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    lanes: u64,
     /// Everything but the instants follows from it; the clock, if it is not given
     #[arg(long)]
     seed: Option<u64>,
@@ -52,23 +58,33 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let seed = args.seed.unwrap_or_else(clock);
     println!("seed {seed}, stores in {}", dir.display());
-    let rounds = args.rounds.unwrap_or(if args.seconds.is_some() { u64::MAX } else { 200 });
-    let half = || args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds) / 2);
+    let rounds = args.rounds.unwrap_or(if args.seconds.is_some() { u64::MAX } else { 300 });
+    let began = Instant::now();
+    let after = |share: u32| args.seconds.map(|seconds| began + Duration::from_secs(seconds) * share / 4);
     let imports = KillLoop {
         binary,
         dir: dir.clone(),
         seed,
-        rounds,
-        until: half(),
-        longest: Duration::from_millis(1000),
-        lines: 10_000,
+        rounds: rounds / 10,
+        until: after(1),
+        longest: Duration::from_millis(400),
+        lines: 5_000,
     }
     .run();
-    let batches =
-        BatchLoop { dir: dir.clone(), seed, rounds, until: half(), longest: Duration::from_millis(500) }
-            .run();
+    println!("{}", imports.to_line());
+    let of_batches = Instant::now();
+    let batches = BatchLoop {
+        dir: dir.clone(),
+        seed,
+        rounds: rounds - imports.rounds.min(rounds),
+        until: after(4),
+        longest: Duration::from_millis(40),
+        lanes: args.lanes.max(1),
+    }
+    .run();
+    let rate = batches.rounds as f64 / of_batches.elapsed().as_secs_f64();
     std::fs::remove_dir_all(&dir)?;
-    println!("{}; {}", imports.to_line(), batches.to_line());
+    println!("{}; {}; {rate:.0} rounds of batches a second", imports.to_line(), batches.to_line());
     Ok(())
 }
 

@@ -28,13 +28,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let figures = BatchLoop {
         dir: temporary.path().into(),
         seed,
-        rounds: 16,
+        rounds: 48,
         until: None,
-        longest: Duration::from_millis(300),
+        longest: Duration::from_millis(30),
+        lanes: 2,
     }
     .run();
     println!("{}", figures.to_line());
-    assert_eq!((figures.rounds, figures.lost), (16, 0));
+    assert_eq!((figures.rounds, figures.lost), (48, 0));
     assert!(figures.acknowledged > 0 && figures.entries > 0, "no writer lived long enough: {figures:?}");
     // As the other tests end, for whoever counts them.
     println!(

@@ -1,10 +1,11 @@
-//! The process that is killed: it commits batches for ever, and prints the number of each once it is durable.
+//! The process that is killed: it says behind which batch the store stands, commits batches for ever, and prints the number of each
+//! once it is durable, with how many checkpoints were made and segments of the log recycled by then.
 
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use pagestone::store::{Durability, Options, Store, StoreResult};
+use pagestone::store::{Background, Durability, Options, Store, StoreResult, Tree};
 use pagestone_testkit::Rng;
 
 /// The trees of every batch.
@@ -13,10 +14,15 @@ pub(crate) const TREES: [&str; 2] = ["left", "right"];
 pub(crate) const NUMBER: &[u8] = b"number";
 /// What tells the program to be a writer.
 const FLAG: &str = "--write-batches";
-/// Keys that batches put and remove.
-const KEYS: u64 = 2000;
+/// Keys that batches put and remove: a store that is read and verified in a moment.
+const KEYS: u64 = 400;
+/// The log's budget, in bytes: four segments, so that checkpoints are made and segments recycled all the time.
+const LOG_BYTES: u64 = 4 * SEGMENT_BYTES;
+const SEGMENT_BYTES: u64 = 64 << 10;
 /// Relaxed batches that are acknowledged together.
 const RELAXED_TOGETHER: u64 = 16;
+/// Acknowledgements between two looks at the figures.
+const FIGURES_EVERY: u64 = 8;
 
 /// What to write and where.
 #[derive(Debug)]
@@ -25,8 +31,6 @@ pub(crate) struct Writer {
     pub(crate) dir: PathBuf,
     /// The batches follow from it.
     pub(crate) seed: u64,
-    /// The number of the first batch.
-    pub(crate) from: u64,
     /// Whether every commit is durable when it returns.
     pub(crate) strict: bool,
     /// Memory for pages, in bytes.
@@ -44,31 +48,30 @@ impl Writer {
         Some(Self {
             dir: next().into(),
             seed: next().parse().expect("a seed"),
-            from: next().parse().expect("a batch"),
             strict: next().parse().expect("true or false"),
             pool_bytes: next().parse().expect("bytes"),
         })
     }
 
     /// The arguments that ask for this writer.
-    pub(crate) fn to_arguments(&self) -> [String; 6] {
+    pub(crate) fn to_arguments(&self) -> [String; 5] {
         [
             FLAG.into(),
             self.dir.to_str().expect("a path of text").into(),
             self.seed.to_string(),
-            self.from.to_string(),
             self.strict.to_string(),
             self.pool_bytes.to_string(),
         ]
     }
 
-    /// Opens the store.
-    pub(crate) fn open(&self) -> StoreResult<Store> {
+    /// Opens the store, with threads that make its checkpoints or without.
+    pub(crate) fn open(&self, background: Background) -> StoreResult<Store> {
         let options = Options {
             pool_bytes: self.pool_bytes,
-            log_bytes: 1 << 20,
-            segment_bytes: 64 << 10,
+            log_bytes: LOG_BYTES,
+            segment_bytes: SEGMENT_BYTES,
             durability: if self.strict { Durability::Strict } else { Durability::RELAXED },
+            background,
             ..Options::default()
         };
         Store::open(&self.dir, options)
@@ -83,7 +86,9 @@ impl Writer {
             let value = if rng.chance(80) {
                 None
             } else {
-                let mut value = vec![0; rng.below(300) as usize];
+                // Some are long and stand in extents.
+                let most = if rng.chance(8) { 9000 } else { 400 };
+                let mut value = vec![0; rng.below(most) as usize];
                 rng.fill(&mut value);
                 Some(value)
             };
@@ -94,10 +99,13 @@ impl Writer {
 
     /// Commits batches until it is killed.
     pub(crate) fn run(&self) -> Result<(), Box<dyn Error>> {
-        let store = self.open()?;
+        let store = self.open(Background::Threads)?;
         let [left, right] = [store.tree(TREES[0])?, store.tree(TREES[1])?];
+        let from = batches_in(&left)?;
+        let mut out = io::stdout();
+        writeln!(out, "{from}")?;
         let mut batch = store.batch();
-        for number in self.from.. {
+        for (at, number) in (from..).enumerate() {
             for (key, value) in self.batch(number) {
                 for tree in [&left, &right] {
                     match &value {
@@ -111,9 +119,21 @@ impl Writer {
                 if !self.strict {
                     store.sync()?;
                 }
-                writeln!(io::stdout(), "{number}")?;
+                // In one piece: a line that was printed whole was acknowledged.
+                let mut line = number.to_string();
+                if (at as u64).is_multiple_of(FIGURES_EVERY) {
+                    let stats = store.stats()?;
+                    line += &format!(" {} {}", stats.checkpoints, stats.log.segments_recycled);
+                }
+                out.write_all((line + "\n").as_bytes())?;
             }
         }
         Ok(())
     }
+}
+
+/// How many batches the tree has, as it says itself.
+pub(crate) fn batches_in(tree: &Tree) -> StoreResult<u64> {
+    let found = tree.get(NUMBER)?;
+    Ok(found.map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().expect("eight bytes")) + 1))
 }
