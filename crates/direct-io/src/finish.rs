@@ -92,6 +92,21 @@ pub fn read_exact_batch(file: &dyn File, batch: &mut [ReadAt<'_>]) {
 /// After an error any part of that range may have been written.
 pub fn write_all_batch(file: &dyn File, batch: &mut [WriteAt<'_>]) {
     file.write_batch(batch);
+    finish_writes(file, batch);
+}
+
+/// Writes every buffer that the iterator gives, while it makes the next; otherwise as [`write_all_batch`]. Gives them back in their order,
+/// each with its `result`.
+pub fn write_all_stream<'b>(
+    file: &dyn File,
+    writes: &mut dyn Iterator<Item = WriteAt<'b>>,
+) -> Vec<WriteAt<'b>> {
+    let mut batch = file.write_stream(writes);
+    finish_writes(file, &mut batch);
+    batch
+}
+
+fn finish_writes(file: &dyn File, batch: &mut [WriteAt<'_>]) {
     for write in batch {
         if needs_finishing(&write.result, write.buf.len()) {
             write.result = write_all_at(file, write.buf, write.offset).map(|()| write.buf.len());

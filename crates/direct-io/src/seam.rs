@@ -87,6 +87,15 @@ pub trait File: Send + Sync + Debug {
         }
     }
 
+    /// Writes several ranges that are still being made: where transfers go on by themselves, each begins as soon as the iterator gives
+    /// it. Returns when all have ended, with what came of each in its `result`, in their order. No two of them overlap. Raw, as
+    /// [`File::write_at`] is; [`crate::write_all_stream`] is what to call. By itself it is one [`File::write_batch`] of all.
+    fn write_stream<'b>(&self, writes: &mut dyn Iterator<Item = WriteAt<'b>>) -> Vec<WriteAt<'b>> {
+        let mut batch: Vec<WriteAt<'b>> = writes.collect();
+        self.write_batch(&mut batch);
+        batch
+    }
+
     /// Reads into several buffers, one behind the other, from one position. Raw, as [`File::read_at`] is: what it gives fills them in
     /// order; [`crate::read_exact_vectored_at`] is what to call. By itself it fills the first that holds anything.
     fn read_vectored_at(&self, bufs: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {

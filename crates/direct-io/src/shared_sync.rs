@@ -126,6 +126,10 @@ impl File for SharedSync {
         self.file.write_batch(batch);
     }
 
+    fn write_stream<'b>(&self, writes: &mut dyn Iterator<Item = WriteAt<'b>>) -> Vec<WriteAt<'b>> {
+        self.file.write_stream(writes)
+    }
+
     fn read_vectored_at(&self, bufs: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {
         self.file.read_vectored_at(bufs, offset)
     }

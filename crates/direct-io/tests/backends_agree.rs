@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pagestone_direct_io::{
-    Backend, DirectIo, Disk, File, OpenHow, ReadAt, RealDisk, SharedSync, WriteAt, read_exact_batch,
-    write_all_batch,
+    Backend, DirectIo, Disk, File, OpenHow, ReadAt, RealDisk, SharedSync, WriteAt, read_exact_at,
+    read_exact_batch, write_all_batch, write_all_stream,
 };
 use pagestone_page_format::AlignedBuf;
 
@@ -66,10 +66,16 @@ fn random_batches_give_the_same_bytes() {
             }
             for file in &files {
                 let ranges = bytes.chunks(BLOCK).zip(&places);
-                let mut batch: Vec<WriteAt<'_>> =
-                    ranges.map(|(block, place)| WriteAt::new(block, place * BLOCK as u64)).collect();
-                write_all_batch(&**file, &mut batch);
+                let mut writes = ranges.map(|(block, place)| WriteAt::new(block, place * BLOCK as u64));
+                let batch = if round % 2 == 0 {
+                    write_all_stream(&**file, &mut writes)
+                } else {
+                    let mut batch = writes.collect::<Vec<_>>();
+                    write_all_batch(&**file, &mut batch);
+                    batch
+                };
                 assert!(batch.iter().all(|write| matches!(write.result, Ok(BLOCK))));
+                assert!(batch.iter().map(|write| write.offset / BLOCK as u64).eq(places.iter().copied()));
                 let mut back = AlignedBuf::zeroed(bytes.len());
                 let ranges = back.chunks_mut(BLOCK).zip(&places);
                 let mut batch: Vec<ReadAt<'_>> =
@@ -118,9 +124,50 @@ fn each_transfer_has_its_own_result() {
         let mut batch = [WriteAt::new(&[1; BLOCK], 0), WriteAt::new(&[2; BLOCK], BLOCK as u64)];
         write_all_batch(&*read_only, &mut batch);
         assert!(batch.iter().all(|write| write.result.is_err()), "{backend:?}");
+        let mut writes = [1_u8, 2].iter().map(|_| WriteAt::new(&[1; BLOCK], 0));
+        let written = write_all_stream(&*read_only, &mut writes);
+        assert!(written.len() == 2 && written.iter().all(|write| write.result.is_err()), "{backend:?}");
         let mut back = [0; BLOCK];
         file.read_at(&mut back, 0).expect("reads");
         assert_eq!(back, [9; BLOCK]);
+    }
+}
+
+/// Writes that were begun have ended before whoever makes them unwinds: their buffers are gone then.
+#[test]
+fn a_stream_that_breaks_off_leaves_the_file_whole() {
+    for backend in backends() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = open(&dir.path().join("file"), backend, DirectIo::Prefer);
+        file.reserve(0, 64 * BLOCK as u64).expect("room");
+        for round in 0..20_u8 {
+            let mut bytes = AlignedBuf::zeroed(64 * BLOCK);
+            bytes.fill(round + 1);
+            let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let mut writes = bytes.chunks(BLOCK).zip(0..).map(|(block, at)| {
+                    assert!(at < 40, "no more of them");
+                    WriteAt::new(block, at * BLOCK as u64)
+                });
+                write_all_stream(&*file, &mut writes)
+            }));
+            assert!(broken.is_err());
+            bytes.fill(0); // what is still read of it would show
+            drop(bytes);
+            let mut back = AlignedBuf::zeroed(64 * BLOCK);
+            read_exact_at(&*file, &mut back, 0).expect("reads");
+            assert!(
+                back.chunks(BLOCK).all(|block| block.iter().all(|byte| *byte == block[0])),
+                "{backend:?}"
+            );
+            assert!(back[40 * BLOCK..].iter().all(|byte| *byte == 0), "they were never made");
+            let whole = AlignedBuf::zeroed(64 * BLOCK);
+            let mut writes =
+                whole.chunks(BLOCK).zip(0..).map(|(block, at)| WriteAt::new(block, at * BLOCK as u64));
+            let written = write_all_stream(&*file, &mut writes);
+            assert!(written.iter().all(|write| matches!(write.result, Ok(BLOCK))), "{backend:?}");
+            read_exact_at(&*file, &mut back, 0).expect("reads");
+            assert!(back.iter().all(|byte| *byte == 0), "{backend:?}");
+        }
     }
 }
 
@@ -174,6 +221,14 @@ fn what_is_not_aligned_is_refused_alike() {
         write_all_batch(&*file, &mut batch);
         let [aligned, other] = batch.map(|write| write.result.map_err(|error| error.kind()));
         assert_eq!((aligned, other), (Ok(BLOCK), Err(ErrorKind::InvalidInput)), "{backend:?}");
+        let mut writes = [0, 100, 2 * BLOCK]
+            .into_iter()
+            .zip(0..)
+            .map(|(from, at)| WriteAt::new(&bytes[from..from + BLOCK], at * BLOCK as u64));
+        let results = write_all_stream(&*file, &mut writes)
+            .into_iter()
+            .map(|write| write.result.map_err(|error| error.kind()));
+        assert!(results.eq([Ok(BLOCK), Err(ErrorKind::InvalidInput), Ok(BLOCK)]), "{backend:?}");
         let (one, other) = bytes.split_at_mut(BLOCK);
         let mut batch = [ReadAt::new(one, 0), ReadAt::new(&mut other[..BLOCK], 100)];
         read_exact_batch(&*file, &mut batch);

@@ -273,7 +273,7 @@ impl PageStore for PageFile {
             // The later one counts, so they are written in turn.
             return pages.iter_mut().try_for_each(|page| self.write_page(page));
         }
-        pages.chunks_mut(self.wave_pages()).try_for_each(|wave| self.write_wave(wave, file_len))
+        pages.chunks_mut(self.wave_pages()).try_for_each(|wave| self.write_wave(wave))
     }
 
     /// The first failure is told as what it is, all later calls as `Poisoned`.

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //!   batch ──► waves of at most WAVE_BYTES ──► runs of neighbours, one transfer each ──► all transfers of a wave at once
+//!             to write: stamped one by one ─► at most PIECE_BYTES each ───────────────► begun as they are stamped
 //! ```
 
 use std::io::{self, ErrorKind};
@@ -11,10 +12,13 @@ use std::io::{self, ErrorKind};
 use pagestone_page_format::{AlignedBuf, Page, PageError, PageId, PageResult};
 
 use super::PageFile;
-use crate::{ReadAt, WriteAt, read_exact_batch, write_all_batch};
+use crate::{Backend, ReadAt, WriteAt, read_exact_batch, write_all_stream};
 
 /// So many bytes of a batch are under way at once at most.
 const WAVE_BYTES: usize = 1 << 20;
+/// The most bytes of neighbours in one transfer that writes, where several are under way at once: the first leave while the next are
+/// stamped, and eight of 128 KiB are sooner done than one of 1 MiB, by an eighth.
+const PIECE_BYTES: usize = 128 << 10;
 /// Buffers for them that are kept.
 const SPARE_BUFFERS: usize = 4;
 
@@ -103,24 +107,38 @@ impl PageFile {
         self.checksum.verify(id, page.bytes()).map(drop)
     }
 
-    /// Writes pages that one buffer has room for: all at once, neighbours together. No page is there twice.
-    pub(super) fn write_wave(&self, pages: &mut [Page], file_len: u64) -> PageResult<()> {
+    /// Writes pages that one buffer has room for, and stamps the next while the first are under way. A page without neighbours is
+    /// written from where it is, neighbours together by way of the buffer. No page is there twice, and each has a place.
+    pub(super) fn write_wave(&self, pages: &mut [Page]) -> PageResult<()> {
+        if pages.windows(2).any(|pair| are_neighbours(&pair[0].id(), &pair[1].id())) {
+            return self.with_buffer(|buffer| self.write_runs(pages, buffer));
+        }
+        self.write_runs(pages, &mut [])
+    }
+
+    fn write_runs(&self, pages: &mut [Page], buffer: &mut [u8]) -> PageResult<()> {
         let size = self.size.get();
-        self.with_buffer(|buffer| {
-            for (page, bytes) in pages.iter_mut().zip(buffer.chunks_mut(size)) {
-                bytes.copy_from_slice(page.to_checksummed_bytes(&self.checksum));
-            }
-            let ids: Vec<PageId> = pages.iter().map(Page::id).collect();
-            let (mut rest, mut batch) = (&*buffer, Vec::new());
-            for run in ids.chunk_by(are_neighbours) {
-                let (bytes, behind) = rest.split_at(run.len() * size);
-                batch.push(WriteAt::new(bytes, self.offset_within(run[0], file_len)?));
-                rest = behind;
-            }
-            write_all_batch(&*self.file, &mut batch);
-            let written = batch.into_iter().try_for_each(|write| write.result.map(drop));
-            written.map_err(|source| PageError::io("write pages", source))
-        })
+        let runs = pages.chunk_by_mut(|a, b| are_neighbours(&a.id(), &b.id()));
+        let pieces = runs.flat_map(|run| {
+            let one_by_one = run.len() * size > PIECE_BYTES && self.file.backend() == Backend::Blocking;
+            run.chunks_mut(if one_by_one { self.wave_pages() } else { (PIECE_BYTES / size).max(1) })
+        });
+        let mut bytes_left = buffer;
+        let mut writes = pieces.map(|piece| {
+            let offset = self.place(piece[0].id()).expect("every page of the wave has a place");
+            let [page] = piece else {
+                let (bytes, behind) = std::mem::take(&mut bytes_left).split_at_mut(piece.len() * size);
+                bytes_left = behind;
+                for (page, bytes) in piece.iter_mut().zip(bytes.chunks_exact_mut(size)) {
+                    bytes.copy_from_slice(page.to_checksummed_bytes(&self.checksum));
+                }
+                return WriteAt::new(bytes, offset);
+            };
+            WriteAt::new(page.to_checksummed_bytes(&self.checksum), offset)
+        });
+        let written = write_all_stream(&*self.file, &mut writes);
+        let written = written.into_iter().try_for_each(|write| write.result.map(drop));
+        written.map_err(|source| PageError::io("write pages", source))
     }
 }
 

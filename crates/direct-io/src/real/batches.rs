@@ -72,6 +72,20 @@ impl Batches {
         true
     }
 
+    /// Writes what the iterator gives, each that `may_begin` as soon as it is there; one that may not is left as one that was interrupted. `None`,
+    /// with nothing asked of the iterator, where transfers do not go on by themselves.
+    pub(super) fn write_stream<'b>(
+        &self,
+        file: &Arc<Descriptor>,
+        writes: &mut dyn Iterator<Item = WriteAt<'b>>,
+        may_begin: &dyn Fn(&WriteAt<'_>) -> bool,
+    ) -> Option<Vec<WriteAt<'b>>> {
+        match self.way(file) {
+            Way::IoUring(rings) => rings.write_stream(file, writes, may_begin),
+            Way::Blocking | Way::Threads(_) => None,
+        }
+    }
+
     /// Writes the batch, and syncs the file when all of it has ended. `None`, with nothing done, where that is not one call; else
     /// whether it was synced.
     pub(super) fn write_and_sync(

@@ -181,6 +181,30 @@ impl File for RealFile {
         }
     }
 
+    fn write_stream<'b>(&self, writes: &mut dyn Iterator<Item = WriteAt<'b>>) -> Vec<WriteAt<'b>> {
+        let direct = self.is_direct();
+        let may_begin = |write: &WriteAt<'_>| {
+            let range = Transfer::of(write.buf, write.offset);
+            range.is_possible() && (range.is_aligned() || !direct)
+        };
+        // What may be mapped is known for all of a batch at once.
+        let streamed = match self.ranges {
+            None => self.batches.write_stream(&self.descriptor, writes, &may_begin),
+            Some(_) => None,
+        };
+        let Some(mut batch) = streamed else {
+            let mut batch: Vec<WriteAt<'b>> = writes.collect();
+            self.write_batch(&mut batch);
+            return batch;
+        };
+        for write in &mut batch {
+            if is_refused(&write.result) {
+                write.result = self.write_at(write.buf, write.offset);
+            }
+        }
+        batch
+    }
+
     fn read_vectored_at(&self, bufs: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {
         let range = Transfer::of_all(bufs.iter().map(|buf| &**buf), offset);
         self.transfer(range, |file| platform::read_vectored_at(file, bufs, offset))

@@ -27,6 +27,15 @@ impl Rings {
         match *self {}
     }
 
+    pub(super) fn write_stream<'b>(
+        &self,
+        _file: &Descriptor,
+        _writes: &mut dyn Iterator<Item = WriteAt<'b>>,
+        _may_begin: &dyn Fn(&WriteAt<'_>) -> bool,
+    ) -> Option<Vec<WriteAt<'b>>> {
+        match *self {}
+    }
+
     pub(super) fn write(&self, _file: &Descriptor, _batch: &mut [WriteAt<'_>]) -> bool {
         match *self {}
     }

@@ -27,11 +27,14 @@ use std::os::fd::AsRawFd;
 use io_uring::{IoUring, opcode, squeue, types};
 use pagestone_sync::thread;
 
-use super::ring_shelf::{DEPTH, Shelf};
+use super::ring_shelf::{DEPTH, Ring, Shelf};
 use crate::{ReadAt, WriteAt};
 
 /// How often in a row the kernel may be interrupted or busy when it is entered, before the ring is given up.
 const PASSING_LIMIT: u32 = 10_000;
+
+/// Of a stream, the kernel is entered for so many bytes at least: entering it costs about what 64 KiB take on a fast disk.
+const BEGIN_BYTES: usize = 64 << 10;
 
 /// The rings of one file.
 #[derive(Debug)]
@@ -66,6 +69,40 @@ impl Rings {
             write.result = result;
         }
         true
+    }
+
+    /// Writes what the iterator gives, the first while it makes the next; one that may not begin, and all after the ring has failed, are left
+    /// as interrupted. `None`, with nothing asked of the iterator, where there is no ring.
+    pub(super) fn write_stream<'b>(
+        &self,
+        file: &File,
+        writes: &mut dyn Iterator<Item = WriteAt<'b>>,
+        may_begin: &dyn Fn(&WriteAt<'_>) -> bool,
+    ) -> Option<Vec<WriteAt<'b>>> {
+        let mut ring = self.shelf.take()?;
+        let (mut batch, mut results) = (Vec::new(), Vec::new());
+        let mut flight = Flight { ring: &mut ring.ring, queued: 0, completed: 0 };
+        let (mut whole, mut waiting) = (true, 0);
+        for write in writes {
+            results.push(Err(ErrorKind::Interrupted.into()));
+            if whole && may_begin(&write) {
+                let entry = write_entry(file, &write).user_data(batch.len() as u64);
+                whole = flight.make_room(&mut results) && flight.push(&entry);
+                waiting += write.buf.len();
+            }
+            batch.push(write);
+            if whole && waiting >= BEGIN_BYTES {
+                whole = flight.enter(0, &mut results);
+                waiting = 0;
+            }
+        }
+        whole = whole && flight.land(&mut results);
+        drop(flight);
+        self.give_back(ring, whole);
+        for (write, result) in batch.iter_mut().zip(results) {
+            write.result = result;
+        }
+        Some(batch)
     }
 
     /// Writes the batch, and syncs the file behind all of it. `None`, with nothing done, where there is no ring. Else whether it was synced, or
@@ -104,22 +141,27 @@ impl Rings {
         let mut results: Vec<io::Result<usize>> =
             entries.iter().map(|_| Err(ErrorKind::Interrupted.into())).collect();
         let whole = Flight { ring: &mut ring.ring, queued: 0, completed: 0 }.fly(&entries, &mut results);
+        self.give_back(ring, whole);
+        Some(results)
+    }
+
+    fn give_back(&self, ring: Ring, whole: bool) {
         if whole {
             self.shelf.put_back(ring);
         } else {
             self.shelf.close(ring); // it may hold entries that were never submitted
         }
-        Some(results)
     }
 }
 
 fn write_entries(file: &File, batch: &[WriteAt<'_>]) -> Vec<squeue::Entry> {
+    batch.iter().map(|write| write_entry(file, write)).collect()
+}
+
+fn write_entry(file: &File, write: &WriteAt<'_>) -> squeue::Entry {
     let descriptor = types::Fd(file.as_raw_fd());
-    let entry = |write: &WriteAt<'_>| {
-        let entry = opcode::Write::new(descriptor, write.buf.as_ptr(), entry_len(write.buf.len()));
-        entry.offset(write.offset).build()
-    };
-    batch.iter().map(entry).collect()
+    let entry = opcode::Write::new(descriptor, write.buf.as_ptr(), entry_len(write.buf.len()));
+    entry.offset(write.offset).build()
 }
 
 /// A length as an entry has it. The kernel transfers less than 2 GiB at once in any case: the rest is finished by the caller.
@@ -139,39 +181,67 @@ struct Flight<'r> {
 impl Flight<'_> {
     /// Takes every entry through the ring. False if the ring failed: then some results are as they were.
     fn fly(&mut self, entries: &[squeue::Entry], results: &mut [io::Result<usize>]) -> bool {
-        let mut passing = 0;
         while self.completed < entries.len() {
-            self.queue(entries);
+            let room = DEPTH - (self.queued - self.completed);
+            for entry in entries[self.queued..].iter().take(room) {
+                if !self.push(&entry.clone().user_data(self.queued as u64)) {
+                    break;
+                }
+            }
             let under_way = self.queued - self.completed;
             // While there is more to come, half of the ring is enough to go on with.
             let wait = if self.queued < entries.len() { under_way.div_ceil(2) } else { under_way };
-            let entered = self.ring.submitter().submit_and_wait(wait);
-            self.reap(results);
-            match entered {
-                Ok(_) => passing = 0,
-                Err(error) if is_passing(&error) && passing < PASSING_LIMIT => {
-                    passing += 1;
-                    thread::yield_now();
-                }
-                Err(_) => return false,
+            if !self.enter(wait, results) {
+                return false;
             }
         }
         true
     }
 
-    /// Puts the next entries into the queue, as many as the ring may have under way.
-    fn queue(&mut self, entries: &[squeue::Entry]) {
-        let room = DEPTH - (self.queued - self.completed);
-        let mut queue = self.ring.submission();
-        for entry in entries[self.queued..].iter().take(room) {
-            let entry = entry.clone().user_data(self.queued as u64);
-            // SAFETY: the entry names a buffer of the batch and the descriptor of the file, both borrowed by the caller of `run`
-            // until this flight is dropped, and the drop waits for the entry's completion.
-            if unsafe { queue.push(&entry) }.is_err() {
-                break;
+    /// Waits until the ring has room for one more. False if the ring failed.
+    fn make_room(&mut self, results: &mut [io::Result<usize>]) -> bool {
+        while self.queued - self.completed >= DEPTH {
+            if !self.enter(DEPTH / 2, results) {
+                return false;
             }
-            self.queued += 1;
         }
+        true
+    }
+
+    /// Waits for all that was begun. False if the ring failed.
+    fn land(&mut self, results: &mut [io::Result<usize>]) -> bool {
+        while self.completed < self.queued {
+            if !self.enter(self.queued - self.completed, results) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Submits what is queued, waits for so many completions, and takes those that are there. An interrupted or busy kernel is
+    /// entered again. False if the ring failed.
+    fn enter(&mut self, wait: usize, results: &mut [io::Result<usize>]) -> bool {
+        for _ in 0..PASSING_LIMIT {
+            let entered = self.ring.submitter().submit_and_wait(wait);
+            let before = self.completed;
+            self.reap(results);
+            match entered {
+                Ok(_) => return true,
+                Err(error) if !is_passing(&error) => return false,
+                Err(_) if self.completed > before => return true,
+                Err(_) => thread::yield_now(),
+            }
+        }
+        false
+    }
+
+    /// Puts an entry into the queue; false if it is full.
+    fn push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: the entry names a buffer of the batch and the descriptor of the file, both borrowed by the caller of the flight
+        // until it is dropped, and the drop waits for the entry's completion.
+        let pushed = unsafe { self.ring.submission().push(entry) }.is_ok();
+        self.queued += usize::from(pushed);
+        pushed
     }
 
     /// What was queued and is not in the queue any more, the kernel has taken.
