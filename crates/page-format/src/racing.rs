@@ -17,7 +17,8 @@ use crate::{Lsn, PageError, PageHeader, PageId, PageKind, SwipArray};
 
 /// An offset that leads outside the page: the bytes were torn by a writer, or the page is malformed. Whoever validates
 /// the latch knows which.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a word, an offset or a length outside the page")]
 pub struct OutOfBounds;
 
 impl OutOfBounds {
