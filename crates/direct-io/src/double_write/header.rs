@@ -9,26 +9,29 @@
 //!  24  │                                                               │
 //!  32  │ sequence                                                      │
 //!  40  │ needed from: no region with a lower sequence is needed        │
-//!  48  │ copies                        │ CRC32C of all other bytes     │
+//!  48  │ copies                        │ 0                             │
 //!  56  │ 0                                                             │
-//!  64  │ for each copy: page id, LSN                                   │
-//!      └───────────────────────────────────────────────────────────────┘ 4096
+//!  64  │ for each copy: page id, LSN; then 0                           │
+//!      │                               ┌───────────────────────────────┤
+//! 4088 │                               │ CRC32C of all before          │
+//!      └───────────────────────────────┴───────────────────────────────┘ 4096
 //! ```
 //!
+//! The checksum stands right behind its message, so that every burst of up to 32 bits is found, one that reaches into it as well.
 //! No page begins like this: its third byte is the format version, which is no `D`.
 
 use pagestone_page_format::{
-    Crc32c, FORMAT_VERSION, Lsn, PageError, PageId, PageResult, PageSize, StoreUuid,
+    FORMAT_VERSION, Lsn, PageError, PageId, PageResult, PageSize, StoreUuid, crc32c,
 };
 
 pub(super) const HEADER_BYTES: usize = 4096;
 const MAGIC: [u8; 8] = *b"PGDWRITE";
-const CHECKSUM_AT: usize = 52;
+const CHECKSUM_AT: usize = HEADER_BYTES - 4;
 const COPIES_AT: usize = 64;
 const COPY_BYTES: usize = 16;
 /// So many copies can be listed in one region.
-pub(super) const MAX_COPIES: usize = (HEADER_BYTES - COPIES_AT) / COPY_BYTES;
-const _: () = assert!(MAGIC[2] != FORMAT_VERSION && MAX_COPIES == 252);
+pub(super) const MAX_COPIES: usize = (CHECKSUM_AT - COPIES_AT) / COPY_BYTES;
+const _: () = assert!(MAGIC[2] != FORMAT_VERSION && MAX_COPIES == 251);
 
 /// A header, decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +59,8 @@ impl Header {
             put(COPIES_AT + COPY_BYTES * index, &id.get().to_le_bytes());
             put(COPIES_AT + COPY_BYTES * index + 8, &lsn.get().to_le_bytes());
         }
-        let checksum = checksum(block);
-        block[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&checksum.to_le_bytes());
+        let checksum = crc32c(&block[..CHECKSUM_AT]);
+        block[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
     }
 
     /// Reads the header at the start of `slot`, if there is a whole one of this store.
@@ -70,7 +73,7 @@ impl Header {
         };
         let u32_at = |at: usize| u32::from_le_bytes(block[at..at + 4].try_into().expect("four bytes"));
         let u64_at = |at: usize| u64::from_le_bytes(block[at..at + 8].try_into().expect("eight bytes"));
-        if u32_at(CHECKSUM_AT) != checksum(block) || block[16..32] != uuid.bytes()[..] {
+        if u32_at(CHECKSUM_AT) != crc32c(&block[..CHECKSUM_AT]) || block[16..32] != uuid.bytes()[..] {
             return Ok(None);
         }
         if u32_at(8) != u32::from(FORMAT_VERSION) {
@@ -87,13 +90,6 @@ impl Header {
         let legal = copies.iter().all(|(id, _)| *id <= PageId::MAX);
         Ok(legal.then_some(Self { sequence: u64_at(32), needed_from: u64_at(40), copies }))
     }
-}
-
-fn checksum(block: &[u8]) -> u32 {
-    let mut crc = Crc32c::new();
-    crc.update(&block[..CHECKSUM_AT]);
-    crc.update(&block[CHECKSUM_AT + 4..]);
-    crc.finalize()
 }
 
 #[cfg(test)]
@@ -131,6 +127,25 @@ mod tests {
         }
     }
 
+    /// A burst goes unseen if what it does to the checksum is what it does to the field: nothing outside of its part there.
+    #[test]
+    fn every_burst_that_ends_in_the_checksum_is_found() {
+        let mut block = encoded(&sample(3));
+        let whole = crc32c(&block[..CHECKSUM_AT]);
+        for outside in 1..32 {
+            let unseen = !0 << (32 - outside);
+            let mut reduced: Vec<u32> = Vec::new();
+            for bit in CHECKSUM_AT * 8 - outside..CHECKSUM_AT * 8 {
+                block[bit / 8] ^= 1 << (bit % 8);
+                let difference = (crc32c(&block[..CHECKSUM_AT]) ^ whole) & unseen;
+                block[bit / 8] ^= 1 << (bit % 8);
+                let rest = reduced.iter().fold(difference, |row, other| row.min(row ^ other));
+                assert_ne!(rest, 0, "some of the {outside} bits before the field");
+                reduced.push(rest);
+            }
+        }
+    }
+
     #[test]
     fn what_is_no_header_of_this_store_is_none() {
         let slot = encoded(&sample(3));
@@ -147,8 +162,8 @@ mod tests {
         let forged = |at: usize, bytes: &[u8]| {
             let mut slot = encoded(&sample(3));
             slot[at..at + bytes.len()].copy_from_slice(bytes);
-            let checksum = checksum(&slot);
-            slot[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&checksum.to_le_bytes());
+            let checksum = crc32c(&slot[..CHECKSUM_AT]);
+            slot[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
             slot
         };
         for count in [0, MAX_COPIES as u32 + 1, u32::MAX] {
