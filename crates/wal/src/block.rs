@@ -293,6 +293,26 @@ mod tests {
         }
     }
 
+    /// The checksum stands before its message and not behind it, so that by itself it would miss some bursts that begin in it. The magic
+    /// between them is compared by itself: a burst of 32 bits reaches few bits behind it, and none of those goes unseen.
+    #[test]
+    fn every_burst_that_begins_in_the_checksum_is_found() {
+        let (_, mut block) = sample();
+        let whole = crc32c(&block[MAGIC_AT..]);
+        for outside in 17..32 {
+            let unseen = u32::MAX >> (32 - outside);
+            let mut reduced: Vec<u32> = Vec::new();
+            for bit in VERSION_AT * 8..MAGIC_AT * 8 + outside {
+                block[bit / 8] ^= 1 << (bit % 8);
+                let difference = (crc32c(&block[MAGIC_AT..]) ^ whole) & unseen;
+                block[bit / 8] ^= 1 << (bit % 8);
+                let rest = reduced.iter().fold(difference, |row, other| row.min(row ^ other));
+                assert_ne!(rest, 0, "some of the {outside} bits behind the field");
+                reduced.push(rest);
+            }
+        }
+    }
+
     #[test]
     fn blank_short_and_foreign_bytes_are_told_apart() {
         assert_eq!(BlockHeader::decode(&[0; BLOCK]), Err(NotABlock::Blank));
