@@ -131,7 +131,9 @@ impl File for SharedSync {
     }
 
     fn read_vectored_at(&self, bufs: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {
-        self.file.read_vectored_at(bufs, offset)
+        let got = self.file.read_vectored_at(bufs, offset);
+        self.believe()?;
+        got
     }
 
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
@@ -314,6 +316,8 @@ mod tests {
         let mut batch = [ReadAt::new(&mut buf, 0)];
         shared.read_batch(&mut batch);
         assert!(batch[0].result.is_err());
+        let error = shared.read_vectored_at(&mut [IoSliceMut::new(&mut buf)], 0).expect_err("nor in parts");
+        assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
         assert_eq!(file.syncs.load(Ordering::SeqCst), 1, "never tried again");
     }
 }
