@@ -64,6 +64,27 @@ fn each_writes_every_byte_and_nothing_else() {
     }
 }
 
+/// A write of a chain that the system refuses keeps those behind it from being begun: they are short, and not failures of their own.
+#[test]
+fn writes_behind_one_that_failed_are_told_as_not_begun() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("file");
+    drop(RealDisk.open(&path, &OpenHow::create_new(DirectIo::Off)).expect("made"));
+    let file = RealDisk.open(&path, &OpenHow::read(DirectIo::Off)).expect("opens");
+    let bytes = filled(BLOCK, 1);
+    let mut batch: Vec<WriteAt<'_>> = (0..3).map(|at| WriteAt::new(&bytes, at * BLOCK as u64)).collect();
+    match file.write_batch_and_sync(&mut batch) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            println!("NOT TESTED: a chain that is cut: this system has no rings");
+        }
+        synced => {
+            assert!(!synced.expect("no sync was tried"));
+            batch[0].result.as_ref().expect_err("opened to read");
+            assert!(batch[1..].iter().all(|write| matches!(write.result, Ok(0))), "{batch:?}");
+        }
+    }
+}
+
 #[test]
 fn only_a_regular_file_that_is_there_is_opened_for_it() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -125,11 +125,12 @@ impl Rings {
         };
         let synced = results.pop()?;
         for (write, result) in chain.iter_mut().zip(results) {
-            write.result = result;
+            // One behind a write that came short or failed was not begun, and can be finished as any short one.
+            write.result = if is_cancelled(&result) { Ok(0) } else { result };
         }
         let whole = |write: &WriteAt<'_>| matches!(write.result, Ok(took) if took == write.buf.len());
         match synced {
-            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Some(Ok(false)),
+            cancelled if is_cancelled(&cancelled) => Some(Ok(false)),
             Err(error) => Some(Err(error)),
             Ok(_) => Some(Ok(batch.iter().all(whole))),
         }
@@ -152,6 +153,11 @@ impl Rings {
             self.shelf.close(ring); // it may hold entries that were never submitted
         }
     }
+}
+
+/// Whether the kernel did not begin a link of a chain, because one before it came short or failed.
+fn is_cancelled(result: &io::Result<usize>) -> bool {
+    matches!(result, Err(error) if error.raw_os_error() == Some(libc::ECANCELED))
 }
 
 fn write_entries(file: &File, batch: &[WriteAt<'_>]) -> Vec<squeue::Entry> {
