@@ -99,6 +99,29 @@ fn what_is_no_page_file_is_refused_and_left_as_it_was() {
 }
 
 #[test]
+fn making_a_file_touches_none_of_somebody_elses() {
+    let (_dir, path) = scratch();
+    let beside = path.with_file_name("pages.new");
+    fill(&PageFile::open(&beside, DEFAULT_PAGE_SIZE).expect("a page file of that name"), 3);
+    let pages = fs::read(&beside).expect("there");
+    for bytes in [&pages[..], b"notes of mine", &[0; 9000], &[&[0; 100][..], b"text"].concat()] {
+        fs::write(&beside, bytes).expect("written");
+        let error = PageFile::open(&path, DEFAULT_PAGE_SIZE).expect_err("it would be made there");
+        assert!(matches!(error, PageError::Mismatch { .. }), "{error}");
+        assert_eq!(fs::read(&beside).expect("there"), bytes, "changed");
+        assert!(!path.exists());
+    }
+    // What a killed creation leaves is no hindrance.
+    let made = &pages[..8192];
+    for bytes in [&[][..], &made[..3], &made[..4096], &[&[0; 4096][..], &made[4096..]].concat(), made] {
+        fs::write(&beside, bytes).expect("written");
+        drop(PageFile::open(&path, DEFAULT_PAGE_SIZE).expect("made"));
+        assert!(!beside.exists());
+        fs::remove_file(&path).expect("there");
+    }
+}
+
+#[test]
 fn one_broken_superblock_is_told_and_two_are_refused() {
     let (_dir, path) = scratch();
     let file = PageFile::open(&path, DEFAULT_PAGE_SIZE).expect("made");

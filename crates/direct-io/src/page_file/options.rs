@@ -109,7 +109,8 @@ impl PageFileOptions {
     /// Opens the file and locks it for this handle.
     ///
     /// Errors, with the file as it was: `Locked` within 300 ms; `InvalidSuperblock` for what is no page file, an empty file and a
-    /// short one among it; `UnsupportedVersion`; `Mismatch` for another page size than was asked for; `Io` with `NotFound` if
+    /// short one among it; `UnsupportedVersion`; `Mismatch` for another page size than was asked for, and where there is none yet but
+    /// a file of somebody's under its name with `.new` behind, under which it would be made; `Io` with `NotFound` if
     /// there is none and none is to be made, with `PermissionDenied` if it is another user's, and for what is no regular file;
     /// `ReadOnly` if the file system takes no writes and [`PageFileOptions::read_only`] was not asked for.
     pub fn open(&self, path: impl AsRef<Path>) -> PageResult<PageFile> {
@@ -157,7 +158,8 @@ impl PageFileOptions {
         Ok(PageFile::described(file, superblock, damage, self.read_only))
     }
 
-    /// Makes the file under another name and renames it; none if another process did so meanwhile.
+    /// Makes the file under another name and renames it; none if another process did so meanwhile. A file that stands under that
+    /// other name and is no creation that was cut is not touched (R7).
     fn make(&self, disk: &dyn Disk, path: &Path) -> PageResult<Option<PageFile>> {
         let unfinished = unfinished(path);
         let how = OpenHow { create: Create::OpenOrNew, write: true, direct: self.direct };
@@ -167,6 +169,15 @@ impl PageFileOptions {
         let (there, ours) = (kind(path)?, kind(&unfinished)?);
         if there.is_some() || ours != Some(PathKind::File) {
             return Ok(None); // another process was faster; what it left under the other name is harmless
+        }
+        if !Superblock::may_be_unfinished(&*file)? {
+            return Err(PageError::Mismatch {
+                expected: format!(
+                    "nothing at {}, or what a creation left that was cut",
+                    unfinished.display()
+                ),
+                found: "somebody's file".into(),
+            });
         }
         let mut uuid = [0; 16];
         getrandom::fill(&mut uuid).map_err(|error| PageError::io("draw a UUID", io::Error::other(error)))?;

@@ -28,6 +28,8 @@ const COPY_BYTES: usize = 4096;
 /// Where page 0 begins.
 pub(super) const PAGES_AT: u64 = 2 * COPY_BYTES as u64;
 const MAGIC: [u8; 8] = *b"PGPAGES\0";
+/// Where the zeros begin.
+const FIELDS_END: usize = 33;
 const CHECKSUM_AT: usize = COPY_BYTES - 8;
 
 /// What is fixed when a page file is made.
@@ -84,6 +86,19 @@ impl Superblock {
             write_all_at(file, &block, copy * COPY_BYTES as u64)
                 .map_err(|error| PageError::io("write the superblock", error))
         })
+    }
+
+    /// Whether the file is what a creation can leave that was cut before it gave the file its name: at most the two copies, of
+    /// each sector what was written or zeros. What is anything else is somebody's.
+    pub(super) fn may_be_unfinished(file: &dyn File) -> PageResult<bool> {
+        let mut bytes = AlignedBuf::zeroed(PAGES_AT as usize + COPY_BYTES);
+        let got = read_exact_at(file, &mut bytes, 0)
+            .map_err(|error| PageError::io("read the superblock", error))?;
+        let is_ours = |copy: &[u8]| {
+            let magic = copy.iter().zip(MAGIC).all(|(found, ours)| [0, ours].contains(found));
+            magic && copy[FIELDS_END..CHECKSUM_AT].iter().all(|byte| *byte == 0)
+        };
+        Ok(got <= PAGES_AT as usize && bytes[..PAGES_AT as usize].chunks(COPY_BYTES).all(is_ours))
     }
 
     /// The first copy that is whole, and what is wrong with the first one if it is not.
