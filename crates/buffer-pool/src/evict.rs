@@ -144,7 +144,8 @@ impl BufferPool {
                 Entry::Absent => return Ok(()),
                 Entry::Loading if planted("a discard does not wait for a loader") => return Ok(()),
                 Entry::Loading => {
-                    self.load_waiters(id).wait_until(LOOK_AGAIN, || self.table.get(id) != Entry::Loading);
+                    // How the load ends is its own callers' business.
+                    drop(self.load_place(id).wait(id, LOOK_AGAIN, || self.table.get(id) == Entry::Loading));
                     continue;
                 }
                 Entry::Resident(index) => index,

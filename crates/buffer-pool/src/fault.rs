@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Absent ──claim──► Loading ──read ok──► Resident        by the loader; waiters look again
-//!                        └──────read failed──► Absent      the frame goes back, nothing is cached
+//!                        └──────read failed──► Absent      the frame goes back, nothing is cached, waiters get the error
 //! ```
 
 use std::time::{Duration, Instant};
@@ -23,7 +23,8 @@ const LOAD_WAIT: Duration = Duration::from_millis(100);
 impl BufferPool {
     /// Brings the page into memory and pins it. May do I/O and wait: the caller holds no latch.
     ///
-    /// Errors: those of reading (a bad page is cached nowhere and tried again by the next call),
+    /// Errors: those of reading (a bad page is cached nowhere and tried again by the next call; who waited for another
+    /// thread's read gets that read's error),
     /// `BufferPoolExhausted`, `InvalidPageId` for an id that no swip can hold, `LsnBeyondLog`, `Poisoned`.
     #[inline]
     pub fn fault(&self, id: PageId) -> PageResult<Pin<'_>> {
@@ -85,49 +86,44 @@ impl BufferPool {
                         return Ok(Some(pin));
                     }
                 }
-                Entry::Loading => self.wait_for_load(id),
+                Entry::Loading => self.wait_for_load(id)?,
                 Entry::Absent => {
                     let Some(index) = free_frame()? else { return Ok(None) };
-                    if self.table.claim(id, index).is_err() {
-                        if !planted("who lost a claim keeps its frame") {
-                            self.give_back(index);
-                        }
-                        continue;
+                    if let Some(claim) = Claim::take(self, id, index) {
+                        return self.load(claim, &fill).map(Some);
                     }
-                    return self.load(id, index, &fill).map(Some);
                 }
             }
         }
     }
 
-    fn load(
-        &self,
-        id: PageId,
-        index: FrameIndex,
-        fill: &impl Fn(&mut Page) -> PageResult<()>,
-    ) -> PageResult<Pin<'_>> {
-        let unclaim = Unclaim { pool: self, id, index };
-        let mut page = self.staging.take(&*self.store, id);
-        let filled = fill(&mut page);
-        if let Err(error) = filled {
-            self.staging.give(page);
-            return Err(error); // `unclaim` gives the frame back
-        }
+    fn load(&self, claim: Claim<'_>, fill: &impl Fn(&mut Page) -> PageResult<()>) -> PageResult<Pin<'_>> {
+        let mut page = self.staging.take(&*self.store, claim.id);
+        let pin = match fill(&mut page) {
+            Ok(()) => self.publish(claim, &page),
+            Err(error) => Err(claim.fail(error)),
+        };
+        self.staging.give(page);
+        pin
+    }
+
+    /// The claimed page is in memory: into its frame, pinned, and into the table.
+    pub(crate) fn publish(&self, claim: Claim<'_>, page: &Page) -> PageResult<Pin<'_>> {
+        let (id, index) = (claim.id, claim.index);
         let frame = &self.frames[index.index()];
         let Ok(latch) = frame.latch.lock_exclusive() else {
-            return Err(self.latch_poisoned(id));
+            return Err(claim.fail(self.latch_poisoned(id)));
         };
         PageWriter::new(self.arena.words(index)).copy_in(page.bytes());
         frame.install(id, page.lsn());
         frame.latch.set_tag(COOL); // new pages are on probation; the second touch warms
         frame.pin_owned();
-        std::mem::forget(unclaim);
+        std::mem::forget(claim);
         self.table.publish(id, index);
         drop(latch);
         if !planted("who loaded a page wakes nobody") {
-            self.load_waiters(id).notify();
+            self.load_place(id).ended();
         }
-        self.staging.give(page);
         Ok(Pin { pool: self, index, id })
     }
 
@@ -148,9 +144,13 @@ impl BufferPool {
         Ok(Some(pin))
     }
 
-    fn wait_for_load(&self, id: PageId) {
-        self.counters.load_waits.add(1);
-        self.load_waiters(id).wait_until(LOAD_WAIT, || self.table.get(id) != Entry::Loading);
+    /// Waits for another thread's load of the page; its error is the loader's.
+    pub(crate) fn wait_for_load(&self, id: PageId) -> PageResult<()> {
+        let waited = self.load_place(id).wait(id, LOAD_WAIT, || self.table.get(id) == Entry::Loading);
+        if !matches!(waited, Ok(false)) {
+            self.counters.load_waits.add(1);
+        }
+        waited.map(drop)
     }
 
     /// E2: a page from the future of the log is of another time, or another store.
@@ -164,23 +164,48 @@ impl BufferPool {
     }
 }
 
-/// Takes a loader's claim back if its read fails or panics (P10), and wakes those who waited for it.
-struct Unclaim<'p> {
+/// The right, and the duty, to load a page into a frame. Given back if the read fails or panics (P10), and those who waited
+/// are told.
+#[must_use = "a page that is claimed is loaded or given back"]
+pub(crate) struct Claim<'p> {
     pool: &'p BufferPool,
-    id: PageId,
-    index: FrameIndex,
+    pub(crate) id: PageId,
+    pub(crate) index: FrameIndex,
 }
 
-impl Drop for Unclaim<'_> {
-    fn drop(&mut self) {
+impl<'p> Claim<'p> {
+    /// Claims the page for this frame, or gives the frame back because somebody else was faster.
+    pub(crate) fn take(pool: &'p BufferPool, id: PageId, index: FrameIndex) -> Option<Self> {
+        if pool.table.claim(id, index).is_ok() {
+            return Some(Self { pool, id, index });
+        }
+        if !planted("who lost a claim keeps its frame") {
+            pool.give_back(index);
+        }
+        None
+    }
+
+    /// The page could not be loaded: everybody who waits for it gets this error.
+    pub(crate) fn fail(self, error: PageError) -> PageError {
+        self.withdraw(Some(&error));
+        std::mem::forget(self);
+        error
+    }
+
+    fn withdraw(&self, error: Option<&PageError>) {
         if planted("a failed load keeps its claim") {
             return;
         }
-        self.pool.table.remove(self.id);
+        self.pool.load_place(self.id).failed(self.id, error, || self.pool.table.remove(self.id));
         self.pool.give_back(self.index);
         if planted("a failed load gives its frame back twice") {
             self.pool.give_back(self.index);
         }
-        self.pool.load_waiters(self.id).notify();
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.withdraw(None);
     }
 }

@@ -14,7 +14,7 @@
 //!   resolve.rs   the hot path                                                  fault.rs   the miss path
 //!   evict.rs     second chance; a frame changes its page only here             write_back.rs   log first, then the pages
 //!   flush.rs     who asks for it: one page, all, or the oldest first            admission.rs    who may pin several pages
-//!   by_id.rs     fetch and new_page, for any engine
+//!   loads.rs     who waits for another's load        by_id.rs     fetch and new_page, for any engine
 //! ```
 //!
 //! In the face by swip a latch is never held across I/O or a wait: what needs I/O is a [`Restart::Fault`], which the caller
@@ -31,6 +31,7 @@ mod fault;
 mod flush;
 mod frame;
 mod guards;
+mod loads;
 mod metrics;
 #[cfg(loom)]
 pub mod model;

@@ -9,12 +9,12 @@ use pagestone_page_format::{
 };
 use pagestone_swip::MAX_FRAMES;
 use pagestone_sync::atomic::{AtomicUsize, Ordering};
-use pagestone_sync::faults::planted;
 use pagestone_sync::{Arc, Condvar, Mutex, Queue};
 
 use crate::admission::Gate;
 use crate::arena::Arena;
 use crate::frame::Frame;
+use crate::loads::LoadPlace;
 use crate::metrics::PoolMetrics;
 use crate::staging::Staging;
 use crate::stats::Counters;
@@ -42,7 +42,7 @@ pub struct BufferPool {
     pub(crate) free: Queue<FrameIndex>,
     pub(crate) hand: AtomicUsize,
     pub(crate) staging: Staging,
-    pub(crate) loads: Box<[Waiters]>,
+    pub(crate) loads: Box<[LoadPlace]>,
     /// Signalled when a frame may have become evictable or a write-back ended.
     pub(crate) frame_freed: Waiters,
     pub(crate) gate: Gate,
@@ -62,15 +62,8 @@ pub(crate) struct Waiters {
 }
 
 impl Waiters {
-    /// Waits until [`Waiters::notify`] is called, unless it is `done`, for at most `limit`. Callers look again.
-    pub(crate) fn wait_until(&self, limit: Duration, done: impl FnOnce() -> bool) {
-        let guard = self.lock.lock();
-        if !done() || planted("who waits does not look before it sleeps") {
-            drop(self.changed.wait_for(guard, limit));
-        }
-    }
-
-    /// As [`Waiters::wait_until`], for who looks again soon by itself, since it may miss [`Waiters::notify_if_waiting`].
+    /// Waits until somebody notifies, unless it is `done`, for at most `limit`: for who looks again soon by itself, since it
+    /// may miss [`Waiters::notify_if_waiting`].
     pub(crate) fn wait_briefly(&self, limit: Duration, done: impl FnOnce() -> bool) {
         let guard = self.lock.lock();
         if !done() {
@@ -80,17 +73,12 @@ impl Waiters {
         }
     }
 
-    /// As [`Waiters::notify`], but free of charge while nobody waits in [`Waiters::wait_briefly`]. Who is just going to sleep
-    /// there may miss it.
+    /// Free of charge while nobody waits in [`Waiters::wait_briefly`]. Who is just going to sleep there may miss it.
     pub(crate) fn notify_if_waiting(&self) {
         if self.sleepers.load(Ordering::Relaxed) != 0 {
-            self.notify();
+            drop(self.lock.lock());
+            self.changed.notify_all();
         }
-    }
-
-    pub(crate) fn notify(&self) {
-        drop(self.lock.lock());
-        self.changed.notify_all();
     }
 }
 
@@ -117,7 +105,7 @@ impl BufferPool {
             free,
             hand: AtomicUsize::new(0),
             staging: Staging::new(size),
-            loads: (0..LOAD_PLACES).map(|_| Waiters::default()).collect(),
+            loads: (0..LOAD_PLACES).map(|_| LoadPlace::default()).collect(),
             frame_freed: Waiters::default(),
             gate: Gate::new(frames),
             log: options.log,
@@ -197,6 +185,11 @@ impl BufferPool {
         }
     }
 
+    /// Operations that wait now for a page that another one is loading.
+    pub fn waiting_for_loads(&self) -> usize {
+        self.loads.iter().map(LoadPlace::waiting).sum()
+    }
+
     /// The storage behind the pool.
     pub fn store(&self) -> &dyn PageStore {
         &*self.store
@@ -234,7 +227,7 @@ impl BufferPool {
         self.poison.poison(format_args!("a panic while page {id} was latched exclusively"))
     }
 
-    pub(crate) fn load_waiters(&self, id: PageId) -> &Waiters {
+    pub(crate) fn load_place(&self, id: PageId) -> &LoadPlace {
         &self.loads[id.get() as usize % self.loads.len()]
     }
 }

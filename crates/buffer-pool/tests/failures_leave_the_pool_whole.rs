@@ -1,6 +1,6 @@
 //! Prevents: a failed read or write that loses a frame, caches a bad page, or calls a page clean that is not (P10, P12, I6, I7).
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -155,4 +155,60 @@ fn log_goes_first_and_a_broken_log_keeps_pages_in_memory() {
     assert_eq!(*log.asked.lock().expect("no panic"), [Lsn::new(77)]);
     store.read_into(PageId::new(1), &mut probe).expect("written");
     assert_eq!(probe.lsn(), Lsn::new(77));
+}
+
+/// A store whose reads stand still until they are let go, and then fail.
+#[derive(Debug)]
+struct Slow {
+    inner: MemoryStore,
+    reads: AtomicU64,
+    let_go: AtomicBool,
+}
+
+impl PageStore for Slow {
+    fn page_size(&self) -> PageSize {
+        self.inner.page_size()
+    }
+    fn read_into(&self, _: PageId, _: &mut Page) -> PageResult<()> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        while !self.let_go.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        Err(eio())
+    }
+    fn write_page(&self, page: &mut Page) -> PageResult<()> {
+        self.inner.write_page(page)
+    }
+    fn sync(&self) -> PageResult<()> {
+        Ok(())
+    }
+    fn len(&self) -> PageResult<u64> {
+        self.inner.len()
+    }
+    fn grow(&self, pages: u64) -> PageResult<()> {
+        self.inner.grow(pages)
+    }
+}
+
+#[test]
+fn a_failed_read_is_one_read_for_all_who_waited_for_it() {
+    let inner = MemoryStore::new(DEFAULT_PAGE_SIZE);
+    inner.grow(10).expect("room");
+    let store = Arc::new(Slow { inner, reads: 0.into(), let_go: false.into() });
+    let pool = BufferPool::new(Arc::clone(&store), FRAMES);
+    std::thread::scope(|scope| {
+        let fetch = || pool.fetch(PageId::new(3)).map(|page| page.id()).expect_err("the read fails");
+        let fetches: Vec<_> = (0..8).map(|_| scope.spawn(fetch)).collect();
+        while store.reads.load(Ordering::SeqCst) == 0 || pool.waiting_for_loads() < 7 {
+            std::thread::yield_now();
+        }
+        store.let_go.store(true, Ordering::SeqCst);
+        for fetch in fetches {
+            let error = fetch.join().expect("no panic");
+            let PageError::Io { source, .. } = error else { panic!("{error}") };
+            assert_eq!(source.raw_os_error(), Some(5));
+        }
+    });
+    assert_eq!(store.reads.load(Ordering::SeqCst), 1);
+    assert_eq!((pool.stats().load_waits, pool.resident_len()), (7, 0));
 }

@@ -99,6 +99,24 @@ fn p3_concurrent_faults_read_once_and_wake() {
 }
 
 #[test]
+fn p3_who_waited_for_a_failed_load_does_not_read_again() {
+    fn unreadable_once() -> World {
+        let world = World::new(PAGES);
+        world.storage.fail_reads(1);
+        world
+    }
+    model("P3 one load, no lost wake-up", "p3_who_waited_for_a_failed_load_does_not_read_again", 1)
+        .catches("who failed to load a page tells nobody why", &["P3: who waited reads again"])
+        .run(|bound| {
+            beside(bound, unreadable_once, [fault_if_possible; 2], |world| {
+                let waited = world.pool.stats().load_waits;
+                assert!(waited == 0 || world.storage.reads() == 1, "P3: who waited reads again");
+                at_rest(world);
+            });
+        });
+}
+
+#[test]
 fn p4_a_pinned_page_stays() {
     const LEFT: &[&str] = &["P4: a pinned page left its frame"];
     fn hold(world: &World) {

@@ -189,6 +189,52 @@ impl PageError {
             _ => Self::Io { operation, source },
         }
     }
+
+    /// The same error for somebody else who waited for the same operation. Of what the system said it keeps the number, or
+    /// else the kind and the words.
+    pub fn again(&self) -> Self {
+        match self {
+            Self::Io { operation, source } => {
+                let source = match source.raw_os_error() {
+                    Some(number) => std::io::Error::from_raw_os_error(number),
+                    None => std::io::Error::new(source.kind(), source.to_string()),
+                };
+                Self::Io { operation, source }
+            }
+            Self::InvalidPageSize { size } => Self::InvalidPageSize { size: *size },
+            Self::BadMagic { page_id, found, expected } => {
+                Self::BadMagic { page_id: *page_id, found: *found, expected: *expected }
+            }
+            Self::UnsupportedVersion { found, supported } => {
+                Self::UnsupportedVersion { found: *found, supported: *supported }
+            }
+            Self::ChecksumMismatch { page_id, stored, computed } => {
+                Self::ChecksumMismatch { page_id: *page_id, stored: *stored, computed: *computed }
+            }
+            Self::MisdirectedPage { requested, found } => {
+                Self::MisdirectedPage { requested: *requested, found: *found }
+            }
+            Self::ShortRead { page_id, got, page_size } => {
+                Self::ShortRead { page_id: *page_id, got: *got, page_size: *page_size }
+            }
+            Self::BufferPoolExhausted { capacity } => Self::BufferPoolExhausted { capacity: *capacity },
+            Self::InvalidPageId { page_id } => Self::InvalidPageId { page_id: *page_id },
+            Self::InvalidSuperblock { reason } => Self::InvalidSuperblock { reason: reason.clone() },
+            Self::Malformed { page_id, reason } => Self::Malformed { page_id: *page_id, reason },
+            Self::LsnBeyondLog { page_id, found, durable } => {
+                Self::LsnBeyondLog { page_id: *page_id, found: *found, durable: *durable }
+            }
+            Self::Locked { path } => Self::Locked { path: path.clone() },
+            Self::NoSpace { needed } => Self::NoSpace { needed: *needed },
+            Self::ReadOnly { operation } => Self::ReadOnly { operation },
+            Self::Mismatch { expected, found } => {
+                Self::Mismatch { expected: expected.clone(), found: found.clone() }
+            }
+            Self::AllocationState { page_id, state } => Self::AllocationState { page_id: *page_id, state },
+            Self::Closed => Self::Closed,
+            Self::Poisoned { cause } => Self::Poisoned { cause: Arc::clone(cause) },
+        }
+    }
 }
 
 /// The first failure on the write path of one handle, shared by every layer of it: sticky, and told to all (R5, L9).
@@ -220,5 +266,32 @@ impl Poison {
     /// The first failure, if there was one.
     pub fn cause(&self) -> Option<Arc<str>> {
         self.first.get().map(Arc::clone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_told_again_says_the_same() {
+        let id = PageId::new(7);
+        for error in [
+            PageError::io("read a page", std::io::Error::from_raw_os_error(5)),
+            PageError::io("read a page", std::io::Error::other("a store of another kind")),
+            PageError::BadMagic { page_id: id, found: 1, expected: 2 },
+            PageError::ChecksumMismatch { page_id: id, stored: 1, computed: 2 },
+            PageError::MisdirectedPage { requested: id, found: PageId::new(8) },
+            PageError::ShortRead { page_id: id, got: 1, page_size: 4096 },
+            PageError::LsnBeyondLog { page_id: id, found: Lsn::new(9), durable: Lsn::new(8) },
+            PageError::Poisoned { cause: "a sync failed".into() },
+        ] {
+            let again = error.again();
+            assert_eq!(again.to_string(), error.to_string());
+            assert_eq!(std::mem::discriminant(&again), std::mem::discriminant(&error));
+            if let (PageError::Io { source: again, .. }, PageError::Io { source, .. }) = (&again, &error) {
+                assert_eq!((again.kind(), again.raw_os_error()), (source.kind(), source.raw_os_error()));
+            }
+        }
     }
 }
