@@ -14,7 +14,7 @@ use pagestone_page_format::{
     DEFAULT_PAGE_SIZE, MemoryStore, Page, PageError, PageHeader, PageId, PageKind, PageResult, PageSize,
     PageStore,
 };
-use pagestone_testkit::{CrashOptions, Keep, SimDisk};
+use pagestone_testkit::{AfterFailedSync, CrashOptions, FaultPlan, Keep, SimDisk};
 use proptest::prelude::*;
 
 const PATH: &str = "/pages";
@@ -102,6 +102,42 @@ fn a_crash_in_the_commit_after_a_crash_leaves_the_state_of_a_sync_too() {
             assert!(found == before || found == after, "{}", image.explain());
             images += 1;
         }
+    }
+    assert!(images > 100, "{images}");
+}
+
+/// A failed sync leaves in the cache, as clean, what is on no disk. Who opens the file again must not build on that.
+#[test]
+fn a_crash_after_a_failed_sync_and_an_opening_leaves_what_was_found_or_the_sync_after_it() {
+    let mut images = 0;
+    for (after, which) in AfterFailedSync::ALL.into_iter().flat_map(|after| [(after, 1), (after, 2)]) {
+        let disk = SimDisk::new(6);
+        let allocator = open(&disk).expect("made");
+        (0..2).for_each(|round| {
+            change(&allocator, round);
+            allocator.sync().expect("durable");
+        });
+        change(&allocator, 2);
+        disk.fail(FaultPlan::failed_sync(5, after).skip(which - 1));
+        let failed = allocator.sync();
+        assert!(failed.is_err() || after == AfterFailedSync::ReportedLate, "{after:?}: the plan was not met");
+        drop(allocator);
+        disk.heal();
+        let begin = disk.journal_len();
+        let allocator = open(&disk).expect("a new handle");
+        let before = ids_of(&allocator);
+        change(&allocator, 3);
+        let synced = allocator.sync();
+        let between = ids_of(&allocator);
+        drop(allocator);
+        let options = CrashOptions { cuts: begin..usize::MAX, ..CrashOptions::default() };
+        for image in disk.crash_states(&options) {
+            let found = open(&image.disk()).unwrap_or_else(|error| panic!("{after:?} {which}: {error}"));
+            let found = ids_of(&found);
+            assert!(found == before || found == between, "{after:?} {which}: {}", image.explain());
+            images += 1;
+        }
+        assert!(synced.is_ok() || after == AfterFailedSync::ReportedLate, "{after:?} {which}");
     }
     assert!(images > 100, "{images}");
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pagestone_direct_io::{PageFile, PageFileOptions};
 use pagestone_page_format::{PageError, PageId, PageStore};
-use pagestone_testkit::{AfterFailedSync, FaultPlan, SimDisk, errno};
+use pagestone_testkit::{AfterFailedSync, FaultPlan, Keep, SimDisk, errno};
 
 const EIO: i32 = 5;
 const EINTR: i32 = 4;
@@ -66,6 +66,8 @@ fn page_file_alone_is_dead_after_a_failed_sync_and_lives_again_when_reopened() {
         drop(file);
         let file = PageFileOptions::new().open_on(&disk, path).expect("opens");
         assert_eq!(byte(&file, 1).expect("was durable"), 1);
+        let cut = PageFileOptions::new().open_on(&disk.power_cut(Keep::Synced), path).expect("opens");
+        assert_eq!(byte(&file, 0).ok(), byte(&cut, 0).ok(), "{after:?}: what is shown is on the disk");
         put(&file, 0, 4).expect("written");
         file.sync().expect("a new handle");
         assert_eq!(byte(&file, 0).expect("written"), 4);

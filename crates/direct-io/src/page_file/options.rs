@@ -146,6 +146,13 @@ impl PageFileOptions {
     }
 
     fn existing(&self, file: Arc<dyn File>) -> PageResult<PageFile> {
+        // A sync that failed before may have left in the cache, as clean, what is on no device: nobody would write it again (I9).
+        match file.drop_cache() {
+            Err(error) if error.kind() != ErrorKind::Unsupported => {
+                return Err(PageError::io("drop the cache of a page file", error));
+            }
+            _ => {}
+        }
         let (superblock, damage) = Superblock::read(&*file)?;
         if let Some(wanted) = self.page_size
             && wanted != superblock.page_size
