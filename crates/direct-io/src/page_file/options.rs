@@ -106,7 +106,9 @@ impl PageFileOptions {
         self
     }
 
-    /// Opens the file and locks it for this handle.
+    /// Opens the file and locks it for this handle. What the system's cache has of it and is not waiting to be written is forgotten
+    /// first, where the system can be asked ([`crate::File::drop_cache`]): a sync that failed before may have left there what is on no
+    /// disk.
     ///
     /// Errors, with the file as it was: `Locked` within 300 ms; `InvalidSuperblock` for what is no page file, an empty file and a
     /// short one among it; `UnsupportedVersion`; `Mismatch` for another page size than was asked for, and where there is none yet but
