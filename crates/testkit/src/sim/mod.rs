@@ -8,6 +8,7 @@
 //!                │
 //!              disk.rs, file.rs, map.rs   the seam; state.rs holds what callers see, the live names and bytes
 //!                │  one Operation each
+//!                │            sync.rs: what a sync does, and one that fails   watch.rs: what the audit looks at
 //!              journal.rs         what happened, in order
 //!                │
 //!              model.rs           durable: names and bytes; pending: changes no sync has covered
@@ -34,7 +35,9 @@ mod model;
 mod names;
 mod schedule;
 mod state;
+mod sync;
 mod tally;
+mod watch;
 
 pub use audit::{NotDurable, Violation};
 pub use disk::{Keep, SimDisk, SimOptions};
