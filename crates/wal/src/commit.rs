@@ -82,7 +82,12 @@ impl Wal {
             if self.is_lsn_durable(lsn) {
                 return Ok(());
             }
-            self.poison.check()?;
+            if self.poison.check().is_err() {
+                drop(state);
+                // Whoever poisoned the handle elsewhere does not know who waits here: from now on nobody leads, so those who are
+                // to be called back are told by this (R5).
+                return Err(self.fail("the handle was poisoned elsewhere"));
+            }
             if lsn > state.end {
                 return Err(WalError::BeyondEnd { lsn, end: state.end });
             }
