@@ -113,7 +113,7 @@ fn a_read_error_is_never_the_end_of_the_log() {
         assert!(matches!(recover(&disk, &options, start(1)), Err(WalError::Io { .. })), "read {read}");
         assert_eq!(disk.injected(fault), 1);
         disk.heal();
-        disk.fail(FaultPlan::short(0).on(DiskOp::Read).skip(read));
+        disk.fail(FaultPlan::short(0).on(DiskOp::Read).skip(read).forever()); // once is survived
         assert!(
             matches!(recover(&disk, &options, start(1)), Err(WalError::Io { .. })),
             "end of file at read {read}"
