@@ -1,125 +1,18 @@
 //! Prevents: damage in the durable part of the log taken for a torn tail, so that recovery drops what was acknowledged and
 //! goes on as if nothing had happened (M2, M3).
+//!
+//! That the decoder refuses each block in which a byte was changed is a test beside it, `src/block.rs`. `cargo xtask soak` runs
+//! examples/soak_flips.rs, which does here what the last test does to a log of 4 MiB.
 #![cfg(not(loom))]
 
 mod common;
 
-use std::path::PathBuf;
-
-use common::{Id, append, commit, create, fresh, open, options, recover, segments, start};
+use common::flips::{Log, Outcome, POSITIONS, crashed_again_and_again};
+use common::{append, commit, create, fresh, open, options, recover, segments, start};
 use pagestone_direct_io::Disk;
 use pagestone_page_format::Lsn;
 use pagestone_testkit::{Keep, SimDisk};
 use pagestone_wal::{WalError, WalOptions, WalStart};
-
-/// A log, and what a reader of its undamaged files finds.
-struct Log {
-    disk: SimDisk,
-    options: WalOptions,
-    from: WalStart,
-    groups: Vec<Id>,
-    ends: Vec<Lsn>,
-}
-
-impl Log {
-    fn new(disk: SimDisk, options: WalOptions, from: WalStart) -> Self {
-        let (mut groups, mut ends) = (Vec::new(), Vec::new());
-        let mut recovery = open(&disk, &options, from.clone()).expect("open");
-        groups.extend(common::replay(&mut recovery).expect("replay").0);
-        recovery
-            .replay(|group| {
-                ends.push(group.end());
-                Ok(())
-            })
-            .expect("replay");
-        Self { disk, options, from, groups, ends }
-    }
-
-    /// What blocks claim to have been durable, read with nothing but the format's table.
-    fn greatest_claim(&self) -> Lsn {
-        let mut claim = 0;
-        for path in segments(&self.disk) {
-            for block in
-                self.disk.contents(path).expect("a file").chunks(4096).filter(|block| &block[4..6] == b"PL")
-            {
-                let word = |at: usize| u64::from_le_bytes(block[at..at + 8].try_into().unwrap());
-                claim = claim.max(word(40)).max(if block[7] & 2 != 0 { word(32) } else { 0 });
-            }
-        }
-        Lsn::new(claim)
-    }
-
-    /// Flips every `step`-th byte of every block that was ever written, and every byte of its header.
-    fn flip(&self, step: usize) -> Outcome {
-        let durable = self.greatest_claim();
-        let must = self.ends.iter().filter(|end| **end <= durable).count();
-        let mut outcome = Outcome::default();
-        for path in segments(&self.disk) {
-            let bytes = self.disk.contents(&path).expect("a file");
-            for at in 0..bytes.len() {
-                let block = &bytes[at / 4096 * 4096..][..4096];
-                if block.iter().all(|byte| *byte == 0) || (at % 4096 > 64 && at % step != 0) {
-                    continue;
-                }
-                outcome.flips += 1;
-                self.flip_one(&path, at, bytes[at], must, &mut outcome);
-            }
-        }
-        outcome
-    }
-
-    fn flip_one(&self, path: &PathBuf, at: usize, old: u8, must: usize, outcome: &mut Outcome) {
-        let place = format!("byte {at} of {}", path.display());
-        self.disk.overwrite(path, at as u64, &[old ^ (1 << (at % 8))]).expect("flip");
-        match recover(&self.disk, &self.options, self.from.clone()) {
-            Ok((found, _)) => {
-                assert!(found.len() >= must, "{place}: {} groups found, {must} proved durable", found.len());
-                assert_eq!(found, self.groups[..found.len()], "{place}: groups that nobody wrote");
-                if found == self.groups {
-                    outcome.harmless += 1
-                } else {
-                    outcome.tail += 1
-                }
-                if at.is_multiple_of(97) {
-                    self.go_on(&found, &place);
-                }
-            }
-            Err(WalError::WalCorrupt { lsn, .. }) => {
-                assert!(lsn <= *self.ends.last().unwrap(), "{place}: corrupt at {lsn}");
-                outcome.corrupt += 1;
-            }
-            Err(error) => panic!("{place}: {error}"),
-        }
-        self.disk.overwrite(path, at as u64, &[old]).expect("flip back");
-        self.disk.settle();
-    }
-
-    /// A log that was believed to end early goes on, and is found again.
-    fn go_on(&self, found: &[Id], place: &str) {
-        let disk = self.disk.power_cut(Keep::Everything);
-        let generation = self.from.generation + 1;
-        let wal =
-            open(&disk, &self.options, self.from.clone()).expect("open").start(generation).expect("start");
-        let mut groups = found.to_vec();
-        for number in 0..3 {
-            commit(&wal, (99, number), 3000);
-            groups.push((99, number));
-        }
-        drop(wal);
-        let after = WalStart { generation, ..self.from.clone() };
-        assert_eq!(recover(&disk, &self.options, after).expect("recover").0, groups, "{place}");
-    }
-}
-
-#[derive(Debug, Default)]
-struct Outcome {
-    flips: u64,
-    /// Everything was found all the same.
-    harmless: u64,
-    /// The last batch was lost: nothing proves that it was durable.
-    tail: u64,
-    corrupt: u64,
-}
 
 #[test]
 fn one_client_and_a_few_blocks() {
@@ -284,4 +177,16 @@ fn a_hole_of_any_size_in_the_middle_is_corruption() {
             assert!(matches!(found, Err(WalError::WalCorrupt { .. })), "{found:?} at {len}");
         }
     }
+}
+
+/// Every block of a log that six crashes in a row have left, 64 positions in each.
+#[test]
+fn every_block_after_crash_upon_crash() {
+    let log = crashed_again_and_again(256 << 10, 6);
+    let (blocks, mut outcome) = (log.blocks(), Outcome::default());
+    blocks.iter().for_each(|block| log.flip_some(block, &mut outcome));
+    println!("{} blocks, {outcome:?}", blocks.len());
+    assert_eq!(outcome.flips as usize, blocks.len() * POSITIONS);
+    assert!(blocks.len() >= 64 && outcome.proved > outcome.flips / 2, "{outcome:?}");
+    assert!(outcome.corrupt >= outcome.proved && outcome.tail > 0 && outcome.harmless > 0, "{outcome:?}");
 }

@@ -1,6 +1,8 @@
 //! What the tests of the log share: a log on a simulated disk, and groups that carry who they are.
 #![allow(dead_code)] // no test uses all of it
 
+pub(crate) mod flips;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
