@@ -92,13 +92,16 @@ pub(crate) struct Remains {
 
 impl<'a> LogReader<'a> {
     pub(crate) fn new(segments: &'a [Segment], start: &'a WalStart, read_ahead: bool) -> Self {
+        // No read is of more than one segment.
+        let longest = segments.iter().map(|segment| segment.blocks).max().unwrap_or(0);
+        let chunk_bytes = CHUNK.min(longest) as usize * BLOCK;
         Self {
             segments,
             start,
-            chunk: AlignedBuf::zeroed(CHUNK as usize * BLOCK),
+            chunk: AlignedBuf::zeroed(chunk_bytes),
             chunk_first: 0,
             chunk_len: 0,
-            ahead: if read_ahead { ReadAhead::start(CHUNK as usize * BLOCK) } else { None },
+            ahead: if read_ahead { ReadAhead::start(chunk_bytes) } else { None },
             slots: AlignedBuf::zeroed(
                 segments.iter().map(|segment| segment.slots).max().unwrap_or(0) as usize * BLOCK,
             ),
