@@ -10,6 +10,10 @@ fn shards() -> usize {
     std::thread::available_parallelism().map_or(1, |processors| processors.get().min(ENOUGH))
 }
 
+/// How many cells a histogram is spread over. It records waits and transfers, which are thousands of times as long as two threads
+/// that meet in a cell; and to ask for the processors takes longer than everything else that making it does.
+const HISTOGRAM_SHARDS: usize = 8;
+
 /// fast-telemetry counts in `isize`. A number past its end wraps, as counters do.
 const fn signed(value: u64) -> isize {
     value as isize
@@ -84,7 +88,7 @@ impl Histogram {
     /// Empty, with a bucket up to and with each of `bounds`, which rise, and one for all above; panics if they do not rise.
     pub fn new(bounds: &[u64]) -> Self {
         assert!(bounds.is_sorted_by(|low, high| low < high), "the bounds of a histogram rise");
-        Self(fast_telemetry::Histogram::new(bounds, shards()))
+        Self(fast_telemetry::Histogram::new(bounds, HISTOGRAM_SHARDS))
     }
 
     /// One value more. Looks through the bounds one by one: have a dozen, not a hundred.
