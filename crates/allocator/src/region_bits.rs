@@ -44,6 +44,13 @@ impl RegionBits {
         Some(word >> (bit % 64) & 1 == 1)
     }
 
+    /// The bits of an id, in the lowest, and of the 63 behind it, whose number in its region is a multiple of 64: set for those
+    /// in use. 0 for ids of another region.
+    pub fn word_at(&self, id: PageId) -> u64 {
+        let word = id.get().checked_sub(self.first()).and_then(|bit| usize::try_from(bit / 64).ok());
+        word.and_then(|word| self.words.get(word)).copied().unwrap_or(0)
+    }
+
     /// The runs of free ids, lowest first: where each starts and how long it is.
     pub fn free_runs(&self) -> impl Iterator<Item = (PageId, u64)> {
         let mut at = 0;
@@ -119,6 +126,11 @@ mod tests {
                 .collect();
             prop_assert_eq!(free, clear);
             prop_assert_eq!(bits.is_allocated(PageId::new(first + bits.bits())), None);
+            for id in first..first + bits.bits() {
+                let word = bits.word_at(PageId::new(id / 64 * 64));
+                prop_assert_eq!(Some(word >> (id % 64) & 1 == 1), bits.is_allocated(PageId::new(id)));
+            }
+            prop_assert_eq!(bits.word_at(PageId::new(first + bits.bits())), 0);
         }
     }
 }

@@ -192,30 +192,44 @@ impl<'c> Look<'c> {
         let file_pages = self.file_pages()?;
         let first = after.region() * self.bits;
         let (mut in_use, mut batch) = (0, Vec::with_capacity(BATCH));
-        for id in (first..first + self.bits).map(PageId::new) {
-            let was = before.is_allocated(id).unwrap_or(false);
-            let is = after.is_allocated(id).unwrap_or(false);
-            in_use += u64::from(is);
-            let reached = self.reached.contains(id) || id.get() == first;
-            // Asked again: a page that was freed meanwhile may have been cut off.
-            if is && id.get() >= file_pages && self.is_in_use(id)? {
-                self.found(Some(id), Problem::Length, "a page of the file", format!("{file_pages} pages"));
-            } else if was && is {
-                if !reached && self.report.not_looked_below == 0 {
+        // Most of a region is free and reached by nothing: 64 such pages are one word of zeros each.
+        for word in (first..first + self.bits).step_by(64).map(PageId::new) {
+            let (was, is) = (before.word_at(word), after.word_at(word));
+            let reached = self.reached.word_at(word) | u64::from(word.get() == first);
+            in_use += u64::from(is.count_ones());
+            for id in bits_of(was | is | reached).map(|bit| PageId::new(word.get() + bit)) {
+                let mask = 1 << (id.get() - word.get());
+                let (was, is, reached) = (was & mask != 0, is & mask != 0, reached & mask != 0);
+                // Asked again: a page that was freed meanwhile may have been cut off.
+                if is && id.get() >= file_pages && self.is_in_use(id)? {
                     self.found(
                         Some(id),
-                        Problem::Leaked,
-                        "a page that something refers to",
-                        "none that does",
+                        Problem::Length,
+                        "a page of the file",
+                        format!("{file_pages} pages"),
+                    );
+                } else if was && is {
+                    if !reached && self.report.not_looked_below == 0 {
+                        self.found(
+                            Some(id),
+                            Problem::Leaked,
+                            "a page that something refers to",
+                            "none that does",
+                        );
+                    }
+                    batch.push(id);
+                } else if !was && !is && reached {
+                    self.found(
+                        Some(id),
+                        Problem::Dangling,
+                        "a page in use",
+                        "a free one that is referred to",
                     );
                 }
-                batch.push(id);
-            } else if !was && !is && reached {
-                self.found(Some(id), Problem::Dangling, "a page in use", "a free one that is referred to");
-            }
-            if batch.len() == BATCH {
-                self.read(&batch)?;
-                batch.clear();
+                if batch.len() == BATCH {
+                    self.read(&batch)?;
+                    batch.clear();
+                }
             }
         }
         self.read(&batch)?;
@@ -308,6 +322,15 @@ impl CheckVisitor for Look<'_> {
         let TreeFinding { page_id, problem, expected, found } = finding;
         self.found(Some(page_id), Problem::Tree(problem), expected, found);
     }
+}
+
+/// The bits of a word that are set, rising.
+fn bits_of(mut word: u64) -> impl Iterator<Item = u64> {
+    std::iter::from_fn(move || {
+        let bit = (word != 0).then(|| u64::from(word.trailing_zeros()));
+        word &= word.wrapping_sub(1);
+        bit
+    })
 }
 
 /// Whether an error says nothing about the page that was asked for.

@@ -27,6 +27,12 @@ impl PageSet {
         self.parts.get(&part).is_some_and(|words| words[word] & mask != 0)
     }
 
+    /// The bits of the page and the 63 behind it; the page's number is a multiple of 64.
+    pub(super) fn word_at(&self, page: PageId) -> u64 {
+        let (part, word, _) = place(page);
+        self.parts.get(&part).map_or(0, |words| words[word])
+    }
+
     /// All of them, rising.
     pub(super) fn iter(&self) -> impl Iterator<Item = PageId> {
         self.parts.iter().flat_map(|(part, words)| {
@@ -58,5 +64,7 @@ mod tests {
         }
         assert_eq!(set.iter().collect::<Vec<_>>(), ids);
         assert!(!set.contains(PageId::new(2)) && !set.contains(PageId::new(1 << 36)));
+        assert_eq!(set.word_at(PageId::new(0)), 1 << 63 | 0b11);
+        assert_eq!((set.word_at(PageId::new(64)), set.word_at(PageId::new(1 << 36))), (1, 0));
     }
 }
