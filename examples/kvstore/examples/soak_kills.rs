@@ -1,7 +1,7 @@
 //! The long form of `killed_imports_lose_nothing` and of `batches_are_both_or_neither`: kills imports of the release build, then
 //! writers of batches over two trees, at random instants, and holds what is left against what was acknowledged.
 //!
-//! One round in ten kills an import, which lives for up to 0.4 s and is looked at for as long; the others kill a writer within
+//! One round in 25 kills an import, which lives for up to 0.4 s and is looked at for as long; the others kill a writer within
 //! 40 ms after it opened its store, whose log of four segments has a checkpoint or a recycled segment under way most of the time.
 //!
 //! Prints its figures in its last line, and fails if a promise was broken; then the store is kept.
@@ -24,10 +24,10 @@ use kill_loop::KillLoop;
 /// Kills imports and writers of batches, and looks what is left.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Processes to kill: one in ten an import, the others writers of batches; 300 if no time is given either
+    /// Processes to kill: one in 25 an import, the others writers of batches; 300 if no time is given either
     #[arg(long, value_name = "N")]
     rounds: Option<u64>,
-    /// Seconds after which no other one is started; a quarter of them for imports
+    /// Seconds after which no other one is started; an eighth of them for imports
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
     /// Writers of batches that are at work at the same time, each on a store of its own
@@ -60,12 +60,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("seed {seed}, stores in {}", dir.display());
     let rounds = args.rounds.unwrap_or(if args.seconds.is_some() { u64::MAX } else { 300 });
     let began = Instant::now();
-    let after = |share: u32| args.seconds.map(|seconds| began + Duration::from_secs(seconds) * share / 4);
+    let after = |share: u32| args.seconds.map(|seconds| began + Duration::from_secs(seconds) * share / 8);
     let imports = KillLoop {
         binary,
         dir: dir.clone(),
         seed,
-        rounds: rounds / 10,
+        rounds: rounds / 25,
         until: after(1),
         longest: Duration::from_millis(400),
         lines: 5_000,
@@ -77,7 +77,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         dir: dir.clone(),
         seed,
         rounds: rounds - imports.rounds.min(rounds),
-        until: after(4),
+        until: after(8),
         longest: Duration::from_millis(40),
         lanes: args.lanes.max(1),
     }

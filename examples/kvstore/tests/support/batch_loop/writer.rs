@@ -5,7 +5,8 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use pagestone::store::{Background, Durability, Options, Store, StoreResult, Tree};
+use pagestone::page_format::PageError;
+use pagestone::store::{Background, Durability, Options, Store, StoreError, StoreResult, Tree};
 use pagestone_testkit::Rng;
 
 /// The trees of every batch.
@@ -21,6 +22,8 @@ const LOG_BYTES: u64 = 4 * SEGMENT_BYTES;
 const SEGMENT_BYTES: u64 = 64 << 10;
 /// Relaxed batches that are acknowledged together.
 const RELAXED_TOGETHER: u64 = 16;
+/// How often a lock is waited for, 300 ms each time.
+const LOCKED_TRIES: u32 = 20;
 /// Acknowledgements between two looks at the figures.
 const FIGURES_EVERY: u64 = 8;
 
@@ -65,7 +68,20 @@ impl Writer {
     }
 
     /// Opens the store, with threads that make its checkpoints or without.
+    ///
+    /// A lock can outlive a killed holder, and on a busy machine a process that another lane is just starting holds copies of all
+    /// descriptors of this one until it has become the writer (I18): so `Locked` is believed after a while only.
     pub(crate) fn open(&self, background: Background) -> StoreResult<Store> {
+        for _ in 0..LOCKED_TRIES {
+            match self.try_open(background) {
+                Err(StoreError::Page(PageError::Locked { .. })) => {}
+                other => return other,
+            }
+        }
+        self.try_open(background)
+    }
+
+    fn try_open(&self, background: Background) -> StoreResult<Store> {
         let options = Options {
             pool_bytes: self.pool_bytes,
             log_bytes: LOG_BYTES,
