@@ -142,12 +142,19 @@ pub(crate) struct Outcome {
     pub(crate) corrupt: u64,
 }
 
+/// The newest version of a block, and every place that has it.
+#[derive(Default)]
+struct Version {
+    generation: u64,
+    used: u16,
+    places: Vec<(PathBuf, usize)>,
+}
+
 /// What blocks claim to have been durable; and those blocks from the checkpoint on that end at or below that and stand in one place only, by file
 /// and number in it. Read with nothing but the format's table.
 fn proved(disk: &SimDisk, checkpoint: Lsn) -> (Lsn, HashSet<(PathBuf, usize)>) {
     let mut claim = 0;
-    // By number: the newest version, where its last byte is, and every place that has it.
-    let mut newest: BTreeMap<u64, ((u64, u16), Vec<(PathBuf, usize)>)> = BTreeMap::new();
+    let mut newest: BTreeMap<u64, Version> = BTreeMap::new();
     for path in segments(disk) {
         for (index, block) in disk.contents(&path).expect("a file").chunks_exact(BLOCK).enumerate() {
             let word = |at: usize| u64::from_le_bytes(block[at..at + 8].try_into().unwrap());
@@ -155,13 +162,13 @@ fn proved(disk: &SimDisk, checkpoint: Lsn) -> (Lsn, HashSet<(PathBuf, usize)>) {
                 continue;
             }
             claim = claim.max(word(40)).max(if block[7] & 2 != 0 { word(32) } else { 0 });
-            let version = (word(24), u16::from_le_bytes([block[56], block[57]]));
+            let (generation, used) = (word(24), u16::from_le_bytes([block[56], block[57]]));
             let known = newest.entry(word(32) / BLOCK as u64).or_default();
-            if version > known.0 {
-                *known = (version, Vec::new());
+            if (generation, used) > (known.generation, known.used) {
+                *known = Version { generation, used, places: Vec::new() };
             }
-            if version == known.0 {
-                known.1.push((path.clone(), index));
+            if (generation, used) == (known.generation, known.used) {
+                known.places.push((path.clone(), index));
             }
         }
     }
@@ -171,8 +178,8 @@ fn proved(disk: &SimDisk, checkpoint: Lsn) -> (Lsn, HashSet<(PathBuf, usize)>) {
     };
     let proved = newest
         .into_iter()
-        .filter(|(number, ((_, used), places))| needed(*number, *used) && places.len() == 1)
-        .flat_map(|(_, (_, places))| places);
+        .filter(|(number, version)| needed(*number, version.used) && version.places.len() == 1)
+        .flat_map(|(_, version)| version.places);
     (Lsn::new(claim), proved.collect())
 }
 
