@@ -1,4 +1,4 @@
-//! The steps of `cargo xtask check`, quick ones first.
+//! The steps of `cargo xtask check`, quick ones first, and those that `--long` adds.
 //!
 //! Invariant: a step that fails ends the check, shows everything that its last command said, and fails the command.
 
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::step::{Failed, Step, Tally};
 use crate::workspace::{Workspace, cargo};
-use crate::{downstream, loom, unsafe_fence};
+use crate::{downstream, loom, soak, unsafe_fence};
 
 type Body = fn(&Workspace, &mut Step) -> Result<(), Failed>;
 
@@ -27,12 +27,20 @@ const STEPS: [(&str, Body); 13] = [
     ("downstream crates", downstream::step),
 ];
 
-/// Runs every step whose name begins with `only`. The last line says how many tests and other steps passed and failed, as
-/// test runners do.
-pub(crate) fn run(workspace: &Workspace, only: &str) -> bool {
+/// What the long form does after these.
+const LONG_STEPS: [(&str, Body); 2] = [("killed processes", killed_processes), ("long forms", long_forms)];
+/// Processes that the long form kills.
+const KILL_ROUNDS: u64 = 300;
+/// Seconds that it gives to each of the other long forms of `soak`.
+const LONG_SECONDS: u64 = 60;
+
+/// Runs every step whose name begins with `only`, those of the long form too if it is `long`. The last line says how many tests and
+/// other steps passed and failed, as test runners do.
+pub(crate) fn run(workspace: &Workspace, only: &str, long: bool) -> bool {
     let begun = Instant::now();
     let mut total = Tally::default();
-    for (name, body) in STEPS.into_iter().filter(|(name, _)| name.starts_with(only)) {
+    let steps = STEPS.iter().chain(LONG_STEPS.iter().filter(|_| long));
+    for (name, body) in steps.filter(|(name, _)| name.starts_with(only)) {
         print!("{name:<26}");
         flush();
         let begun = Instant::now();
@@ -196,6 +204,20 @@ fn no_telemetry(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
     let said = step.cargo(workspace, &tree, &[])?;
     if !names(&said) {
         return Err(Failed(format!("{said}\n{TELEMETRY} is not in the graph of a default build\n")));
+    }
+    Ok(())
+}
+
+/// Writers and imports killed at random instants, and nothing lost that they acknowledged.
+fn killed_processes(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
+    step.notes.push(soak::kills(workspace, KILL_ROUNDS)?);
+    Ok(())
+}
+
+/// The examples that `soak` runs, each for a while: crash images, flips, damage, histories.
+fn long_forms(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
+    for (name, figures) in soak::examples_but_kills(workspace, LONG_SECONDS)? {
+        step.notes.push(format!("\n    {name}: {figures}"));
     }
     Ok(())
 }

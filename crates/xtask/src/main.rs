@@ -39,6 +39,9 @@ enum Command {
         /// Only the steps whose names begin so
         #[arg(long, value_name = "STEP")]
         only: Option<String>,
+        /// Then the long forms as well: 300 killed processes, and each other one of `soak` for a minute
+        #[arg(long)]
+        long: bool,
     },
     /// Type-checks for other systems and runs tests for Windows under Wine; says what is skipped because a tool is missing
     Lanes,
@@ -53,7 +56,7 @@ enum Command {
         /// How long, in all
         #[arg(long, default_value_t = 10)]
         minutes: u64,
-        /// Nothing but so many kills of the example store's imports, however long they take
+        /// Nothing but so many kills of writers and imports of the example store, however long they take
         #[arg(long, value_name = "N", conflicts_with = "minutes")]
         kill_rounds: Option<u64>,
     },
@@ -77,10 +80,19 @@ fn main() -> ExitCode {
         }
     };
     let passed = match command {
-        Command::Check { only } => check::run(&workspace, only.as_deref().unwrap_or_default()),
+        Command::Check { only, long } => check::run(&workspace, only.as_deref().unwrap_or_default(), long),
         Command::Lanes => lanes::run(&workspace),
         Command::Loom { preemptions } => loom::run(&workspace, preemptions),
-        Command::Soak { kill_rounds: Some(rounds), .. } => soak::kills(&workspace, rounds),
+        Command::Soak { kill_rounds: Some(rounds), .. } => match soak::kills(&workspace, rounds) {
+            Ok(figures) => {
+                println!("{figures}");
+                true
+            }
+            Err(step::Failed(said)) => {
+                println!("FAILED\n\n{said}");
+                false
+            }
+        },
         Command::Soak { minutes, .. } => soak::run(&workspace, minutes),
         Command::Fuzz { target, seconds } => fuzz::run(&workspace, target.as_deref(), seconds),
     };

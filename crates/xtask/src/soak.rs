@@ -19,6 +19,9 @@ const CASES: &str = "20000";
 /// Preemptions in a loom model; each more multiplies the time.
 const PREEMPTIONS: &str = "5";
 
+/// The example that kills processes.
+const KILLS: &str = "soak_kills";
+
 /// Runs each long form for its share of the time. Prints one line of figures for each.
 pub(crate) fn run(workspace: &Workspace, minutes: u64) -> bool {
     let examples: Vec<_> = workspace.targets("example", "soak_").collect();
@@ -76,14 +79,23 @@ fn loom_models(workspace: &Workspace, share: Duration) -> Result<String, Failed>
     Ok(format!("{} models, {PREEMPTIONS} preemptions, {} s", step.tally.passed, begun.elapsed().as_secs()))
 }
 
-/// The kill loop of the example store alone, so many times.
-pub(crate) fn kills(workspace: &Workspace, rounds: u64) -> bool {
-    let result = example(workspace, "kvstore", "soak_kills", ["--rounds", &rounds.to_string()]);
-    match &result {
-        Ok(figures) => println!("{figures}"),
-        Err(Failed(said)) => println!("FAILED\n\n{said}"),
-    }
-    result.is_ok()
+/// Kills so many processes of the example store, writers of batches and imports; gives the figures.
+pub(crate) fn kills(workspace: &Workspace, rounds: u64) -> Result<String, Failed> {
+    example(workspace, "kvstore", KILLS, ["--rounds", &rounds.to_string()])
+}
+
+/// All other examples for so many seconds each: their names and figures.
+pub(crate) fn examples_but_kills(
+    workspace: &Workspace,
+    seconds: u64,
+) -> Result<Vec<(String, String)>, Failed> {
+    let others = workspace.targets("example", "soak_").filter(|(_, target)| target.name != KILLS);
+    others
+        .map(|(package, target)| {
+            let args = ["--seconds", &seconds.to_string()];
+            Ok((target.name.clone(), example(workspace, &package.name, &target.name, args)?))
+        })
+        .collect()
 }
 
 /// Runs an example in release; gives its last line.
