@@ -45,6 +45,7 @@ pub use error::{StoreError, StoreResult};
 pub use open::OpenReport;
 pub use options::{Background, Durability, Options, TornWrites};
 pub use pagestone_btree::TreeProblem;
+pub use pagestone_wal::DurableBy;
 pub use stats::StoreStats;
 pub use store::{Store, Tree};
 pub use verify::{Finding, Problem, VerifyProgress, VerifyReport, VerifyStep};

@@ -57,10 +57,10 @@ pub(crate) fn wal_options(options: &Options) -> WalOptions {
         direct: options.direct_io,
         // Without threads the order of all calls to the disk follows from the calls to the store.
         read_ahead: options.background == Background::Threads,
-        durable_by: match options.background {
+        durable_by: options.durable_by.or(match options.background {
             Background::Threads => None,
             Background::Manual => Some(DurableBy::Fdatasync),
-        },
+        }),
         // Without threads nobody frees the log while a writer sleeps.
         delay_max: match options.background {
             Background::Threads => default.delay_max,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pagestone_btree::{MIN_TREE_FRAMES, split_log_bytes};
-use pagestone_direct_io::DirectIo;
+use pagestone_direct_io::{DirectIo, DurableBy};
 use pagestone_page_format::{ChecksumKind, DEFAULT_PAGE_SIZE, PageSize};
 use pagestone_wal::{MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
 
@@ -79,6 +79,10 @@ pub struct Options {
     pub create: bool,
     /// Who does the work in the background.
     pub background: Background,
+    /// By which of the system's calls the log is made durable. `None` tries them all when the store is opened, for some milliseconds, and
+    /// keeps the fastest; with [`Background::Manual`], where nothing may depend on the clock, it is [`DurableBy::Fdatasync`]. One that
+    /// the system does not have is an error. [`crate::StoreStats`] tells the choice, in `log.durable_by`.
+    pub durable_by: Option<DurableBy>,
 }
 
 impl Default for Options {
@@ -94,6 +98,7 @@ impl Default for Options {
             checksum: ChecksumKind::Crc32c,
             create: true,
             background: Background::Threads,
+            durable_by: None,
         }
     }
 }

@@ -3,7 +3,9 @@
 
 pub mod census;
 pub mod damaged;
+pub mod images;
 pub mod space;
+pub mod workload;
 
 use std::collections::BTreeMap;
 use std::path::Path;
