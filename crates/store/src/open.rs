@@ -70,8 +70,8 @@ pub(crate) fn wal_options(options: &Options) -> WalOptions {
     }
 }
 
-/// The steps of opening, in this order. An error in the first four leaves every file as it was (R7), but for blocks of the log that
-/// were written once more as they are; one in the fifth leaves, at most, pages whole that were torn; one in redo leaves, at most, pages as the log describes them.
+/// The steps of opening, in this order. An error in the first four leaves every file as it was (R7), but for blocks of the log and
+/// the superblock copy that counts, which were written once more as they are; one in the fifth leaves, at most, pages whole that were torn; one in redo leaves, at most, pages as the log describes them.
 pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> StoreResult<(Core, OpenReport)> {
     let began = Instant::now();
     options.check()?;
@@ -117,6 +117,7 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> Store
     )?;
     let verified = recovery.replay(|_| Ok(()))?;
     recovery.secure()?; // changes no byte that was believed, and only now may anything be built on it (L10)
+    superblock.secure(&poison)?;
     // 5. Torn pages are restored from their copies, so that redo finds whole ones.
     let (pages, restored) = torn_writes::recover(disk, dir, options, &first, pages, verified.end, &poison)?;
     // 6. Redo, into a pool that may evict as it goes. A page newer than the log's end is of another time or store (E2): the pool

@@ -2,7 +2,7 @@
 //!
 //! Invariant (L6): the copies stand on blocks of their own and are written by turns, each with the next sequence number and a
 //! sync behind it; the newest valid one counts, and the log reaches back to the older one's checkpoint, so that either can
-//! recover.
+//! recover. A copy is written over only while the other one is durable; opening writes the one that it believes again first.
 //!
 //! ```text
 //!   data file:  [ copy A, 4096 ][ copy B, 4096 ][ page 0 ][ page 1 ] ...
@@ -201,6 +201,18 @@ impl SuperblockCopies {
         self.damage.as_deref()
     }
 
+    /// Makes the copy that counts durable, before anything is published over the other one: after a sync that failed it may stand in
+    /// the system's cache alone (L10). Written again in its own place, because until that is synced the other copy may be the only
+    /// one that the disk has, and the log still reaches back to it.
+    ///
+    /// Not where the other copy is unusable: then it was being written, which begins only once this one is durable.
+    pub(crate) fn secure(&self, poison: &Poison) -> PageResult<()> {
+        if self.damage.is_some() {
+            return Ok(());
+        }
+        self.write(poison, self.current_slot, &self.current)
+    }
+
     /// Writes `change` of the current copy over the other one, with the next sequence number, and syncs (L6).
     ///
     /// A failed write leaves the current copy as it is, and can be tried again; a failed sync ends the handle (L9).
@@ -216,16 +228,21 @@ impl SuperblockCopies {
             .checked_add(1)
             .ok_or_else(|| PageError::InvalidSuperblock { reason: "the sequence has no successor".into() })?;
         let slot = 1 - self.current_slot;
-        write_all_at(&*self.file, &next.encode(), (slot * COPY_BYTES) as u64)
-            .map_err(|error| PageError::io("writing the superblock", error))?;
-        self.file
-            .sync()
-            .map_err(|error| poison.poison(format_args!("syncing the superblock failed: {error}")))?;
+        self.write(poison, slot, &next)?;
         self.older_checkpoint = self.current.checkpoint;
         self.current = next;
         self.current_slot = slot;
         self.damage = None;
         Ok(())
+    }
+
+    /// Writes one copy and syncs. A failed sync ends the handle (L9).
+    fn write(&self, poison: &Poison, slot: usize, copy: &Superblock) -> PageResult<()> {
+        write_all_at(&*self.file, &copy.encode(), (slot * COPY_BYTES) as u64)
+            .map_err(|error| PageError::io("writing the superblock", error))?;
+        self.file
+            .sync()
+            .map_err(|error| poison.poison(format_args!("syncing the superblock failed: {error}")))
     }
 }
 
