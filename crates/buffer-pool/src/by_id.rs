@@ -63,6 +63,10 @@ impl BufferPool {
 }
 
 impl<'p> PageGuard<'p> {
+    pub(crate) fn new(pin: Pin<'p>) -> Self {
+        Self { pin }
+    }
+
     /// Which page it is.
     pub fn id(&self) -> PageId {
         self.pin.id()

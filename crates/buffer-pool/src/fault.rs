@@ -13,7 +13,7 @@ use pagestone_page_format::{
 use pagestone_swip::MAX_SWIP_PAGE;
 use pagestone_sync::faults::planted;
 
-use crate::frame::COOL;
+use crate::frame::{COOL, FRESH, Frame};
 use crate::table::Entry;
 use crate::{BufferPool, Pin};
 
@@ -100,7 +100,7 @@ impl BufferPool {
     fn load(&self, claim: Claim<'_>, fill: &impl Fn(&mut Page) -> PageResult<()>) -> PageResult<Pin<'_>> {
         let mut page = self.staging.take(&*self.store, claim.id);
         let pin = match fill(&mut page) {
-            Ok(()) => self.publish(claim, &page),
+            Ok(()) => self.publish(claim, &page, FirstTouch::Now),
             Err(error) => Err(claim.fail(error)),
         };
         self.staging.give(page);
@@ -108,7 +108,12 @@ impl BufferPool {
     }
 
     /// The claimed page is in memory: into its frame, pinned, and into the table.
-    pub(crate) fn publish(&self, claim: Claim<'_>, page: &Page) -> PageResult<Pin<'_>> {
+    pub(crate) fn publish(
+        &self,
+        claim: Claim<'_>,
+        page: &Page,
+        first_touch: FirstTouch,
+    ) -> PageResult<Pin<'_>> {
         let (id, index) = (claim.id, claim.index);
         let frame = &self.frames[index.index()];
         let Ok(latch) = frame.latch.lock_exclusive() else {
@@ -117,6 +122,9 @@ impl BufferPool {
         PageWriter::new(self.arena.words(index)).copy_in(page.bytes());
         frame.install(id, page.lsn());
         frame.latch.set_tag(COOL); // new pages are on probation; the second touch warms
+        if first_touch == FirstTouch::ToCome {
+            frame.latch.set_tag(FRESH);
+        }
         frame.pin_owned();
         std::mem::forget(claim);
         self.table.publish(id, index);
@@ -129,7 +137,7 @@ impl BufferPool {
 
     /// Pins the page if it is still in that frame (P4: pin, fence, then look).
     #[inline]
-    fn pin_resident(&self, id: PageId, index: FrameIndex) -> PageResult<Option<Pin<'_>>> {
+    pub(crate) fn pin_resident(&self, id: PageId, index: FrameIndex) -> PageResult<Option<Pin<'_>>> {
         let frame = &self.frames[index.index()];
         frame.pin();
         let pin = Pin { pool: self, index, id };
@@ -139,9 +147,19 @@ impl BufferPool {
             return Ok(None);
         }
         if latch.tag(COOL) {
-            frame.latch.clear_tag(COOL);
+            self.touch_cool(frame);
         }
         Ok(Some(pin))
+    }
+
+    /// A page on probation is touched: it is warm from now on, unless it came by a hint and this is its first touch.
+    pub(crate) fn touch_cool(&self, frame: &Frame) {
+        if frame.latch.tag(FRESH) {
+            frame.latch.clear_tag(FRESH);
+            self.counters.prefetch_hits.add(1);
+        } else {
+            frame.latch.clear_tag(COOL);
+        }
     }
 
     /// Waits for another thread's load of the page; its error is the loader's.
@@ -154,7 +172,7 @@ impl BufferPool {
     }
 
     /// E2: a page from the future of the log is of another time, or another store.
-    fn check_lsn(&self, page: &Page) -> PageResult<()> {
+    pub(crate) fn check_lsn(&self, page: &Page) -> PageResult<()> {
         let Some(log) = &self.log else { return Ok(()) };
         let (found, durable) = (page.lsn(), log.durable_lsn());
         if found > durable && found != Lsn::ZERO {
@@ -162,6 +180,15 @@ impl BufferPool {
         }
         Ok(())
     }
+}
+
+/// What counts as the first touch of a page: the second one warms it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FirstTouch {
+    /// Its loading: who loaded it uses it.
+    Now,
+    /// The one after its loading, which was a hint.
+    ToCome,
 }
 
 /// The right, and the duty, to load a page into a frame. Given back if the read fails or panics (P10), and those who waited

@@ -3,7 +3,7 @@
 //! Who may touch what, and when:
 //!
 //! ```text
-//!   latch             everyone; COOL is the pool's tag in it
+//!   latch             everyone; COOL and FRESH are the pool's tags in it
 //!   page              read by everyone (relaxed, validated by the latch); changed only under the exclusive latch, by a
 //!                     loader (NONE -> id) or the evictor (id -> NONE), with the table changed in the same hold (P2)
 //!   lsn, rec_lsn      changed under the exclusive latch; rec_lsn also by the write-back that finished, while the page is dirty
@@ -23,6 +23,9 @@ use pagestone_sync::faults::planted;
 
 /// The page that is on probation: the next sweep takes it unless it is touched before.
 pub(crate) const COOL: Tag = Tag::A;
+
+/// The page was brought in by a hint and not touched since.
+pub(crate) const FRESH: Tag = Tag::B;
 
 /// The page id of a frame that holds none.
 const NO_PAGE: u64 = u64::MAX;
@@ -83,6 +86,7 @@ impl Frame {
         self.page.store(NO_PAGE, Ordering::Relaxed);
         self.written.store(self.changes.load(Ordering::Relaxed), Ordering::Relaxed);
         self.latch.clear_tag(COOL);
+        self.latch.clear_tag(FRESH);
     }
 
     pub(crate) fn lsn(&self) -> Lsn {

@@ -91,7 +91,7 @@ impl BufferPool {
         }
         // The second touch warms; the step that is taken again with the faulted page pinned is still the first.
         if latch.tag(COOL) && !frame.is_pinned() {
-            frame.latch.clear_tag(COOL);
+            self.touch_cool(frame);
         }
         Ok(Some(OptimisticPage { pool: self, index, id, latch }))
     }

@@ -15,6 +15,12 @@ pub struct PoolStats {
     pub failed_reads: u64,
     /// Accesses that found the page by the table because the hint was missing or stale.
     pub table_hits: u64,
+    /// Pages that hints brought in ([`crate::BufferPool::prefetch`]); they count among the misses too.
+    pub prefetches: u64,
+    /// Pages of those that somebody then touched.
+    pub prefetch_hits: u64,
+    /// Hints that came to nothing because of an error, which nobody was told.
+    pub failed_prefetches: u64,
     /// Pages evicted.
     pub evictions: u64,
     /// Pages written to storage.
@@ -32,6 +38,9 @@ pub(crate) struct Counters {
     pub(crate) misses: Counter,
     pub(crate) failed_reads: Counter,
     pub(crate) table_hits: Counter,
+    pub(crate) prefetches: Counter,
+    pub(crate) prefetch_hits: Counter,
+    pub(crate) failed_prefetches: Counter,
     pub(crate) evictions: Counter,
     pub(crate) write_backs: Counter,
     pub(crate) write_batches: Counter,
