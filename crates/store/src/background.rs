@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pagestone_page_format::PageError;
-use pagestone_threading::{StopSignal, Worker, spawn};
+use pagestone_threading::{Spawner, StopSignal, ThreadClass, Worker};
 use pagestone_wal::WalError;
 
 use crate::checkpoint::{Core, Next};
@@ -35,20 +35,27 @@ fn is_full_disk(error: &StoreError) -> bool {
 #[derive(Debug)]
 pub(crate) struct Workers {
     stop: Arc<StopSignal>,
+    spawner: Spawner,
     workers: Vec<Worker>,
 }
 
 impl Workers {
     pub(crate) fn none() -> Self {
-        Self { stop: Arc::new(StopSignal::new()), workers: Vec::new() }
+        Self::with(Spawner::unpinned())
     }
 
-    pub(crate) fn start(core: &Arc<Core>) -> StoreResult<Self> {
-        let mut all = Self::none();
+    fn with(spawner: Spawner) -> Self {
+        Self { stop: Arc::new(StopSignal::new()), spawner, workers: Vec::new() }
+    }
+
+    /// The names are those that the system shows, so they have 15 bytes at most.
+    pub(crate) fn start(core: &Arc<Core>, spawner: Spawner) -> StoreResult<Self> {
+        use ThreadClass::{Efficient, Performance};
+        let mut all = Self::with(spawner);
         if let Durability::Relaxed { interval } = core.durability {
-            all.add(core, "pagestone-flush", move |core| core.sync().map(|()| interval))?;
+            all.add(core, Performance, "pagestone-flush", move |core| core.sync().map(|()| interval))?;
         }
-        all.add(core, "pagestone-ckpt", |core| {
+        all.add(core, Efficient, "pagestone-ckpt", |core| {
             Ok(match core.checkpoint_round()? {
                 Next::AtOnce => Duration::ZERO,
                 Next::Soon => LOOK_SOON,
@@ -56,7 +63,9 @@ impl Workers {
             })
         })?;
         // Apart from the checkpointer: writing a segment's zeros takes long, and no writer should have to do it.
-        all.add(core, "pagestone-log", |core| Ok(core.env.log().prepare().map(|()| LOOK_IDLE)?))?;
+        all.add(core, Efficient, "pagestone-log", |core| {
+            Ok(core.env.log().prepare().map(|()| LOOK_IDLE)?)
+        })?;
         all.resume_drops(core)?;
         Ok(all)
     }
@@ -69,11 +78,14 @@ impl Workers {
         let on_panic = move |message: String| {
             poison.poison(format_args!("the thread pagestone-drops panicked: {message}"));
         };
-        let worker = spawn("pagestone-drops", on_panic, move || {
+        let body = move || {
             // Counted there.
             let _ = core.catalog.resume_drops(&|| stop.is_stopped());
-        })
-        .map_err(|error| StoreError::io("starting a background thread", error))?;
+        };
+        let worker = self
+            .spawner
+            .spawn(ThreadClass::Efficient, "pagestone-drops", on_panic, body)
+            .map_err(|error| StoreError::io("starting a background thread", error))?;
         self.workers.push(worker);
         Ok(())
     }
@@ -82,6 +94,7 @@ impl Workers {
     fn add(
         &mut self,
         core: &Arc<Core>,
+        class: ThreadClass,
         name: &'static str,
         work: impl Fn(&Core) -> StoreResult<Duration> + Send + 'static,
     ) -> StoreResult<()> {
@@ -90,7 +103,7 @@ impl Workers {
         let on_panic = move |message: String| {
             poison.poison(format_args!("the thread {name} panicked: {message}"));
         };
-        let worker = spawn(name, on_panic, move || {
+        let body = move || {
             let mut pause = LOOK_SOON;
             while !stop.wait_for(pause) {
                 pause = match work(&core) {
@@ -103,10 +116,18 @@ impl Workers {
                     }
                 };
             }
-        })
-        .map_err(|error| StoreError::io("starting a background thread", error))?;
+        };
+        let worker = self
+            .spawner
+            .spawn(class, name, on_panic, body)
+            .map_err(|error| StoreError::io("starting a background thread", error))?;
         self.workers.push(worker);
         Ok(())
+    }
+
+    /// Where they run, in words.
+    pub(crate) fn placement(&self) -> String {
+        self.spawner.to_string()
     }
 
     /// Ends them all and waits for it.

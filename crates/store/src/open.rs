@@ -56,14 +56,14 @@ pub(crate) fn wal_options(options: &Options) -> WalOptions {
         log_bytes: options.log_bytes,
         direct: options.direct_io,
         // Without threads the order of all calls to the disk follows from the calls to the store.
-        read_ahead: options.background == Background::Threads,
+        read_ahead: options.background != Background::Manual,
         durable_by: options.durable_by.or(match options.background {
-            Background::Threads => None,
+            Background::Threads | Background::PinnedThreads => None,
             Background::Manual => Some(DurableBy::Fdatasync),
         }),
         // Without threads nobody frees the log while a writer sleeps.
         delay_max: match options.background {
-            Background::Threads => default.delay_max,
+            Background::Threads | Background::PinnedThreads => default.delay_max,
             Background::Manual => Duration::ZERO,
         },
         ..default

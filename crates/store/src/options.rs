@@ -31,8 +31,12 @@ impl Durability {
 /// Who does the work that no caller waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Background {
-    /// Threads of the store.
+    /// Threads of the store, where the system puts them.
     Threads,
+    /// Threads of the store, pinned by what they are for: the flush that writers wait for on fast cores, checkpoints and the rest on
+    /// cores that save power. Where all cores are alike every thread may use all that the process may; where the system does not say,
+    /// as [`Background::Threads`]. [`crate::Store::thread_placement`] tells which, and why.
+    PinnedThreads,
     /// Nobody but [`crate::Store::tick`]: no thread is started, so that tests can enumerate every interleaving with a crash.
     Manual,
 }

@@ -11,6 +11,7 @@ use pagestone_mini_txn::LoggedPool;
 use pagestone_page_format::{Lsn, PageError};
 use pagestone_sync::Mutex;
 use pagestone_telemetry::prometheus_text;
+use pagestone_threading::Spawner;
 
 use crate::background::Workers;
 use crate::checkpoint::Core;
@@ -61,7 +62,8 @@ impl Store {
         let (core, report) = crate::open::open(&disk, dir, &options)?;
         let core = Arc::new(core);
         let workers = match options.background {
-            Background::Threads => Workers::start(&core)?,
+            Background::Threads => Workers::start(&core, Spawner::unpinned())?,
+            Background::PinnedThreads => Workers::start(&core, Spawner::detected())?,
             Background::Manual => Workers::none(),
         };
         Ok(Self { inner: Arc::new(Inner { core, workers: Mutex::new(workers), report }) })
@@ -192,6 +194,11 @@ impl Store {
     /// What opening found and did.
     pub fn open_report(&self) -> &OpenReport {
         &self.inner.report
+    }
+
+    /// Where the background threads run: `pinned`, with the processors of each class, or `not pinned`, with the reason.
+    pub fn thread_placement(&self) -> String {
+        self.inner.workers.lock().placement()
     }
 
     /// What the store has done and what it holds.

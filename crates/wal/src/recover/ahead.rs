@@ -48,7 +48,7 @@ impl ReadAhead {
         let shared = Arc::new(Shared { slot, changed: Condvar::new() });
         let (body, end) = (Arc::clone(&shared), Arc::clone(&shared));
         let worker =
-            pagestone_threading::spawn("log-read-ahead", move |_| end.put(Slot::Ended), move || body.run());
+            pagestone_threading::spawn("pagestone-ahead", move |_| end.put(Slot::Ended), move || body.run());
         Some(Self { shared, expected: None, worker: Some(worker.ok()?) })
     }
 
