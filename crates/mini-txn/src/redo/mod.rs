@@ -1,0 +1,187 @@
+//! Redo: applies whole groups of the log to the pool's pages, on as many threads as it is given.
+//!
+//! Invariant (L7): all of a group's records for a page are applied exactly if the group's end is greater than the page's LSN,
+//! decided once per group and page; then the page carries the group's end. So redo of a redo changes nothing, and what comes out
+//! does not depend on the number of threads.
+//!
+//! ```text
+//!   replay ──► group, group, group ...   records are dealt out by page id: a page has one lane for good      here
+//!                 lane 0 │ lane 1        window: records of some megabytes of log                            window.rs
+//!                        ▼ ▼             one is gathered, one waits, one is applied                          lane.rs
+//!                        sorted by page, 32 pages read at once, the records of one page in their order       apply.rs
+//! ```
+//!
+//! A record concerns one page and reads no other, so pages may be brought up to date one after the other, or side by side (parallel
+//! redo by page, as in ARIES, Mohan et al., TODS 1992, section 10). In a pool that is smaller than what the log names, each page is then
+//! read and written once a window, and in the order of the file, not once a group.
+//!
+//! Memory: the pool, and three windows.
+
+mod apply;
+mod lane;
+mod window;
+
+use pagestone_buffer_pool::BufferPool;
+use pagestone_page_format::{PageError, PageId, PageResult, RedoTable};
+use pagestone_sync::Arc;
+use pagestone_wal::{Group, RecordKind};
+
+use apply::Applier;
+use lane::Lane;
+use window::Window;
+
+/// What redo did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RedoCounts {
+    /// Groups seen.
+    pub groups: u64,
+    /// Records of pages seen.
+    pub records: u64,
+    /// Pages to which a group was applied, counted once per group.
+    pub applied: u64,
+    /// Pages that already had a group's changes, counted once per group.
+    pub skipped: u64,
+    /// Pages whose image in the file was unusable and was formatted anew.
+    pub reformatted: u64,
+    /// Pages that were read from storage, as often as each was; those that failed as well.
+    pub pages_read: u64,
+}
+
+impl RedoCounts {
+    fn add(&mut self, other: Self) {
+        self.groups += other.groups;
+        self.records += other.records;
+        self.applied += other.applied;
+        self.skipped += other.skipped;
+        self.reformatted += other.reformatted;
+    }
+}
+
+/// Bytes of records and their entries, of all lanes, that are gathered before they are applied.
+const WINDOW_BYTES: usize = 4 << 20;
+
+/// Redo into one pool. Nothing is sure to be applied before [`Redo::finish`].
+///
+/// Dropping it without that waits for its threads, which apply what they have been given.
+#[derive(Debug)]
+pub struct Redo<'p> {
+    pool: &'p BufferPool,
+    misses_before: u64,
+    counts: RedoCounts,
+    /// What is being gathered for each lane.
+    windows: Vec<Window>,
+    bytes: usize,
+    lanes: Lanes,
+}
+
+/// Who applies.
+#[derive(Debug)]
+enum Lanes {
+    /// The caller itself.
+    Here(RedoTable),
+    /// A thread for each window.
+    Threads(Vec<Lane>),
+}
+
+impl<'p> Redo<'p> {
+    /// With the operations of every floor that logs. The caller's thread does it all, and the same log gives the same calls to storage.
+    pub fn new(pool: &'p BufferPool, table: RedoTable) -> Self {
+        Self::with_lanes(pool, 1, Lanes::Here(table))
+    }
+
+    /// As [`Redo::new`], with so many threads that apply while the caller goes on reading the log: at most one for every four frames.
+    /// Fewer than two, or as many as the system has for us: the caller's thread does it.
+    pub fn with_threads(pool: &'p Arc<BufferPool>, table: RedoTable, threads: usize) -> Self {
+        let threads = threads.min(pool.capacity() / FRAMES_PER_THREAD);
+        if threads < 2 {
+            return Self::new(pool, table);
+        }
+        let start = |number| Lane::start(number, Applier::new(Arc::clone(pool), table.clone(), threads));
+        let lanes: Vec<Lane> = (0..threads).map_while(|number| start(number).ok()).collect();
+        match lanes.len() {
+            0 => Self::new(pool, table),
+            count => Self::with_lanes(pool, count, Lanes::Threads(lanes)),
+        }
+    }
+
+    fn with_lanes(pool: &'p BufferPool, count: usize, lanes: Lanes) -> Self {
+        Self {
+            pool,
+            misses_before: pool.stats().misses,
+            counts: RedoCounts::default(),
+            windows: (0..count).map(|_| Window::default()).collect(),
+            bytes: 0,
+            lanes,
+        }
+    }
+
+    /// Takes one group; groups come in the order of their LSNs. Errors: those of [`Redo::finish`], perhaps for a group before.
+    pub fn group(&mut self, group: &Group<'_>) -> PageResult<()> {
+        self.counts.groups += 1;
+        for record in group.records() {
+            match record.kind {
+                RecordKind::Logical => {}
+                RecordKind::Page => {
+                    let lane = lane_of(record.page, self.windows.len());
+                    self.bytes += self.windows[lane].push(group, &record);
+                }
+                // For engines that replay the log themselves; to skip one would be to lose it.
+                kind @ (RecordKind::PageImage | RecordKind::PagePatch) => {
+                    return Err(PageError::Mismatch {
+                        expected: "an operation on a page, or an engine's own record".into(),
+                        found: format!("{kind:?}"),
+                    });
+                }
+            }
+        }
+        if self.bytes >= WINDOW_BYTES {
+            self.hand_over()?;
+        }
+        Ok(())
+    }
+
+    /// Applies what is left, and gives what was done.
+    ///
+    /// Errors: a page that cannot be read and is not formatted by its first group, an unknown operation, or one that does not fit
+    /// its page; `Poisoned` if a thread panicked. After one not all that was given is applied.
+    pub fn finish(mut self) -> PageResult<RedoCounts> {
+        self.hand_over()?;
+        if let Lanes::Threads(lanes) = &mut self.lanes {
+            // All of them, whatever one says: none is at work when this returns.
+            let done: Vec<PageResult<RedoCounts>> = lanes.drain(..).map(Lane::finish).collect();
+            for counts in done {
+                self.counts.add(counts?);
+            }
+        }
+        let pages_read = self.pool.stats().misses - self.misses_before;
+        Ok(RedoCounts { pages_read, ..self.counts })
+    }
+
+    fn hand_over(&mut self) -> PageResult<()> {
+        self.bytes = 0;
+        match &mut self.lanes {
+            Lanes::Here(table) => {
+                let mut applier = Applier::new(self.pool, table.clone(), 1);
+                applier.apply(&mut self.windows[0])?;
+                self.counts.add(applier.counts());
+            }
+            Lanes::Threads(lanes) => {
+                for (lane, window) in lanes.iter_mut().zip(&mut self.windows) {
+                    *window = lane.hand_over(std::mem::take(window))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Frames that a thread wants for itself, at least.
+const FRAMES_PER_THREAD: usize = 4;
+
+/// Which lane has the page: always the same one, so that its records keep their order.
+fn lane_of(page: PageId, lanes: usize) -> usize {
+    // Neighbours in the file go to one lane, which reads them together.
+    (page.get() / PAGES_TOGETHER) as usize % lanes
+}
+
+const PAGES_TOGETHER: u64 = 64;
