@@ -14,6 +14,7 @@
 //!   batch.rs       Batch: changes of several trees that come together
 //!   create.rs      a new store, whole or not there at all
 //!   open.rs        lock, superblock, log, torn pages, redo, next generation: numbered steps
+//!   open_report.rs what that found and did, and how far it has come
 //!   torn_writes.rs the file `doublewrite`
 //!   checkpoint.rs  correct beside writers (L5, L6)
 //!   pace.rs        when pages are written and when a checkpoint is published
@@ -31,6 +32,7 @@ mod checkpoint;
 mod create;
 mod error;
 mod open;
+mod open_report;
 mod options;
 mod pace;
 mod stats;
@@ -42,7 +44,7 @@ mod verify;
 pub use batch::Batch;
 pub use catalog::{MAX_TREE_NAME, TreeInfo};
 pub use error::{StoreError, StoreResult};
-pub use open::OpenReport;
+pub use open_report::{OpenReport, RecoveryProgress, RecoveryStep};
 pub use options::{Background, Durability, Options, TornWrites};
 pub use pagestone_btree::TreeProblem;
 pub use pagestone_wal::DurableBy;

@@ -1,7 +1,9 @@
 //! Opening: from whatever a crash left to a store that is ready.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use pagestone_allocator::LoggedAllocator;
@@ -17,31 +19,11 @@ use pagestone_wal::{DurableBy, Wal, WalOptions, WalStart};
 use crate::catalog::Catalog;
 use crate::checkpoint::Core;
 use crate::create::{LOCK_WAIT, check_directory, create};
+use crate::open_report::Steps;
 use crate::superblock::{PAGES_AT, SuperblockCopies};
-use crate::{Background, Options, StoreError, StoreResult, torn_writes};
-
-/// What opening found and did.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct OpenReport {
-    /// The store was made by this opening.
-    pub created: bool,
-    /// Groups of the log that were replayed from the last checkpoint on.
-    pub groups: u64,
-    /// Pages to which a group was applied, counted once per group.
-    pub applied: u64,
-    /// Pages that already had it.
-    pub skipped: u64,
-    /// Pages that a power cut had torn and that were restored from their copies.
-    pub restored: u64,
-    /// Whether there were remains of a batch behind the last whole group, which no acknowledged write can be in.
-    pub torn_tail: bool,
-    /// A copy of the superblock that could not be used; the other one was, and this opening has written it anew.
-    pub superblock_damage: Option<String>,
-    /// Whether data goes past the system's page cache.
-    pub direct_io: bool,
-    /// How long opening took.
-    pub took: Duration,
-}
+use crate::{
+    Background, OpenReport, Options, RecoveryProgress, RecoveryStep, StoreError, StoreResult, torn_writes,
+};
 
 /// Bytes of a block of the log.
 const LOG_BLOCK: u64 = 4096;
@@ -72,8 +54,16 @@ pub(crate) fn wal_options(options: &Options) -> WalOptions {
 
 /// The steps of opening, in this order. An error in the first four leaves every file as it was (R7), but for blocks of the log and
 /// the superblock copy that counts, which were written once more as they are; one in the fifth leaves, at most, pages whole that were torn; one in redo leaves, at most, pages as the log describes them.
-pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> StoreResult<(Core, OpenReport)> {
+///
+/// `tell` is called when a step of recovery begins and as it goes on.
+pub(crate) fn open(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    options: &Options,
+    tell: &mut dyn FnMut(RecoveryProgress),
+) -> StoreResult<(Core, OpenReport)> {
     let began = Instant::now();
+    let mut steps = Steps::new(tell);
     options.check()?;
     // 1. Lock the data file, making the store if there is none.
     check_directory(disk, dir, options.create)?;
@@ -115,20 +105,27 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> Store
             poison: poison.clone(),
         },
     )?;
-    let verified = recovery.replay(|_| Ok(()))?;
+    steps.begin(RecoveryStep::Log, recovery.bytes_max());
+    let verified = recovery.replay(|group| steps.at(first.checkpoint, group.end()))?;
     recovery.secure()?; // changes no byte that was believed, and only now may anything be built on it (L10)
     superblock.secure(&poison)?;
+    let log_bytes = verified.end.get().saturating_sub(first.checkpoint.get());
     // 5. Torn pages are restored from their copies, so that redo finds whole ones.
+    steps.begin(RecoveryStep::TornPages, log_bytes);
     let (pages, restored) = torn_writes::recover(disk, dir, options, &first, pages, verified.end, &poison)?;
-    // 6. Redo, into a pool that may evict as it goes. A page newer than the log's end is of another time or store (E2): the pool
-    //    refuses it as it is read.
+    // 6. Redo over the cores, into a pool that may evict as it goes. A page newer than the log's end is of another time or store
+    //    (E2): the pool refuses it as it is read.
+    steps.begin(RecoveryStep::Redo, log_bytes);
     let late_log = Arc::new(LateLog::reading(verified.end));
     let mut pool_options = PoolOptions::new(frames);
     pool_options.log = Some(Arc::clone(&late_log) as Arc<dyn WriteAhead>);
     pool_options.poison = poison.clone();
     let pool = Arc::new(BufferPool::with_options(pages, pool_options)?);
-    let mut redo = Redo::new(&pool, redo_table());
-    let replayed = recovery.replay(|group| redo.group(&group))?;
+    let mut redo = Redo::with_threads(&pool, redo_table(), redo_threads(options));
+    let replayed = recovery.replay(|group| {
+        steps.at(first.checkpoint, group.end())?;
+        redo.group(&group)
+    })?;
     let counts = redo.finish()?;
     // 7. The next generation, durable before the first block that carries it. Two further if a newer copy may be lost.
     let further = if damage.is_some() { 2 } else { 1 };
@@ -147,21 +144,35 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> Store
     let catalog = Catalog::new(&tree, first.catalog)?;
     let core = Core::new(env, tree, catalog, Mutex::new(superblock), options);
     if replayed.groups > 0 {
+        steps.begin(RecoveryStep::Checkpoint, log_bytes);
         core.checkpoint()?;
         core.checkpoint()?;
     }
     let report = OpenReport {
         created,
         groups: replayed.groups,
+        records: replayed.records,
+        log_bytes,
+        pages_read: counts.pages_read,
         applied: counts.applied,
         skipped: counts.skipped,
+        reformatted: counts.reformatted,
         restored,
         torn_tail: replayed.torn_tail,
         superblock_damage: damage,
         direct_io,
+        took_by_step: steps.took(),
         took: began.elapsed(),
     };
     Ok((core, report))
+}
+
+/// One for every core, beside the one that reads the log. Without threads the calls to the disk come in one order (R6 is proved so).
+fn redo_threads(options: &Options) -> usize {
+    match options.background {
+        Background::Threads => available_parallelism().map_or(1, NonZero::get),
+        Background::Manual => 1,
+    }
 }
 
 /// Every operation that this store logs.

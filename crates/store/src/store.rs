@@ -16,8 +16,8 @@ use pagestone_threading::Spawner;
 use crate::background::Workers;
 use crate::checkpoint::Core;
 use crate::{
-    Background, Durability, OpenReport, Options, StoreError, StoreResult, StoreStats, TreeInfo,
-    VerifyProgress, VerifyReport,
+    Background, Durability, OpenReport, Options, RecoveryProgress, StoreError, StoreResult, StoreStats,
+    TreeInfo, VerifyProgress, VerifyReport,
 };
 
 /// An open store. Cheap to clone; all clones are one handle, and the store stays locked while any of them, or a tree or
@@ -59,7 +59,37 @@ impl Store {
 
     /// As [`Store::open`], on another disk than the system's: the simulated one, or an engine's own.
     pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> StoreResult<Self> {
-        let (core, report) = crate::open::open(&disk, dir, &options)?;
+        Self::open_on_with_progress(disk, dir, options, |_| {})
+    }
+
+    /// As [`Store::open`]; `progress` is called when a step of recovery begins, and with every mebibyte of log that it read or replayed.
+    ///
+    /// ```
+    /// # use pagestone_store::{Options, Store};
+    /// # let dir = tempfile::tempdir().expect("a directory");
+    /// # let dir = dir.path().join("store");
+    /// let store = Store::open_with_progress(&dir, Options::default(), |now| {
+    ///     eprintln!("{:?}: {} of {} bytes of log", now.step, now.done, now.of);
+    /// })?;
+    /// assert!(store.open_report().created);
+    /// # Ok::<(), pagestone_store::StoreError>(())
+    /// ```
+    pub fn open_with_progress(
+        dir: impl AsRef<Path>,
+        options: Options,
+        progress: impl FnMut(RecoveryProgress),
+    ) -> StoreResult<Self> {
+        Self::open_on_with_progress(Arc::new(RealDisk), dir.as_ref(), options, progress)
+    }
+
+    /// As [`Store::open_with_progress`], on another disk, as [`Store::open_on`].
+    pub fn open_on_with_progress(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: Options,
+        mut progress: impl FnMut(RecoveryProgress),
+    ) -> StoreResult<Self> {
+        let (core, report) = crate::open::open(&disk, dir, &options, &mut progress)?;
         let core = Arc::new(core);
         let workers = match options.background {
             Background::Threads => Workers::start(&core, Spawner::unpinned())?,

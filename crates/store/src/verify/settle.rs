@@ -94,7 +94,8 @@ mod tests {
             ..Options::default()
         };
         let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
-        let (core, _) = crate::open::open(&disk, Path::new("/store"), &options).expect("a store");
+        let (core, _) =
+            crate::open::open(&disk, Path::new("/store"), &options, &mut |_| {}).expect("a store");
         for number in 0..2000u32 {
             core.tree.put(&number.to_le_bytes(), &[7; 200]).expect("put");
         }

@@ -120,6 +120,12 @@ impl Recovery {
         Ok(Self { disk, dir, options: options.clone(), start, segments, found: None, secured: false })
     }
 
+    /// Bytes from the checkpoint to the end of the last segment: replay has no more to read.
+    pub fn bytes_max(&self) -> u64 {
+        let end = self.segments.last().map_or(Lsn::ZERO, |segment| block_lsn(segment.end()));
+        end.get().saturating_sub(self.start.checkpoint.get())
+    }
+
     /// Hands out every whole group from the checkpoint on, in the order of their LSNs, and finds the end of the log.
     ///
     /// It may be called again and does the same again. Groups are handed out as they are read: when it ends with an error,
