@@ -220,8 +220,8 @@ fn row(round: usize, measured: &Measured, log_mib: u64) -> String {
 fn summary(with: &[Measured], without: &[Measured]) -> String {
     let mut text = String::new();
     for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
-        let with = median(with.iter().map(|measured| measured.micros(quantile)));
-        let without = median(without.iter().map(|measured| measured.micros(quantile)));
+        let with = crate::median(with.iter().map(|measured| measured.micros(quantile)));
+        let without = crate::median(without.iter().map(|measured| measured.micros(quantile)));
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
@@ -232,10 +232,4 @@ fn summary(with: &[Measured], without: &[Measured]) -> String {
     let unexplained: usize = with.iter().map(Measured::unexplained).sum();
     let _ = write!(text, "stops above 100 ms that neither disk nor processors explain: {unexplained}");
     text
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -4,11 +4,13 @@
 //!
 //! ```text
 //!   checkpoint-latency   writes with and without continuous checkpoints, and the disk's own syncs at that time
+//!   recovery             opening after a kill, beside raw reads of the same log and the same pages
 //! ```
 #![forbid(unsafe_code)]
 
 mod checkpoint_latency;
 mod probe;
+mod recovery;
 mod writers;
 
 use std::process::ExitCode;
@@ -27,14 +29,32 @@ struct Args {
 enum Bench {
     /// Latency of writes with continuous checkpoints and without any, by turns in one run.
     CheckpointLatency(checkpoint_latency::Args),
+    /// Time to open after a kill, by the size of the log and of the store, beside raw reads of the same log and pages.
+    Recovery(recovery::Args),
+    /// What `recovery` kills: puts keys until the log has a length, then waits.
+    #[command(hide = true)]
+    RecoveryWriter(recovery::WriterArgs),
+    /// What `recovery` measures: opens a store and tells what that took.
+    #[command(hide = true)]
+    RecoveryOpener(recovery::OpenerArgs),
 }
 
 /// What a bench fails with: the store, the disk, or a wrong answer.
 type BenchResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
+/// The middle one; of an even number the higher of the two.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
 fn main() -> ExitCode {
     let result = match Args::parse().bench {
         Bench::CheckpointLatency(args) => checkpoint_latency::run(&args),
+        Bench::Recovery(args) => recovery::run(&args),
+        Bench::RecoveryWriter(args) => recovery::write(&args),
+        Bench::RecoveryOpener(args) => recovery::open(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
