@@ -48,6 +48,7 @@ pub struct Run {
 impl Run {
     pub fn begin(disk: SimDisk, state: State, seed: u64, durable_by: DurableBy) -> Self {
         let store = open(&disk, durable_by).expect("a healthy disk");
+        assert_eq!(store.stats().expect("reads").log.durable_by, durable_by);
         Self { disk, store, states: vec![state], random: Rng::new(seed), durable_by }
     }
 
