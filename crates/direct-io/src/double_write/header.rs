@@ -44,8 +44,9 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Writes the header into the first 4096 bytes of `slot`, which are zero.
+    /// Writes the header into the first 4096 bytes of `slot`, and zeros behind it.
     pub(super) fn encode(&self, uuid: StoreUuid, size: PageSize, slot: &mut [u8]) {
+        slot.fill(0);
         let block = &mut slot[..HEADER_BYTES];
         let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, &MAGIC);

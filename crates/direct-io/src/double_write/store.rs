@@ -1,5 +1,6 @@
 //! Writing: the copies, their sync, the pages in their places.
 
+use std::io;
 use std::sync::Arc;
 
 use pagestone_page_format::{
@@ -11,8 +12,8 @@ use pagestone_sync::{Condvar, Mutex};
 use super::header::Header;
 use super::region_pages_max;
 use super::regions::{Regions, Remedy, Taken};
-use crate::page_file::is_no_space;
-use crate::{File, write_all_at};
+use crate::page_file::{is_no_space, pages_of_piece};
+use crate::{File, WriteAt, write_all_stream};
 
 /// A [`PageStore`] that writes every page twice, so that a torn one can be restored by the next opening. Made by
 /// [`super::Restored::write_twice`].
@@ -33,6 +34,8 @@ pub struct DoubleWrite<S> {
     changed: Condvar,
     /// One grower at a time. Held across I/O, by writers only.
     growing: Mutex<()>,
+    /// Slots of the largest region, for the next one to be written.
+    spare: Mutex<Option<AlignedBuf>>,
     counters: Counters,
 }
 
@@ -110,6 +113,7 @@ impl<S: PageStore> DoubleWrite<S> {
             regions: Mutex::new(regions),
             changed: Condvar::new(),
             growing: Mutex::new(()),
+            spare: Mutex::new(None),
             counters: Counters::default(),
         }
     }
@@ -183,22 +187,41 @@ impl<S: PageStore> DoubleWrite<S> {
         }
     }
 
+    /// Writes header and copies into the slots from `at` on; the first are under way while the next are stamped.
+    fn write_region(&self, at: u64, header: Header, pages: &mut [Page]) -> io::Result<()> {
+        let (size, count) = (self.size.get(), pages.len() + 1);
+        let spare = self.spare.lock().take();
+        let mut slots = spare.unwrap_or_else(|| AlignedBuf::zeroed((region_pages_max(self.size) + 1) * size));
+        let piece = pages_of_piece(&*self.file, count, size) * size;
+        let pieces = slots[..count * size].chunks_mut(piece).zip((at * size as u64..).step_by(piece));
+        let (mut header, mut pages) = (Some(header), pages.iter_mut());
+        let mut writes = pieces.map(|(piece, offset)| {
+            for slot in piece.chunks_exact_mut(size) {
+                match header.take() {
+                    Some(header) => header.encode(self.uuid, self.size, slot),
+                    None => {
+                        let page = pages.next().expect("there is a slot for each page");
+                        slot.copy_from_slice(page.to_checksummed_bytes(&self.checksum));
+                    }
+                }
+            }
+            WriteAt::new(piece, offset)
+        });
+        let written = write_all_stream(&*self.file, &mut writes);
+        let written = written.into_iter().try_for_each(|write| write.result.map(drop));
+        *self.spare.lock() = Some(slots);
+        written
+    }
+
     /// Steps 2 and 3, for as many pages as the region has slots.
     fn write_twice(&self, mut region: Region<'_, S>, pages: &mut [Page]) -> PageResult<()> {
-        let size = self.size.get();
         let header = Header {
             sequence: region.taken.sequence,
             needed_from: region.taken.needed_from,
             copies: pages.iter().map(|page| (page.id(), page.lsn())).collect(),
         };
-        let mut slots = AlignedBuf::zeroed((pages.len() + 1) * size);
-        header.encode(self.uuid, self.size, &mut slots);
-        for (slot, page) in slots[size..].chunks_exact_mut(size).zip(pages.iter_mut()) {
-            slot.copy_from_slice(page.to_checksummed_bytes(&self.checksum));
-        }
-        write_all_at(&*self.file, &slots, region.taken.at * size as u64)
+        self.write_region(region.taken.at, header, pages)
             .map_err(|error| PageError::io("write copies of pages", error))?;
-        drop(slots);
         self.file
             .sync()
             .map_err(|error| self.poison.poison(format_args!("syncing copies of pages failed: {error}")))?;

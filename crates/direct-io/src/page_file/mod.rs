@@ -41,6 +41,7 @@ use pagestone_sync::Mutex;
 use crate::{File, read_exact_at, write_all_at};
 
 pub use options::PageFileOptions;
+pub(crate) use wave::pages_of_piece;
 
 /// The fewest pages that a growing file is given at once.
 const GROW_PAGES_MIN: u64 = 8;

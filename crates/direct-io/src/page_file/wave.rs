@@ -12,7 +12,7 @@ use std::io::{self, ErrorKind};
 use pagestone_page_format::{AlignedBuf, Page, PageError, PageId, PageResult};
 
 use super::PageFile;
-use crate::{Backend, ReadAt, WriteAt, read_exact_batch, write_all_stream};
+use crate::{Backend, File, ReadAt, WriteAt, read_exact_batch, write_all_stream};
 
 /// So many bytes of a batch are under way at once at most.
 const WAVE_BYTES: usize = 1 << 20;
@@ -119,10 +119,7 @@ impl PageFile {
     fn write_runs(&self, pages: &mut [Page], buffer: &mut [u8]) -> PageResult<()> {
         let size = self.size.get();
         let runs = pages.chunk_by_mut(|a, b| are_neighbours(&a.id(), &b.id()));
-        let pieces = runs.flat_map(|run| {
-            let one_by_one = run.len() * size > PIECE_BYTES && self.file.backend() == Backend::Blocking;
-            run.chunks_mut(if one_by_one { self.wave_pages() } else { (PIECE_BYTES / size).max(1) })
-        });
+        let pieces = runs.flat_map(|run| run.chunks_mut(pages_of_piece(&*self.file, run.len(), size)));
         let mut bytes_left = buffer;
         let mut writes = pieces.map(|piece| {
             let offset = self.place(piece[0].id()).expect("every page of the wave has a place");
@@ -140,6 +137,14 @@ impl PageFile {
         let written = written.into_iter().try_for_each(|write| write.result.map(drop));
         written.map_err(|source| PageError::io("write pages", source))
     }
+}
+
+/// Neighbours in one transfer of so many that are written together. A file that does one transfer after another gets them as one.
+pub(crate) fn pages_of_piece(file: &dyn File, pages: usize, size: usize) -> usize {
+    if pages * size > PIECE_BYTES && file.backend() == Backend::Blocking {
+        return pages;
+    }
+    (PIECE_BYTES / size).max(1)
 }
 
 /// Whether a transfer was tried until it would be told: each of its pages would be waited for as long again.
