@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use pagestone_direct_io::RealDisk;
 use pagestone_page_format::{Lsn, Poison, StoreUuid};
-use pagestone_wal::{GroupBuilder, Wal, WalOptions, WalStart};
+use pagestone_wal::{GroupBuilder, Recovery, Wal, WalOptions, WalStart};
 
 /// Groups between two flushes, which are not timed: less than a buffer of the log holds.
 const ROUND: u64 = 20_000;
@@ -26,7 +26,7 @@ fn log(criterion: &mut Criterion) {
         newest_copy_lost: false,
         poison: Poison::new(),
     };
-    let recovery = Wal::open(Arc::new(RealDisk), path, &options, start).expect("open");
+    let recovery = Recovery::open(Arc::new(RealDisk), path, &options, start).expect("open");
     let wal = recovery.start(1).expect("start");
 
     let mut group = criterion.benchmark_group("append of 100 bytes");

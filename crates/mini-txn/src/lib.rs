@@ -17,7 +17,7 @@
 //! ```text
 //!   logged_pool.rs  LoggedPool: pool, log and allocator together           txn.rs      MiniTxn: begin, change, commit
 //!   map.rs          the allocator's map pages, changed by groups too       redo.rs     Redo: whole groups, once a page (L7)
-//!   late_log.rs     LateLog: the pool's log while redo runs                master.rs   MasterRecord: where recovery begins
+//!   late_log.rs     LateLog: the pool's log while redo runs                (wal)       MasterRecord: where recovery begins
 //!   checkpoint.rs   rounds, durable, passed, in the one order (L5)
 //! ```
 //!
@@ -30,13 +30,12 @@ mod checkpoint;
 mod late_log;
 mod logged_pool;
 mod map;
-mod master;
 mod redo;
 mod txn;
 
 pub use checkpoint::Round;
 pub use late_log::LateLog;
 pub use logged_pool::LoggedPool;
-pub use master::MasterRecord;
+pub use pagestone_wal::MasterRecord;
 pub use redo::{Redo, RedoCounts};
 pub use txn::{Committed, MiniTxn, PageHandle, Reserve};

@@ -18,7 +18,7 @@ use pagestone_page_format::{
 };
 use pagestone_swip::MAX_SWIP_PAGE;
 use pagestone_testkit::{CrashOptions, SimDisk};
-use pagestone_wal::{Wal, WalOptions};
+use pagestone_wal::{Recovery, Wal, WalOptions};
 
 const KIND: OpKind = *ENGINE_OP_KINDS.end();
 const LIST: PageId = PageId::new(1);
@@ -98,7 +98,7 @@ impl Purse {
         if master.generation() == 0 {
             Wal::create(shared.clone(), log_dir.into(), &options, uuid)?;
         }
-        let mut log = Wal::open(shared, log_dir.into(), &options, master.log_start(&poison))?;
+        let mut log = Recovery::open(shared, log_dir.into(), &options, master.log_start(&poison))?;
         let found = log.replay(|_| Ok(()))?;
         log.secure()?;
         let how = OpenHow { create: Create::OpenOrNew, write: true, direct: DirectIo::Prefer };

@@ -14,7 +14,7 @@ use pagestone_mini_txn::{LateLog, LoggedPool, Redo};
 use pagestone_page_format::{PageChecksum, PageError, PageStore, Poison, RedoTable, WriteAhead};
 use pagestone_swip::MAX_SWIP_PAGE;
 use pagestone_sync::Mutex;
-use pagestone_wal::{DurableBy, Wal, WalOptions, WalStart};
+use pagestone_wal::{DurableBy, Recovery, WalOptions, WalStart};
 
 use crate::catalog::Catalog;
 use crate::checkpoint::Core;
@@ -91,7 +91,7 @@ pub(crate) fn open(
     }
     // 4. The log: synced, read, and believed as far as it explains itself; what is believed is made durable.
     let poison = Poison::new();
-    let mut recovery = Wal::open(
+    let mut recovery = Recovery::open(
         Arc::clone(disk),
         dir.join("log"),
         &wal_options(options),

@@ -26,6 +26,7 @@ use pagestone_sync::{MutexGuard, parking};
 use crate::block::{BLOCK, PAYLOAD};
 use crate::buffer::Batch;
 use crate::error::{WalError, WalResult};
+use crate::options::CommitMode;
 use crate::segment::{Segment, TAIL_SLOTS};
 use crate::wal::{Callback, State, Wal};
 
@@ -39,6 +40,19 @@ impl Wal {
             return Ok(());
         }
         self.wait_slow(lsn)
+    }
+
+    /// Commits everything that was appended before this call, by the log's [`CommitMode`], and gives the LSN at which it will be
+    /// durable: strict waits for that, relaxed does not.
+    ///
+    /// Errors: those of [`Wal::wait_durable`].
+    pub fn commit(&self) -> WalResult<Lsn> {
+        let end = self.end_lsn();
+        match self.options.commit {
+            CommitMode::Strict => self.wait_durable(end)?,
+            CommitMode::Relaxed => self.poison.check()?,
+        }
+        Ok(end)
     }
 
     /// Makes everything durable that was appended before this call.

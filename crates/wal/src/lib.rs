@@ -4,7 +4,8 @@
 //! cut; and where that is impossible because the medium changed what was durable, the log says so and changes nothing.
 //!
 //! ```text
-//!   GroupBuilder ──► Wal::reserve ──► Wal::append ──► Wal::wait_durable         Wal::open ──► Recovery::replay ──► start
+//!   Wal::open (alone) or Recovery::open ──► replay, recover ──► start_alone, start ──► Wal
+//!   GroupBuilder ──► Wal::reserve ──► Wal::append ──► Wal::commit, wait_durable
 //!
 //!   group.rs, record.rs   what is written: groups of records                    pure
 //!   block.rs              what it is cut into: blocks of 4 KiB                  pure
@@ -13,9 +14,11 @@
 //!   append.rs             room first, then a copy that cannot fail
 //!   pressure.rs           who writes faster than checkpoints free the log is slowed down
 //!   commit.rs             leader and waiters
-//!   supply.rs             the next segments
+//!   background.rs         a leader by the clock, for relaxed commits
+//!   supply.rs, reset.rs   the next segments; giving back all of them
 //!   probe.rs              which durable write is fastest here
-//!   recover/              read, decide where the log ends, settle, begin anew
+//!   recover/              read, decide where the log ends, bring pages up to date, settle, begin anew
+//!   master.rs, alone.rs   where recovery begins, for who has no superblock; a log that keeps that itself
 //! ```
 //!
 //! # Where the log ends
@@ -28,12 +31,15 @@
 //! Engines*, SIGMOD 2020, and *Group Commit Self-Clocks*, arXiv 2606.18187.
 #![forbid(unsafe_code)]
 
+mod alone;
 mod append;
+mod background;
 mod block;
 mod buffer;
 mod commit;
 mod error;
 mod group;
+mod master;
 mod metrics;
 #[cfg(loom)]
 pub mod model;
@@ -42,6 +48,7 @@ mod pressure;
 mod probe;
 mod record;
 mod recover;
+mod reset;
 mod segment;
 mod stats;
 mod supply;
@@ -49,11 +56,13 @@ mod varint;
 mod wal;
 
 pub use append::{Appended, InProgress, LogSpace};
+pub use background::BackgroundLeader;
 pub use error::{WalError, WalResult};
 pub use group::{Group, GroupBuilder, Records};
+pub use master::MasterRecord;
 pub use options::{CommitMode, MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES, WalOptions, WalStart};
 pub use pagestone_direct_io::DurableBy;
 pub use record::{Record, RecordKind};
-pub use recover::{Recovery, ReplayReport};
+pub use recover::{Recovery, RecoveryReport, ReplayReport};
 pub use stats::WalStats;
 pub use wal::Wal;

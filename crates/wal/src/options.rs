@@ -20,8 +20,8 @@ pub enum CommitMode {
     /// When it is durable: every write waits.
     #[default]
     Strict,
-    /// When it is visible: it becomes durable at the next `sync` or within a bounded interval, which is the store's to
-    /// keep by calling [`crate::Wal::flush`].
+    /// When it is appended: it becomes durable at the next [`crate::Wal::flush`], or within a bounded interval where a
+    /// [`crate::BackgroundLeader`] is at work.
     Relaxed,
 }
 
@@ -46,6 +46,8 @@ pub struct WalOptions {
     /// Whether replay reads the next chunk in a thread of its own. Off by default: then no thread is started, and the order
     /// of all reads follows from the calls.
     pub read_ahead: bool,
+    /// Whether [`crate::Wal::commit`] waits. Default [`CommitMode::Strict`].
+    pub commit: CommitMode,
     /// How long [`crate::Wal::reserve`] waits for room that only others can make before it gives
     /// [`WalError::LogFull`]. Default 10 s.
     pub full_wait: Duration,
@@ -63,6 +65,7 @@ impl Default for WalOptions {
             direct: DirectIo::Prefer,
             durable_by: None,
             read_ahead: false,
+            commit: CommitMode::Strict,
             full_wait: Duration::from_secs(10),
             delay_max: Duration::from_millis(10),
         }

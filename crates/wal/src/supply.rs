@@ -116,9 +116,16 @@ impl Wal {
     /// Says that no recovery will start before `lsn`: the checkpoint of the **older** superblock copy (L6). Segments
     /// wholly below are renamed to future ones, or removed where the budget has enough of them.
     ///
+    /// A log alone keeps the two copies itself ([`Wal::open`]): then `lsn` is the start or end of a group from which everything is
+    /// needed, it is made durable first, and what lies below the `lsn` of the call before is given back.
+    ///
     /// Errors: `Poisoned` if a rename, a removal or the directory's sync failed.
     pub fn recycle_below(&self, lsn: Lsn) -> WalResult<()> {
         self.poison.check()?;
+        let lsn = match &self.alone {
+            None => lsn,
+            Some(alone) => alone.passed(lsn.min(self.durable_lsn()), &self.poison)?,
+        };
         let _making =
             (!planted("recycling does not wait for who makes segments")).then(|| self.making.lock());
         let keep = {

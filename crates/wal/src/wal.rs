@@ -24,12 +24,13 @@ use pagestone_page_format::{AlignedBuf, Lsn, PageResult, Poison, StoreUuid, Writ
 use pagestone_sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use pagestone_sync::{Condvar, Mutex};
 
+use crate::alone::Alone;
 use crate::append::Progress;
 use crate::buffer::{Identity, LogBuffer};
 use crate::error::WalResult;
 use crate::metrics::WalMetrics;
-use crate::options::{WalOptions, WalStart};
-use crate::recover::{self, Recovery};
+use crate::options::WalOptions;
+use crate::recover;
 use crate::segment::{Segment, SegmentMaker};
 use crate::stats::WalStats;
 
@@ -37,38 +38,42 @@ use crate::stats::WalStats;
 ///
 /// It is shared by reference; every method takes `&self` and may be called from many threads.
 ///
+/// An engine with page kinds and records of its own, and no superblock: the log keeps by itself where recovery begins.
+///
 /// ```
-/// use std::sync::Arc;
-/// use pagestone_page_format::{Lsn, Poison, StoreUuid};
-/// use pagestone_testkit::SimDisk;
-/// use pagestone_wal::{GroupBuilder, Wal, WalOptions, WalStart};
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let disk = Arc::new(SimDisk::new(1));
+/// use pagestone_page_format::{DEFAULT_PAGE_SIZE, Lsn, MemoryStore, Page, PageId, PageStore};
+/// use pagestone_wal::{GroupBuilder, Wal, WalOptions};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path().join("log");
 /// let options = WalOptions { segment_bytes: 64 << 10, log_bytes: 1 << 20, ..WalOptions::default() };
-/// let uuid = StoreUuid::new([7; 16]);
-/// Wal::create(disk.clone(), "/log".into(), &options, uuid)?;
+/// let log = Wal::open(&dir, &options)?.start_alone()?; // made, if there is none
+/// let mut page = Page::new(DEFAULT_PAGE_SIZE, PageId::new(3));
+/// page.payload_mut()[..5].copy_from_slice(b"hello");
+/// log.append_page_image(page.id(), page.bytes())?;
+/// let mut group = GroupBuilder::new(); // atomic: replayed whole or not at all
+/// group.push_page_patch(page.id(), 32, b"J");
+/// group.push_logical(0x4000, b"greeted");
+/// log.append(log.reserve(group.encoded_len())?, &mut group);
+/// let end = log.commit()?; // strict: durable
+/// drop(log);
 ///
-/// let start = WalStart {
-///     uuid, generation: 0, checkpoint: Lsn::ZERO, keep_from: Lsn::ZERO,
-///     newest_copy_lost: false, poison: Poison::new(),
-/// };
-/// let wal = Wal::open(disk.clone(), "/log".into(), &options, start.clone())?.start(1)?;
-/// let mut group = GroupBuilder::new();
-/// group.push_logical(0x4000, b"hello");
-/// let space = wal.reserve(group.encoded_len())?;
-/// let end = wal.append(space, &mut group).end;
-/// wal.wait_durable(end)?;
-/// drop(wal);
-///
-/// let mut recovery = Wal::open(disk, "/log".into(), &options, WalStart { generation: 1, ..start })?;
-/// let mut found = Vec::new();
-/// let report = recovery.replay(|group| {
-///     found.extend(group.records().map(|record| record.payload.to_vec()));
+/// let store = MemoryStore::new(DEFAULT_PAGE_SIZE); // a page file, after a crash
+/// let mut said = Vec::new();
+/// let mut recovery = Wal::open(&dir, &options)?;
+/// let report = recovery.recover(&store, Lsn::ZERO, |_, record| {
+///     said.push((record.op, record.payload.to_vec()));
 ///     Ok(())
 /// })?;
-/// assert_eq!((found, report.end), (vec![b"hello".to_vec()], end));
-/// # Ok(())
-/// # }
+/// assert_eq!((report.groups, report.applied, report.end), (2, 2, end));
+/// assert_eq!(said, [(0x4000, b"greeted".to_vec())]);
+/// store.read_into(PageId::new(3), &mut page)?;
+/// assert_eq!((&page.payload()[..5], page.lsn()), (&b"Jello"[..], end));
+///
+/// let log = recovery.start_alone()?;
+/// let empty_from = log.reset()?; // the pages are durable: nothing of the log is needed any more
+/// assert!(empty_from >= end && log.append_logical(0x4000, b"again")? > empty_from);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Wal {
     pub(crate) identity: Identity,
@@ -93,6 +98,8 @@ pub struct Wal {
     pub(crate) metrics: WalMetrics,
     /// What makes the bytes durable that groups refer to.
     pub(crate) barrier: OnceLock<WriteBarrier>,
+    /// Where recovery begins, if the log keeps that itself.
+    pub(crate) alone: Option<Alone>,
 }
 
 /// Makes durable whatever was written outside the log before the call.
@@ -156,25 +163,14 @@ pub(crate) struct Beginning {
 }
 
 impl Wal {
-    /// Makes the log's directory and its first segment, and syncs both. The stream begins at LSN 4096.
+    /// Makes the log's directory and its first segment, and syncs both. The stream begins at LSN 4096. For engines that keep by
+    /// themselves where recovery begins ([`crate::Recovery::open`]); [`Wal::open`] makes what it needs.
     ///
     /// What an interrupted call left is finished. A directory with any block of any log in it is
     /// [`crate::WalError::AlreadyExists`].
     pub fn create(disk: Arc<dyn Disk>, dir: PathBuf, options: &WalOptions, uuid: StoreUuid) -> WalResult<()> {
         let _ = uuid; // stands in every block; an empty log has none
         recover::create(disk, dir, options)
-    }
-
-    /// Reads what is there, changing nothing: sync the files, then read (L10). [`Recovery::start`] opens for writing.
-    ///
-    /// Errors: [`crate::WalError::Missing`] if there are no segments, `Io` if they cannot be read.
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        dir: PathBuf,
-        options: &WalOptions,
-        start: WalStart,
-    ) -> WalResult<Recovery> {
-        Recovery::open(disk, dir, options, start)
     }
 
     /// Sets what makes bytes outside the log durable, once, before the first group that refers to such bytes is appended.
@@ -232,6 +228,7 @@ impl Wal {
             maker,
             metrics: WalMetrics::new(),
             barrier: OnceLock::new(),
+            alone: None,
         }
     }
 
@@ -248,11 +245,6 @@ impl Wal {
     /// End of the last appended group.
     pub fn end_lsn(&self) -> Lsn {
         self.state.lock().end
-    }
-
-    /// The LSN to wait for so that everything appended before this call is durable: the end of the log.
-    pub fn commit(&self) -> Lsn {
-        self.end_lsn()
     }
 
     /// For checkpoints (L5, step 1): at one instant, the end of the log and the start of the oldest group that was

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::{Id, UUID, append, commit, fresh, open, options, recover, replay, start};
 use pagestone_direct_io::RealDisk;
 use pagestone_testkit::{AfterFailedSync, CrashOptions, DiskOp, FaultPlan, Keep, SimDisk, SimOptions};
-use pagestone_wal::{DurableBy, GroupBuilder, Wal, WalError, WalOptions};
+use pagestone_wal::{DurableBy, GroupBuilder, Recovery, Wal, WalError, WalOptions};
 
 fn by(durable_by: DurableBy) -> WalOptions {
     WalOptions { durable_by: Some(durable_by), ..options() }
@@ -143,7 +143,8 @@ fn each_on_the_real_disk() {
         let options = WalOptions { durable_by, segment_bytes: 1 << 20, log_bytes: 8 << 20, ..options() };
         let path = dir.path().join(number.to_string());
         Wal::create(Arc::new(RealDisk), path.clone(), &options, UUID).expect("create");
-        let opened = Wal::open(Arc::new(RealDisk), path.clone(), &options, start(0)).expect("open").start(1);
+        let opened =
+            Recovery::open(Arc::new(RealDisk), path.clone(), &options, start(0)).expect("open").start(1);
         let wal = match opened {
             Err(WalError::InvalidOptions { reason }) if durable_by.is_some() => {
                 println!("NOT TESTED: {durable_by:?} on the real disk: {reason}");
@@ -162,7 +163,7 @@ fn each_on_the_real_disk() {
         }
         assert_eq!(wal.stats().batches, 40);
         drop(wal);
-        let mut recovery = Wal::open(Arc::new(RealDisk), path, &options, start(1)).expect("open");
+        let mut recovery = Recovery::open(Arc::new(RealDisk), path, &options, start(1)).expect("open");
         let mut lens = Vec::new();
         let replayed = recovery.replay(|group| {
             lens.extend(group.records().map(|record| (record.payload.len(), record.payload[0])));

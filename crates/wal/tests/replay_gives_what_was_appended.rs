@@ -104,7 +104,7 @@ fn records_of_every_kind_come_back() {
     wal.append_logical(1, b"").expect("append");
     wal.append_page_image(PageId::new(2), &[1; 512]).expect("append");
     wal.flush_at_least(last).expect("flush");
-    assert!(wal.is_lsn_durable(end) && wal.commit() > last);
+    assert!(wal.is_lsn_durable(end) && wal.commit().expect("durable") > last);
     drop(wal);
     let mut kinds = Vec::new();
     let mut recovery = open(&disk, &options, start(1)).expect("open");

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use common::{DIR, append, commit, create, open, options, replay, start};
 use pagestone_direct_io::{Disk, File, OpenHow, PathKind};
 use pagestone_testkit::{CrashOptions, SimDisk};
-use pagestone_wal::{Wal, WalError};
+use pagestone_wal::{Recovery, Wal, WalError};
 
 /// A disk that kills who syncs it, once armed.
 #[derive(Clone, Debug)]
@@ -83,8 +83,8 @@ impl File for DeadlyFile {
 
 fn deadly(disk: &SimDisk, generation: u64) -> (Deadly, Wal) {
     let deadly = Deadly { disk: disk.clone(), armed: Arc::default() };
-    let recovery =
-        Wal::open(Arc::new(deadly.clone()), DIR.into(), &options(), start(generation - 1)).expect("open");
+    let recovery = Recovery::open(Arc::new(deadly.clone()), DIR.into(), &options(), start(generation - 1))
+        .expect("open");
     (deadly, recovery.start(generation).expect("start"))
 }
 

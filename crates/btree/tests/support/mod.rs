@@ -12,7 +12,7 @@ use pagestone_mini_txn::LoggedPool;
 use pagestone_page_format::{Lsn, MemoryStore, PageSize, Poison, StoreUuid};
 use pagestone_swip::MAX_SWIP_PAGE;
 use pagestone_testkit::SimDisk;
-use pagestone_wal::{Wal, WalOptions, WalStart};
+use pagestone_wal::{Recovery, Wal, WalOptions, WalStart};
 
 /// Pool, log and space map of an empty file.
 pub fn environment(page: usize, frames: usize) -> Arc<LoggedPool> {
@@ -34,7 +34,7 @@ pub fn environment(page: usize, frames: usize) -> Arc<LoggedPool> {
         newest_copy_lost: false,
         poison: poison.clone(),
     };
-    let mut recovery = Wal::open(disk, dir, &options, start).expect("a log");
+    let mut recovery = Recovery::open(disk, dir, &options, start).expect("a log");
     recovery.replay(|_| Ok(())).expect("empty");
     let log = Arc::new(recovery.start(1).expect("begins"));
     let options = PoolOptions { log: Some(log.clone()), poison: poison.clone(), ..PoolOptions::new(frames) };

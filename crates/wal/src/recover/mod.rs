@@ -4,7 +4,7 @@
 //! the same files again gives the same groups and the same end, whatever was cut in between (R6).
 //!
 //! ```text
-//!   open     sync every file ─► replay   block by block from the checkpoint   scan.rs
+//!   open     sync every file ─► replay   block by block from the checkpoint   scan.rs       recover   pages too: apply.rs
 //!                                        groups out of their payload          replay.rs
 //!                                        a hole: torn tail or corruption      here
 //!            ─► secure   the tail is written once more, and synced            secure.rs
@@ -20,12 +20,14 @@
 //! that is durable somewhere else.
 
 mod ahead;
+mod apply;
 mod create;
 mod replay;
 mod scan;
 mod secure;
 mod settle;
 
+pub use apply::RecoveryReport;
 pub(crate) use create::create;
 
 use std::collections::VecDeque;
@@ -35,6 +37,7 @@ use std::sync::Arc;
 use pagestone_direct_io::{Disk, OpenHow};
 use pagestone_page_format::{Lsn, PageResult};
 
+use crate::alone::Alone;
 use crate::block::{BlockHeader, FIRST_BLOCK, FIRST_OF_GENERATION, block_lsn, position};
 use crate::error::{WalError, WalResult};
 use crate::group::Group;
@@ -57,6 +60,8 @@ pub struct Recovery {
     pub(crate) found: Option<Found>,
     /// What was found is durable, by a call of [`Recovery::secure`].
     pub(crate) secured: bool,
+    /// Where recovery begins, if the log keeps that itself.
+    pub(crate) alone: Option<Alone>,
 }
 
 /// What replay found.
@@ -90,12 +95,11 @@ pub(crate) struct Found {
 }
 
 impl Recovery {
-    pub(crate) fn open(
-        disk: Arc<dyn Disk>,
-        dir: PathBuf,
-        options: &WalOptions,
-        start: WalStart,
-    ) -> WalResult<Self> {
+    /// Opens a log of which the caller keeps the start in a superblock of its own; [`crate::Wal::open`] is for others. Changes nothing:
+    /// syncs the files, then reads (L10).
+    ///
+    /// Errors: [`WalError::Missing`] if there are no segments, `Io` if they cannot be read.
+    pub fn open(disk: Arc<dyn Disk>, dir: PathBuf, options: &WalOptions, start: WalStart) -> WalResult<Self> {
         options.check()?;
         let missing = || WalError::Missing { lsn: start.checkpoint };
         let names = match disk.list(&dir) {
@@ -117,7 +121,16 @@ impl Recovery {
         if segments.is_empty() {
             return Err(missing());
         }
-        Ok(Self { disk, dir, options: options.clone(), start, segments, found: None, secured: false })
+        Ok(Self {
+            disk,
+            dir,
+            options: options.clone(),
+            start,
+            segments,
+            found: None,
+            secured: false,
+            alone: None,
+        })
     }
 
     /// Bytes from the checkpoint to the end of the last segment: replay has no more to read.

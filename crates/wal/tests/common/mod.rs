@@ -10,7 +10,9 @@ use std::time::Duration;
 use pagestone_direct_io::{DirectIo, Disk};
 use pagestone_page_format::{Lsn, Poison, StoreUuid};
 use pagestone_testkit::SimDisk;
-use pagestone_wal::{DurableBy, GroupBuilder, Recovery, ReplayReport, Wal, WalOptions, WalResult, WalStart};
+use pagestone_wal::{
+    CommitMode, DurableBy, GroupBuilder, Recovery, ReplayReport, Wal, WalOptions, WalResult, WalStart,
+};
 
 pub(crate) const DIR: &str = "/log";
 pub(crate) const UUID: StoreUuid = StoreUuid::new([0x5a; 16]);
@@ -24,6 +26,7 @@ pub(crate) fn options() -> WalOptions {
         direct: DirectIo::Prefer,
         durable_by: Some(DurableBy::Fdatasync),
         read_ahead: false,
+        commit: CommitMode::Strict,
         full_wait: Duration::from_millis(20),
         delay_max: Duration::from_micros(200),
     }
@@ -45,7 +48,7 @@ pub(crate) fn create(disk: &SimDisk, options: &WalOptions) {
 }
 
 pub(crate) fn open(disk: &SimDisk, options: &WalOptions, start: WalStart) -> WalResult<Recovery> {
-    Wal::open(Arc::new(disk.clone()), DIR.into(), options, start)
+    Recovery::open(Arc::new(disk.clone()), DIR.into(), options, start)
 }
 
 /// A fresh log on a fresh disk, written by generation 1.

@@ -36,7 +36,7 @@ fn open(dir: &Path, generation: u64) -> WalResult<Recovery> {
         newest_copy_lost: false,
         poison: Poison::new(),
     };
-    Wal::open(Arc::new(RealDisk), dir.into(), &options(), start)
+    Recovery::open(Arc::new(RealDisk), dir.into(), &options(), start)
 }
 
 fn options() -> WalOptions {

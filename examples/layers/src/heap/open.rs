@@ -18,6 +18,7 @@ use pagestone::direct_io::{Create, DirectIo, Disk, DoubleWriteFile, OpenHow, Pag
 use pagestone::mini_txn::{LateLog, LoggedPool, MasterRecord, Redo, Reserve};
 use pagestone::page_format::{PageKind, Poison, RedoTable};
 use pagestone::swip::MAX_SWIP_PAGE;
+use pagestone::wal::Recovery;
 use pagestone::{
     BufferPool, ChecksumKind, DEFAULT_PAGE_SIZE, PageError, PageId, PageResult, PoolOptions, Wal, WalOptions,
 };
@@ -66,7 +67,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, options: &HeapOptions) -> Pa
     if master.generation() == 0 {
         Wal::create(disk.clone(), dir.join("log"), &options.log, uuid)?; // no block was ever written
     }
-    let mut log = Wal::open(disk.clone(), dir.join("log"), &options.log, master.log_start(&poison))?;
+    let mut log = Recovery::open(disk.clone(), dir.join("log"), &options.log, master.log_start(&poison))?;
     let found = log.replay(|_| Ok(()))?;
     log.secure()?;
     // 3. Pages that a power cut tore are restored from their copies: redo needs whole ones. From here on pages are written twice.

@@ -8,7 +8,7 @@ use pagestone_buffer_pool::{BufferPool, PoolOptions};
 use pagestone_direct_io::{Disk, RealDisk};
 use pagestone_mini_txn::LoggedPool;
 use pagestone_page_format::{DEFAULT_PAGE_SIZE, Lsn, MemoryStore, PageId, Poison, StoreUuid};
-use pagestone_wal::{Wal, WalOptions, WalStart};
+use pagestone_wal::{Recovery, Wal, WalOptions, WalStart};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = std::env::temp_dir().join(format!("pagestone-downstream-btree-{}", std::process::id()));
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         newest_copy_lost: false,
         poison: Poison::new(),
     };
-    let mut recovery = Wal::open(disk, dir.clone(), &options, start)?;
+    let mut recovery = Recovery::open(disk, dir.clone(), &options, start)?;
     recovery.replay(|_| panic!("a new log is empty"))?;
     let log = Arc::new(recovery.start(1)?);
 

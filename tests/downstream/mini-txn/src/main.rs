@@ -53,7 +53,7 @@ fn open_log(dir: &std::path::Path, generation: u64) -> Result<Recovery, Box<dyn 
     let (checkpoint, keep_from) = (Lsn::ZERO, Lsn::ZERO);
     let start =
         WalStart { uuid, generation, checkpoint, keep_from, newest_copy_lost: false, poison: Poison::new() };
-    Ok(Wal::open(disk, dir.into(), &options, start)?)
+    Ok(Recovery::open(disk, dir.into(), &options, start)?)
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,50 +1,48 @@
-//! What an engine writes into the log comes back in order after the log was opened again.
+//! What an engine writes into a log of its own, records and pages, comes back in order after the log was opened again.
 
-use std::sync::Arc;
-
-use pagestone_direct_io::{Disk, RealDisk};
-use pagestone_page_format::{Lsn, Poison, StoreUuid};
-use pagestone_wal::{Wal, WalOptions, WalStart};
+use pagestone_direct_io::PageFile;
+use pagestone_page_format::{DEFAULT_PAGE_SIZE, Lsn, Page, PageId, PageStore};
+use pagestone_wal::{GroupBuilder, RecordKind, Wal, WalOptions};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = std::env::temp_dir().join(format!("pagestone-downstream-wal-{}", std::process::id()));
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let uuid = StoreUuid::new([3; 16]);
+    std::fs::create_dir_all(&dir)?;
     let options = WalOptions { segment_bytes: 64 << 10, log_bytes: 1 << 20, ..WalOptions::default() };
-    let start = |generation| WalStart {
-        uuid,
-        generation,
-        checkpoint: Lsn::ZERO,
-        keep_from: Lsn::ZERO,
-        newest_copy_lost: false,
-        poison: Poison::new(),
-    };
 
-    Wal::create(disk.clone(), dir.clone(), &options, uuid)?;
-    let mut recovery = Wal::open(disk.clone(), dir.clone(), &options, start(0))?;
-    recovery.replay(|_| panic!("a new log is empty"))?;
-    let wal = recovery.start(1)?;
-    let mut last = Lsn::ZERO;
+    let log = Wal::open(dir.join("log"), &options)?.start_alone()?;
+    let mut page = Page::new(DEFAULT_PAGE_SIZE, PageId::new(2));
+    page.payload_mut().fill(b'.');
+    log.append_page_image(page.id(), page.bytes())?;
     for number in 0..100u64 {
-        last = wal.append_logical(0x4000, &number.to_le_bytes())?;
+        let mut group = GroupBuilder::new();
+        group.push_page_patch(page.id(), 32 + number as u32, b"x");
+        group.push_logical(0x4000, &number.to_le_bytes());
+        log.append(log.reserve(group.encoded_len())?, &mut group);
     }
-    wal.wait_durable(last)?;
-    assert!(wal.is_lsn_durable(last));
-    drop(wal);
+    let last = log.commit()?;
+    assert!(log.is_lsn_durable(last) && log.durable_lsn() == last);
+    drop(log);
 
+    let file = PageFile::open(dir.join("pages"), DEFAULT_PAGE_SIZE)?;
     let mut found = Vec::new();
-    let mut recovery = Wal::open(disk, dir.clone(), &options, start(1))?;
-    recovery.replay(|group| {
-        found.extend(group.records().map(|record| record.payload.to_vec()));
+    let mut recovery = Wal::open(dir.join("log"), &options)?;
+    let report = recovery.recover(&file, Lsn::ZERO, |end, record| {
+        assert!(record.kind == RecordKind::Logical && end <= last);
+        found.push(u64::from_le_bytes(record.payload.try_into().expect("eight bytes")));
         Ok(())
     })?;
-    assert!(
-        found.iter().map(Vec::as_slice).eq((0..100u64)
-            .map(u64::to_le_bytes)
-            .collect::<Vec<_>>()
-            .iter()
-            .map(<[u8; 8]>::as_slice))
-    );
+    assert!(found.iter().copied().eq(0..100));
+    assert_eq!((report.groups, report.records, report.applied, report.end), (101, 201, 101, last));
+    file.read_into(page.id(), &mut page)?;
+    assert!(page.payload()[..100] == [b'x'; 100] && page.payload()[100] == b'.' && page.lsn() == last);
+
+    let log = recovery.start_alone()?;
+    assert_eq!(log.reset()?, last);
+    assert!(log.append_logical(0x4000, b"more")? > last);
+    log.flush()?;
+    drop(log);
+    let report = Wal::open(dir.join("log"), &options)?.replay(|_| Ok(()))?;
+    assert_eq!(report.groups, 1);
     std::fs::remove_dir_all(dir)?;
     Ok(())
 }

@@ -26,12 +26,13 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::options::WalStart;
+use crate::recover::ReplayReport;
 use pagestone_direct_io::{Create, DirectIo, Disk, File, OpenHow, PageFile};
 use pagestone_page_format::{
     ChecksumKind, DEFAULT_PAGE_SIZE, Lsn, Page, PageChecksum, PageError, PageId, PageResult, PageStore,
     Poison, StoreUuid,
 };
-use pagestone_wal::{ReplayReport, WalStart};
 
 const MAGIC: &[u8; 8] = b"PGMASTER";
 const COPIES: u64 = 2;
@@ -70,14 +71,14 @@ impl Master {
     }
 }
 
-/// The generation of the log and the LSN that recovery begins at, durable and twice: what [`pagestone_wal::Wal::open`] has to be told.
+/// The generation of the log and the LSN that recovery begins at, durable and twice: what [`crate::Recovery::open`] has to be told.
 ///
-/// For an engine that puts page file, pool, log and allocator together itself; `store` keeps the same in its superblock. The file
-/// is not locked: the data file's lock is the engine's.
+/// For an engine that puts page file, pool, log and allocator together itself, and for a log alone ([`crate::Wal::open`]); `store` keeps
+/// the same in its superblock. The file is not locked: the data file's lock is the engine's.
 ///
 /// ```
 /// use std::path::Path;
-/// use pagestone_mini_txn::MasterRecord;
+/// use pagestone_wal::MasterRecord;
 /// use pagestone_page_format::{Lsn, Poison, StoreUuid};
 /// use pagestone_testkit::SimDisk;
 ///
@@ -179,12 +180,13 @@ impl MasterRecord {
         Ok(())
     }
 
-    /// The generation for [`pagestone_wal::Recovery::start`], durable when this returns and so before the first block that carries
+    /// The generation for [`crate::Recovery::start`], durable when this returns and so before the first block that carries
     /// it. Errors as [`MasterRecord::publish`].
     pub fn next_generation(&mut self, replayed: &ReplayReport, poison: &Poison) -> PageResult<u64> {
         // Two further if a newer copy may be lost: it may have had the next one.
         let further = if self.damage.is_some() { 2 } else { 1 };
         let last = self.current.generation.max(replayed.max_generation);
+        self.secure(poison)?;
         let generation = last.checked_add(further).ok_or_else(|| PageError::InvalidSuperblock {
             reason: "the log's generation has no successor".into(),
         })?;
@@ -201,6 +203,17 @@ impl MasterRecord {
         self.write(poison, Master { checkpoint, data_pages, ..self.current })
     }
 
+    /// Makes the copy that counts durable, before the other one is written over: after a sync that failed it may stand in the system's
+    /// cache alone (L10). In its own place, as the other one is durable and the log reaches back to it; not where the other one is
+    /// unusable, because then it was being written, which begins only once this one is durable.
+    fn secure(&mut self, poison: &Poison) -> PageResult<()> {
+        if self.damage.is_some() {
+            return Ok(());
+        }
+        write_copy(&self.copies, self.slot, &self.current)?;
+        self.sync(poison)
+    }
+
     /// Writes the next copy over the older one, and syncs.
     fn write(&mut self, poison: &Poison, next: Master) -> PageResult<()> {
         poison.check()?;
@@ -210,12 +223,15 @@ impl MasterRecord {
         let next = Master { sequence, ..next };
         let slot = 1 - self.slot;
         write_copy(&self.copies, slot, &next)?;
-        self.copies
-            .sync()
-            .map_err(|error| poison.poison(format_args!("syncing the master record failed: {error}")))?;
+        self.sync(poison)?;
         self.keep_from = self.current.checkpoint;
         (self.current, self.slot, self.damage) = (next, slot, None);
         Ok(())
+    }
+
+    fn sync(&self, poison: &Poison) -> PageResult<()> {
+        let failed = |error| poison.poison(format_args!("syncing the master record failed: {error}"));
+        self.copies.sync().map_err(failed)
     }
 }
 

@@ -1,0 +1,69 @@
+//! Prevents: a strict commit that returns before it is durable; a relaxed one that waits, or that nobody ever makes durable; and waiters
+//! of a background leader that is gone (R1, R5).
+#![cfg(not(loom))]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use pagestone_testkit::{DiskOp, FaultPlan, SimDisk};
+use pagestone_wal::{BackgroundLeader, CommitMode, DurableBy, Wal, WalError, WalOptions};
+
+fn log(disk: &SimDisk, commit: CommitMode) -> Arc<Wal> {
+    let options = WalOptions {
+        segment_bytes: 64 << 10,
+        log_bytes: 256 << 10,
+        buffer_bytes: 32 << 10,
+        durable_by: Some(DurableBy::Fdatasync),
+        commit,
+        ..WalOptions::default()
+    };
+    let recovery = Wal::open_on(Arc::new(disk.clone()), Path::new("/log"), &options).expect("opens");
+    Arc::new(recovery.start_alone().expect("opens"))
+}
+
+#[test]
+fn strict_waits_and_relaxed_does_not() {
+    for commit in [CommitMode::Strict, CommitMode::Relaxed] {
+        let log = log(&SimDisk::new(1), commit);
+        let end = log.append_logical(0x4000, b"one").expect("room");
+        assert_eq!(log.commit().expect("healthy"), end);
+        assert_eq!(log.is_lsn_durable(end), commit == CommitMode::Strict);
+        log.flush().expect("healthy");
+        assert!(log.is_lsn_durable(end));
+    }
+}
+
+#[test]
+fn a_background_leader_makes_relaxed_commits_durable() {
+    let log = log(&SimDisk::new(1), CommitMode::Relaxed);
+    let leader = BackgroundLeader::start(&log, BackgroundLeader::INTERVAL).expect("a thread");
+    let (told, answer) = mpsc::channel();
+    let end = log.append_logical(0x4000, b"one").expect("room");
+    log.on_durable(end, move |result| told.send(result.is_ok()).expect("heard"));
+    log.commit().expect("healthy");
+    assert!(answer.recv().expect("nobody else leads"));
+    assert!(log.is_lsn_durable(end));
+    drop(leader);
+
+    let leader = BackgroundLeader::start(&log, Duration::from_secs(3600)).expect("a thread");
+    let end = log.append_logical(0x4000, b"two").expect("room");
+    drop(leader);
+    assert!(log.is_lsn_durable(end), "it flushes once more at its end");
+}
+
+#[test]
+fn a_background_leader_that_fails_tells_everybody() {
+    let disk = SimDisk::new(1);
+    let log = log(&disk, CommitMode::Relaxed);
+    disk.fail(FaultPlan::errno(5).on(DiskOp::Sync).forever());
+    let end = log.append_logical(0x4000, b"one").expect("room");
+    let (told, answer) = mpsc::channel();
+    log.on_durable(end, move |result| told.send(result.is_ok()).expect("heard"));
+    let leader = BackgroundLeader::start(&log, BackgroundLeader::INTERVAL).expect("a thread");
+    assert!(!answer.recv().expect("told"));
+    assert!(matches!(log.commit(), Err(WalError::Poisoned { .. })));
+    assert!(matches!(log.wait_durable(end), Err(WalError::Poisoned { .. })));
+    drop(leader);
+}
