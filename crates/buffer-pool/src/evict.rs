@@ -28,15 +28,25 @@ const EVICT_BATCH: usize = 32;
 /// Frames looked at before dirty pages are written for want of clean ones.
 const CLEAN_SEARCH: usize = 1024;
 /// Pages written in one go at most.
-const WRITE_BATCH: usize = 64;
+pub(crate) const WRITE_BATCH: usize = 64;
 /// How long a thread sleeps before it looks again for a frame; it is woken when a pin goes.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+/// What became of a frame that somebody wanted to be empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
     Freed,
     Dirty,
     Kept,
+}
+
+/// What a warm page gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Chance {
+    /// It is cooled and stays.
+    Second,
+    /// It goes.
+    Last,
 }
 
 impl BufferPool {
@@ -49,7 +59,7 @@ impl BufferPool {
             }
             let now = Instant::now();
             if now >= *give_up.get_or_insert(now + self.exhausted_wait) {
-                return Err(PageError::BufferPoolExhausted { capacity: self.frames.len() });
+                return Err(PageError::BufferPoolExhausted { capacity: self.capacity() });
             }
             self.counters.frame_waits.add(1);
             self.frame_freed.wait_briefly(LOOK_AGAIN, || !self.free.is_empty());
@@ -81,11 +91,12 @@ impl BufferPool {
     /// Goes round with the hand until a batch of frames is free. Clean victims first: dirty ones are written, in one batch, only
     /// if [`CLEAN_SEARCH`] frames in a row had no clean one. Gives whether any frame was freed.
     fn sweep(&self) -> PageResult<bool> {
-        let batch = EVICT_BATCH.min(self.frames.len() / 8).max(1);
+        let capacity = self.capacity();
+        let batch = EVICT_BATCH.min(capacity / 8).max(1);
         let (mut freed, mut dirty) = (0, Vec::new());
         // Twice round: once to cool, once to take.
-        for looked in 0..2 * self.frames.len() {
-            let index = self.hand.fetch_add(1, Ordering::Relaxed) % self.frames.len();
+        for looked in 0..2 * capacity {
+            let index = self.hand.fetch_add(1, Ordering::Relaxed) % capacity;
             let index = FrameIndex::new(index as u32);
             match self.try_evict(index) {
                 Verdict::Freed => freed += 1,
@@ -104,13 +115,22 @@ impl BufferPool {
     }
 
     fn try_evict(&self, index: FrameIndex) -> Verdict {
+        let verdict = self.evict(index, Chance::Second);
+        if verdict == Verdict::Freed {
+            self.give_back(index);
+        }
+        verdict
+    }
+
+    /// A frame that is freed belongs to the caller.
+    pub(crate) fn evict(&self, index: FrameIndex, chance: Chance) -> Verdict {
         let frame = &self.frames[index.index()];
         let Ok(sample) = frame.latch.optimistic_or_restart() else { return Verdict::Kept };
         let Some(id) = frame.page() else { return Verdict::Kept };
         if frame.is_pinned() || frame.is_writing() {
             return Verdict::Kept;
         }
-        if !sample.tag(COOL) {
+        if !sample.tag(COOL) && chance == Chance::Second {
             frame.latch.set_tag(COOL);
             return Verdict::Kept;
         }
@@ -132,7 +152,6 @@ impl BufferPool {
             drop(latch);
         }
         self.counters.evictions.add(1);
-        self.give_back(index);
         Verdict::Freed
     }
 

@@ -121,7 +121,7 @@ impl BufferPool {
     }
 
     fn flush_in_batches(&self, frames: &[FrameIndex]) -> PageResult<()> {
-        let batch = BATCH_PAGES.min(BATCH_BYTES / self.size.get()).min(self.frames.len() / 4).max(1);
+        let batch = BATCH_PAGES.min(BATCH_BYTES / self.size.get()).min(self.capacity() / 4).max(1);
         frames.chunks(batch).try_for_each(|batch| self.write_back(batch, WhenLatched::Wait))
     }
 

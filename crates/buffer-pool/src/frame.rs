@@ -44,7 +44,7 @@ pub(crate) struct Frame {
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Frame>() == 64);
+const _: () = assert!(size_of::<Frame>() == 64 && align_of::<Frame>() == 64);
 
 impl Frame {
     pub(crate) fn empty() -> Self {

@@ -15,7 +15,7 @@
 //!   evict.rs     second chance; a frame changes its page only here             write_back.rs   log first, then the pages
 //!   flush.rs     who asks for it: one page, all, or the oldest first            admission.rs    who may pin several pages
 //!   loads.rs     who waits for another's load        by_id.rs     fetch and new_page, for any engine
-//!   batch.rs     many pages at once: fetch_many, prefetch
+//!   batch.rs     many pages at once: fetch_many, prefetch         budget.rs  frames in use, raised and lowered
 //! ```
 //!
 //! In the face by swip a latch is never held across I/O or a wait: what needs I/O is a [`Restart::Fault`], which the caller
@@ -27,6 +27,7 @@
 mod admission;
 mod arena;
 mod batch;
+mod budget;
 mod by_id;
 mod evict;
 mod fault;

@@ -13,6 +13,9 @@ pub const MIN_FRAMES: usize = 1;
 pub struct PoolOptions {
     /// Pages that it holds in memory at most; at least [`MIN_FRAMES`], at most 2^24 - 1.
     pub frames: usize,
+    /// Pages that the budget can be raised to by [`crate::BufferPool::set_capacity`]. They cost address space, and, whether used or not, the
+    /// memory of their headers and table entries, up to 123 bytes each. Fewer than `frames` means `frames`.
+    pub frames_max: usize,
     /// The log that must be durable before a page is written (P11); none for pools of unlogged pages.
     pub log: Option<Arc<dyn WriteAhead>>,
     /// Where failures of the handle are recorded; shared with the log and the store above.
@@ -24,6 +27,12 @@ pub struct PoolOptions {
 impl PoolOptions {
     /// A pool of `frames` unlogged pages that waits ten seconds for a frame.
     pub fn new(frames: usize) -> Self {
-        Self { frames, log: None, poison: Poison::new(), exhausted_wait: Duration::from_secs(10) }
+        Self {
+            frames,
+            frames_max: frames,
+            log: None,
+            poison: Poison::new(),
+            exhausted_wait: Duration::from_secs(10),
+        }
     }
 }

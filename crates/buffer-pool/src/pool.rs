@@ -13,6 +13,7 @@ use pagestone_sync::{Arc, Condvar, Mutex, Queue};
 
 use crate::admission::Gate;
 use crate::arena::Arena;
+use crate::budget::Budget;
 use crate::frame::Frame;
 use crate::loads::LoadPlace;
 use crate::metrics::PoolMetrics;
@@ -45,6 +46,7 @@ pub struct BufferPool {
     pub(crate) loads: Box<[LoadPlace]>,
     /// Signalled when a frame may have become evictable or a write-back ended.
     pub(crate) frame_freed: Waiters,
+    pub(crate) budget: Budget,
     pub(crate) gate: Gate,
     pub(crate) log: Option<std::sync::Arc<dyn WriteAhead>>,
     pub(crate) poison: Poison,
@@ -88,13 +90,15 @@ impl BufferPool {
     /// Errors: [`PageError::BufferPoolExhausted`] for fewer than [`MIN_FRAMES`] or more frames than a swip can name,
     /// [`PageError::Io`] if the memory cannot be reserved.
     pub fn with_options(store: Box<dyn PageStore>, options: PoolOptions) -> PageResult<Self> {
-        let frames = options.frames;
-        if !(MIN_FRAMES..=MAX_FRAMES).contains(&frames) {
-            return Err(PageError::BufferPoolExhausted { capacity: frames });
+        let capacity = options.frames;
+        let frames = options.frames_max.max(capacity);
+        if capacity < MIN_FRAMES || frames > MAX_FRAMES {
+            let wrong = if capacity < MIN_FRAMES { capacity } else { frames };
+            return Err(PageError::BufferPoolExhausted { capacity: wrong });
         }
         let size = store.page_size();
         let free = Queue::new(frames);
-        for index in 0..frames {
+        for index in 0..capacity {
             free.push(FrameIndex::new(index as u32)).expect("P9: the free list has room for every frame");
         }
         Ok(Self {
@@ -107,7 +111,8 @@ impl BufferPool {
             staging: Staging::new(size),
             loads: (0..LOAD_PLACES).map(|_| LoadPlace::default()).collect(),
             frame_freed: Waiters::default(),
-            gate: Gate::new(frames),
+            budget: Budget::new(capacity),
+            gate: Gate::new(capacity),
             log: options.log,
             poison: options.poison,
             exhausted_wait: options.exhausted_wait,
@@ -158,9 +163,9 @@ impl BufferPool {
         self.size
     }
 
-    /// Frames of the pool.
+    /// Frames of the pool: what its budget is now.
     pub fn capacity(&self) -> usize {
-        self.frames.len()
+        self.budget.capacity()
     }
 
     /// Pages resident now.
@@ -208,7 +213,7 @@ impl BufferPool {
     /// What the pool has done so far.
     pub fn stats(&self) -> PoolStats {
         PoolStats {
-            frames: self.frames.len() as u64,
+            frames: self.capacity() as u64,
             resident: self.resident_len() as u64,
             misses: self.counters.misses.get(),
             failed_reads: self.counters.failed_reads.get(),

@@ -42,6 +42,9 @@ struct Bucket {
     entries: [AtomicU64; ENTRIES],
 }
 
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Bucket>() == 64 && align_of::<Bucket>() == 64);
+
 #[derive(Debug)]
 pub(crate) struct PageTable {
     buckets: Box<[Bucket]>,
@@ -73,6 +76,11 @@ impl PageTable {
             entries: std::array::from_fn(|_| AtomicU64::new(0)),
         };
         Self { buckets: (0..buckets).map(|_| bucket()).collect(), shift: 64 - buckets.trailing_zeros() }
+    }
+
+    /// Memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.buckets)
     }
 
     fn home(&self, page: PageId) -> usize {

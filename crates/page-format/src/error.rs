@@ -25,6 +25,7 @@
 //! | `InvalidPageSize` | no power of two from 4 KiB to 1 MiB, or a page of another file | another size |
 //! | `AllocationState` | freed twice, or given out twice | a bug of the caller's |
 //! | `BufferPoolExhausted` | every frame is pinned | drop pins, or a larger pool |
+//! | `BudgetRefused` | a pool's budget below its pins, or above its reservation | drop pins, or reserve more |
 //! | `Closed` | the handle was closed | open again |
 
 use std::sync::Arc;
@@ -104,6 +105,16 @@ pub enum PageError {
     BufferPoolExhausted {
         /// Frames of the pool.
         capacity: usize,
+    },
+    /// A pool's budget cannot be moved there: fewer frames than it works with, or than are pinned, or more than were reserved.
+    #[error("a budget of {frames} frames, from {least} to {most} can be had now")]
+    BudgetRefused {
+        /// Frames asked for.
+        frames: usize,
+        /// The fewest that could be had: those above are not all pinned.
+        least: usize,
+        /// Frames that were reserved.
+        most: usize,
     },
     /// An id that the file does not have, or that no file can have.
     #[error("page {page_id} is outside the file")]
@@ -218,6 +229,9 @@ impl PageError {
                 Self::ShortRead { page_id: *page_id, got: *got, page_size: *page_size }
             }
             Self::BufferPoolExhausted { capacity } => Self::BufferPoolExhausted { capacity: *capacity },
+            Self::BudgetRefused { frames, least, most } => {
+                Self::BudgetRefused { frames: *frames, least: *least, most: *most }
+            }
             Self::InvalidPageId { page_id } => Self::InvalidPageId { page_id: *page_id },
             Self::InvalidSuperblock { reason } => Self::InvalidSuperblock { reason: reason.clone() },
             Self::Malformed { page_id, reason } => Self::Malformed { page_id: *page_id, reason },

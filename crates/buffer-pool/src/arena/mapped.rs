@@ -47,6 +47,29 @@ impl Arena {
         Ok(Self { mapping, start, frames, words_per_page: size.words() })
     }
 
+    /// Gives the memory of the frames from `frame` on back to the system, as far as whole blocks of 2 MiB go: they read as zeros until
+    /// they are written again. The caller owns them all. Where the system has no such call it keeps the memory until it is used again.
+    pub(crate) fn release_from(&self, frame: usize) {
+        let first = (frame * self.words_per_page * 8).next_multiple_of(HUGE_PAGE);
+        let end = self.frames * self.words_per_page * 8;
+        #[cfg(target_os = "linux")]
+        if first < end {
+            // SAFETY: the advice discards bytes, which is unsound where references to them promise that they stay. Here
+            // there are only `&[AtomicU64]`, through which bytes may change at any time, zeros are as good as any others, and the
+            // frames of these bytes belong to the caller (P9), so that nobody's page is lost. The range is inside the mapping, as
+            // in `words`. Advice that the kernel refuses changes nothing: the memory stays.
+            let _ = unsafe {
+                self.mapping.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    self.start + first,
+                    end - first,
+                )
+            };
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (first, end);
+    }
+
     /// The words of one frame. The index must be below the number of frames: a pool index, never a hint unchecked.
     #[inline]
     pub(crate) fn words(&self, frame: FrameIndex) -> &[AtomicU64] {

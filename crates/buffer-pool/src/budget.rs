@@ -1,0 +1,162 @@
+//! The budget: how many of the reserved frames the pool uses. It moves while the pool runs.
+//!
+//! Invariant: the frames in use are those below the capacity. One above it is on no list, holds no page and belongs to nobody (P9), and
+//! its memory is the system's again, as far as whole blocks of 2 MiB go.
+//!
+//! ```text
+//!   raise   1  the capacity rises    2  the new frames go to the free list
+//!   lower   1  the capacity falls: from here on the clock does not come to the frames above it
+//!           2  each of them is taken off the free list, or evicted, dirty ones in batches, log first; pinned ones are waited for
+//!           3  their memory is returned
+//!           or, when a pin stays or a page cannot be written: all that was taken goes back, and the capacity is what it was
+//! ```
+//!
+//! Nobody but the one who lowers takes a frame out of use, so each that it took stays taken, and the rounds of step 2 end. Memory
+//! is returned beside readers with stale hints, who then read zeros of a frame that holds no page; no I/O ever touches it
+//! (`staging.rs`).
+
+use std::time::Instant;
+
+use pagestone_page_format::{FrameIndex, PageError, PageResult};
+use pagestone_sync::Mutex;
+use pagestone_sync::atomic::{AtomicUsize, Ordering};
+use pagestone_sync::faults::planted;
+
+use crate::evict::{Chance, LOOK_AGAIN, Verdict, WRITE_BATCH};
+use crate::write_back::WhenLatched;
+use crate::{BufferPool, MIN_FRAMES};
+
+#[derive(Debug)]
+pub(crate) struct Budget {
+    capacity: AtomicUsize,
+    /// Held by who moves it.
+    moving: Mutex<()>,
+}
+
+impl Budget {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { capacity: AtomicUsize::new(capacity), moving: Mutex::default() }
+    }
+
+    /// Frames in use. A number that is a moment old harms nobody: frames are owned, whatever it says.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity.load(Ordering::Relaxed)
+    }
+}
+
+impl BufferPool {
+    /// Moves the budget to `frames` pages, while the pool is in use. Lowering writes and evicts pages, and returns their memory to the
+    /// system in blocks of 2 MiB; it waits for pins as a fault does ([`crate::PoolOptions::exhausted_wait`]). The caller holds no latch
+    /// and no pin.
+    ///
+    /// Whoever needs frames of a number, a tree for example, says how low the budget may go.
+    ///
+    /// Errors: [`PageError::BudgetRefused`] for fewer than [`MIN_FRAMES`], for more than were reserved
+    /// ([`crate::PoolOptions::frames_max`]), and for frames that stay pinned; those of writing. The budget is then what it was.
+    pub fn set_capacity(&self, frames: usize) -> PageResult<()> {
+        let _alone = self.budget.moving.lock();
+        if !(MIN_FRAMES..=self.frames.len()).contains(&frames) {
+            return Err(self.refused(frames, MIN_FRAMES));
+        }
+        let before = self.capacity();
+        if frames < before {
+            let taken = self.take_out(frames, before)?;
+            debug_assert!(taken.len() == before - frames, "P9: every frame above the budget is taken once");
+            self.arena.release_from(frames);
+        } else {
+            self.set(frames);
+            (before..frames).for_each(|index| self.give_back(FrameIndex::new(index as u32)));
+        }
+        Ok(())
+    }
+
+    /// [`BufferPool::set_capacity`] to as many pages as fit into so many bytes. Headers and table, up to 3 % of what was reserved, come
+    /// beside it.
+    pub fn set_capacity_bytes(&self, bytes: usize) -> PageResult<()> {
+        self.set_capacity(bytes / self.size.get())
+    }
+
+    /// Frames that the budget can be raised to.
+    pub fn capacity_max(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Bytes of memory beside the pages: headers, table, free list. They are taken for every frame reserved.
+    pub fn overhead_bytes(&self) -> usize {
+        /// A place of the free list: a frame's number and its turn.
+        const LISTED: usize = 16;
+        size_of_val(&*self.frames) + self.table.bytes() + self.frames.len() * LISTED
+    }
+
+    fn set(&self, capacity: usize) {
+        self.budget.capacity.store(capacity, Ordering::Relaxed);
+        self.gate.follow(capacity);
+    }
+
+    fn refused(&self, frames: usize, least: usize) -> PageError {
+        PageError::BudgetRefused { frames, least, most: self.frames.len() }
+    }
+
+    /// Takes the frames from `to` to `from` out of use, or none of them.
+    fn take_out(&self, to: usize, from: usize) -> PageResult<Vec<FrameIndex>> {
+        self.set(to);
+        let (mut taken, mut left) =
+            (Vec::new(), (to..from).map(|index| FrameIndex::new(index as u32)).collect());
+        let give_up = Instant::now() + self.exhausted_wait;
+        let ended = loop {
+            let before = taken.len();
+            if let Err(error) = self.take_round(to, &mut left, &mut taken) {
+                break Err(error);
+            }
+            let Some(highest) = left.last() else { break Ok(()) };
+            if taken.len() == before {
+                if Instant::now() >= give_up {
+                    break Err(self.refused(to, highest.index() + 1));
+                }
+                self.frame_freed.wait_briefly(LOOK_AGAIN, || false);
+            }
+        };
+        match ended {
+            Ok(()) => Ok(taken),
+            Err(error) => {
+                self.set(from);
+                taken.into_iter().for_each(|index| self.give_back(index));
+                Err(error)
+            }
+        }
+    }
+
+    /// One look at the free list and at each frame that is `left`, which is in order and stays so.
+    fn take_round(
+        &self,
+        to: usize,
+        left: &mut Vec<FrameIndex>,
+        taken: &mut Vec<FrameIndex>,
+    ) -> PageResult<()> {
+        let before = taken.len();
+        for _ in 0..self.free.len() {
+            match self.free.pop() {
+                Some(index) if index.index() >= to => taken.push(index),
+                Some(index) => self.give_back(index),
+                None => break,
+            }
+        }
+        let mut listed = taken[before..].to_vec();
+        listed.sort_unstable();
+        left.retain(|index| listed.binary_search(index).is_err());
+        let mut dirty = Vec::new();
+        left.retain(|&index| match self.evict(index, Chance::Last) {
+            Verdict::Kept if !planted("a lowered budget does not wait for who holds its frames") => true,
+            Verdict::Dirty => {
+                dirty.push(index);
+                true
+            }
+            Verdict::Freed | Verdict::Kept => {
+                taken.push(index);
+                false
+            }
+        });
+        // Out of the table they go in the next round.
+        dirty.chunks(WRITE_BATCH).try_for_each(|batch| self.write_back(batch, WhenLatched::Skip))
+    }
+}
