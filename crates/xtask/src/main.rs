@@ -11,6 +11,7 @@
 //!   fuzz.rs          the fuzz targets of `fuzz/`, with the nightly toolchain
 //!   soak.rs          the long forms, for as long as they are told
 //!   lanes.rs         other systems: type checks, tests for Windows under Wine
+//!   tsan.rs          what races threads, under ThreadSanitizer, with the nightly toolchain
 //!   step.rs          runs commands, keeps what they say, counts their tests
 //!   workspace.rs     what `cargo metadata` says
 //! ```
@@ -23,6 +24,7 @@ mod lanes;
 mod loom;
 mod soak;
 mod step;
+mod tsan;
 mod unsafe_fence;
 mod workspace;
 
@@ -60,6 +62,14 @@ enum Command {
         #[arg(long, value_name = "N", conflicts_with = "minutes")]
         kill_rounds: Option<u64>,
     },
+    /// Runs the tests that race threads under ThreadSanitizer; needs the nightly toolchain and its rust-src
+    Tsan {
+        /// Only what has this in its package's or target's name
+        filter: Option<String>,
+        /// How long, each long form
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// Runs the fuzz targets of `fuzz/`; needs the nightly toolchain and a C++ compiler
     Fuzz {
         /// Only this one
@@ -94,6 +104,9 @@ fn main() -> ExitCode {
             }
         },
         Command::Soak { minutes, .. } => soak::run(&workspace, minutes),
+        Command::Tsan { filter, seconds } => {
+            tsan::run(&workspace, filter.as_deref().unwrap_or_default(), seconds)
+        }
         Command::Fuzz { target, seconds } => fuzz::run(&workspace, target.as_deref(), seconds),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
