@@ -170,7 +170,7 @@ pub(crate) fn open(
 /// One for every core, beside the one that reads the log. Without threads the calls to the disk come in one order (R6 is proved so).
 fn redo_threads(options: &Options) -> usize {
     match options.background {
-        Background::Threads => available_parallelism().map_or(1, NonZero::get),
+        Background::Threads | Background::PinnedThreads => available_parallelism().map_or(1, NonZero::get),
         Background::Manual => 1,
     }
 }
