@@ -78,6 +78,7 @@ impl<'p> PageGuard<'p> {
     }
 
     /// A copy of the page as of one instant.
+    #[track_caller]
     pub fn read(&self) -> PageResult<PageRef<'p>> {
         let pool = self.pin.pool;
         let mut page = pool.staging.take(&*pool.store, self.id());
@@ -100,6 +101,7 @@ impl<'p> PageGuard<'p> {
     ///
     /// Whoever holds several at once takes them in one order that all threads keep, as with any lock, and calls neither
     /// [`BufferPool::flush`] nor [`BufferPool::flush_all`] meanwhile.
+    #[track_caller]
     pub fn write(&self) -> PageResult<PageMut<'p>> {
         let latched = self.pin.exclusive()?;
         let pool = self.pin.pool;

@@ -137,7 +137,7 @@ impl BufferPool {
         if frame.is_dirty() {
             return Verdict::Dirty;
         }
-        let Ok(latch) = sample.upgrade_to_exclusive() else { return Verdict::Kept };
+        let Ok(latch) = sample.try_upgrade_to_exclusive() else { return Verdict::Kept };
         if frame.is_held_under_latch() || frame.is_dirty() {
             latch.unlock_unchanged();
             return Verdict::Kept;
@@ -170,7 +170,11 @@ impl BufferPool {
                 Entry::Resident(index) => index,
             };
             let frame = &self.frames[index.index()];
-            let latch = frame.latch.lock_exclusive().map_err(|_| self.latch_poisoned(id))?;
+            let latch = frame
+                .latch
+                .counting(&self.contention)
+                .lock_exclusive()
+                .map_err(|_| self.latch_poisoned(id))?;
             if !frame.holds(id) {
                 latch.unlock_unchanged();
                 continue;

@@ -116,7 +116,7 @@ impl BufferPool {
     ) -> PageResult<Pin<'_>> {
         let (id, index) = (claim.id, claim.index);
         let frame = &self.frames[index.index()];
-        let Ok(latch) = frame.latch.lock_exclusive() else {
+        let Ok(latch) = frame.latch.counting(&self.contention).lock_exclusive() else {
             return Err(claim.fail(self.latch_poisoned(id)));
         };
         PageWriter::new(self.arena.words(index)).copy_in(page.bytes());
@@ -142,7 +142,8 @@ impl BufferPool {
         frame.pin();
         let pin = Pin { pool: self, index, id };
         // While somebody holds it exclusively it may be the evictor: wait until the latch tells.
-        let latch = frame.latch.optimistic_spin().map_err(|_| self.latch_poisoned(id))?;
+        let latch =
+            frame.latch.counting(&self.contention).optimistic_spin().map_err(|_| self.latch_poisoned(id))?;
         if !frame.holds(id) {
             return Ok(None);
         }

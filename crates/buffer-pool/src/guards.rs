@@ -3,7 +3,7 @@
 //! A guard is of one page in one frame; while it is held, or validates, the frame holds that page. Guards are not `Send`;
 //! none is ever held across I/O, pins aside.
 
-use pagestone_hybrid_latch::{Exclusive, Optimistic, Shared};
+use pagestone_hybrid_latch::{Counting, Exclusive, Optimistic, Shared};
 use pagestone_page_format::{FrameIndex, Lsn, PageId, PageKind, PageResult, PageWriter, SpeculativePage};
 use pagestone_swip::SwipWord;
 use pagestone_sync::faults::planted;
@@ -65,7 +65,7 @@ impl<'p> OptimisticPage<'p> {
             page.put_word(word, old.with_hint(target).raw()).expect("a word of the page");
             return;
         }
-        let Ok(latch) = self.latch.upgrade_to_exclusive() else { return };
+        let Ok(latch) = self.latch.try_upgrade_to_exclusive() else { return };
         let writer = PageWriter::new(self.pool.arena.words(self.index));
         if writer.read().word(word) == Ok(old.raw()) {
             writer.put_word(word, old.with_hint(target).raw()).expect("P5: the word was just read");
@@ -175,10 +175,15 @@ impl<'p> Pin<'p> {
         &self.pool.frames[self.index.index()]
     }
 
+    /// The latch of the page's frame, its waits counted.
+    pub(crate) fn latch(&self) -> Counting<'p> {
+        self.frame_header().latch.counting(&self.pool.contention)
+    }
+
     /// Waits for the page and takes it exclusively. An error means that an earlier holder panicked (E7).
+    #[track_caller]
     pub fn exclusive(&self) -> PageResult<ExclusivePage<'p>> {
-        let latch =
-            self.frame_header().latch.lock_exclusive().map_err(|_| self.pool.latch_poisoned(self.id))?;
+        let latch = self.latch().lock_exclusive().map_err(|_| self.pool.latch_poisoned(self.id))?;
         Ok(ExclusivePage { pool: self.pool, index: self.index, id: self.id, latch })
     }
 
@@ -193,15 +198,16 @@ impl<'p> Pin<'p> {
     }
 
     /// Waits for the page and takes it shared. An error means that an earlier holder panicked (E7).
+    #[track_caller]
     pub fn shared(&self) -> PageResult<SharedPage<'p>> {
-        let latch = self.frame_header().latch.lock_shared().map_err(|_| self.pool.latch_poisoned(self.id))?;
+        let latch = self.latch().lock_shared().map_err(|_| self.pool.latch_poisoned(self.id))?;
         Ok(SharedPage { pool: self.pool, index: self.index, id: self.id, latch })
     }
 
     /// Samples the page, waiting while it is held exclusively. An error means that an earlier holder panicked (E7).
+    #[track_caller]
     pub fn optimistic(&self) -> PageResult<OptimisticPage<'p>> {
-        let latch =
-            self.frame_header().latch.optimistic_spin().map_err(|_| self.pool.latch_poisoned(self.id))?;
+        let latch = self.latch().optimistic_spin().map_err(|_| self.pool.latch_poisoned(self.id))?;
         Ok(OptimisticPage { pool: self.pool, index: self.index, id: self.id, latch })
     }
 

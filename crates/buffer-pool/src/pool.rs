@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use pagestone_direct_io::PageFile;
+use pagestone_hybrid_latch::Contention;
 use pagestone_page_format::{
     FrameIndex, Lsn, PageError, PageId, PageResult, PageSize, PageStore, Poison, WriteAhead,
 };
@@ -53,6 +54,8 @@ pub struct BufferPool {
     pub(crate) exhausted_wait: Duration,
     pub(crate) counters: Counters,
     pub(crate) metrics: PoolMetrics,
+    /// Who waited for the latches of frames.
+    pub(crate) contention: Contention,
 }
 
 /// A place to wait for something that is true of atomics: checked under the lock, signalled under it after the change.
@@ -118,6 +121,7 @@ impl BufferPool {
             exhausted_wait: options.exhausted_wait,
             counters: Counters::default(),
             metrics: PoolMetrics::new(),
+            contention: Contention::new(),
             store,
         })
     }

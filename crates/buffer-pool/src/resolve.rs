@@ -32,16 +32,18 @@ impl BufferPool {
     }
 
     /// As [`BufferPool::resolve`], then waits for the page shared. The caller may hold latches above it in latch order.
+    #[track_caller]
     pub fn resolve_shared(&self, swip: SwipWord) -> Result<SharedPage<'_>, Restart> {
         let pin = self.pin_for_latch(swip)?;
-        let latch = pin.frame_header().latch.lock_shared().map_err(|_| Restart::Fault(pin.id))?;
+        let latch = pin.latch().lock_shared().map_err(|_| Restart::Fault(pin.id))?;
         Ok(SharedPage { pool: self, index: pin.index, id: pin.id, latch })
     }
 
     /// As [`BufferPool::resolve`], then waits for the page exclusively. The caller may hold latches above it in latch order.
+    #[track_caller]
     pub fn resolve_exclusive(&self, swip: SwipWord) -> Result<ExclusivePage<'_>, Restart> {
         let pin = self.pin_for_latch(swip)?;
-        let latch = pin.frame_header().latch.lock_exclusive().map_err(|_| Restart::Fault(pin.id))?;
+        let latch = pin.latch().lock_exclusive().map_err(|_| Restart::Fault(pin.id))?;
         Ok(ExclusivePage { pool: self, index: pin.index, id: pin.id, latch })
     }
 
@@ -85,7 +87,8 @@ impl BufferPool {
             return Ok(None);
         }
         // A poisoned latch is told as an error by `fault`, the one place that gives errors.
-        let latch = frame.latch.optimistic_spin().map_err(|_| Restart::Fault(id))?;
+        let latch =
+            frame.latch.counting(&self.contention).optimistic_spin().map_err(|_| Restart::Fault(id))?;
         if !frame.holds(id) && !planted("a sampled frame is not asked again for its page") {
             return Ok(None);
         }

@@ -110,9 +110,11 @@ impl BufferPool {
                     Err(_) => return Ok(None),
                 },
                 WhenLatched::Wait if attempt < OPTIMISTIC_COPIES => {
-                    (Some(frame.latch.optimistic_spin().map_err(poisoned)?), None)
+                    (Some(frame.latch.counting(&self.contention).optimistic_spin().map_err(poisoned)?), None)
                 }
-                WhenLatched::Wait => (None, Some(frame.latch.lock_shared().map_err(poisoned)?)),
+                WhenLatched::Wait => {
+                    (None, Some(frame.latch.counting(&self.contention).lock_shared().map_err(poisoned)?))
+                }
             };
             claim.changes = frame.changes();
             claim.lsn = frame.lsn();

@@ -25,6 +25,7 @@
 //!   exclusive.rs   Exclusive: the release fence, the unlocks, poisoning
 //!   wait.rs        a short spin, then sleep; wake
 //!   error.rs       Conflict, Poisoned
+//!   contention/    who waited, where: with feature `metrics`
 //!   variant.rs     what a model under `--cfg loom` has otherwise
 //! ```
 //!
@@ -51,6 +52,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod contention;
 mod error;
 mod exclusive;
 mod latch;
@@ -60,6 +62,7 @@ mod variant;
 mod wait;
 mod word;
 
+pub use contention::{Contention, Counting, WaitKind, WaitSite, Waits};
 pub use error::{Conflict, Poisoned};
 pub use exclusive::Exclusive;
 pub use latch::HybridLatch;

@@ -41,17 +41,36 @@ impl<'a> Optimistic<'a> {
         if self.sampled.still_valid(now) { Ok(()) } else { Err(Conflict) }
     }
 
-    /// Validates and shares the latch in one step: whatever was read since the sample holds, and goes on holding.
+    /// Validates and shares the latch in one step: whatever was read since the sample holds, and goes on holding. [`Conflict`] if a
+    /// writer has come meanwhile.
     #[inline]
     pub fn upgrade_to_shared(self) -> Result<Shared<'a>, Conflict> {
+        self.try_upgrade_to_shared().or_else(|_| {
+            self.spin_for(|now| self.at_sampled_version(now)?.take_shared())?;
+            Ok(Shared::new(self.latch))
+        })
+    }
+
+    /// Validates and takes the latch in one step. [`Conflict`] if a writer has come meanwhile; a tag that has changed is none (P8).
+    /// Others who share it are given a moment to leave, and no more: two who upgrade while they share would wait for each other.
+    #[inline]
+    pub fn upgrade_to_exclusive(self) -> Result<Exclusive<'a>, Conflict> {
+        self.try_upgrade_to_exclusive().or_else(|_| {
+            self.spin_for(|now| self.at_sampled_version(now)?.take_exclusive())?;
+            Ok(Exclusive::new(self.latch))
+        })
+    }
+
+    /// As [`Optimistic::upgrade_to_shared`], if that can be done at once.
+    #[inline]
+    pub fn try_upgrade_to_shared(self) -> Result<Shared<'a>, Conflict> {
         self.latch.acquire(|now| self.at_sampled_version(now)?.take_shared())?;
         Ok(Shared::new(self.latch))
     }
 
-    /// Validates and takes the latch in one step. [`Conflict`] if a writer has come meanwhile, or others share it; a tag
-    /// that has changed is none (P8).
+    /// As [`Optimistic::upgrade_to_exclusive`], if that can be done at once. [`Conflict`] if others share it, too.
     #[inline]
-    pub fn upgrade_to_exclusive(self) -> Result<Exclusive<'a>, Conflict> {
+    pub fn try_upgrade_to_exclusive(self) -> Result<Exclusive<'a>, Conflict> {
         self.latch.acquire(|now| self.at_sampled_version(now)?.take_exclusive())?;
         Ok(Exclusive::new(self.latch))
     }
@@ -74,6 +93,17 @@ impl<'a> Optimistic<'a> {
         self.latch
     }
 
+    /// Tries for as long as somebody shares it, for a moment at most. Not at all once a writer has come.
+    #[cold]
+    fn spin_for(&self, rule: impl Fn(Word) -> Transition) -> Transition {
+        let now = self.latch.load(Ordering::Relaxed);
+        if self.sampled.still_valid(now) {
+            self.latch.spin_for(|| self.latch.acquire(&rule))
+        } else {
+            Err(Refused::Changed)
+        }
+    }
+
     /// The check of an upgrade. No fence: the compare-and-swap that follows reads the last word of all. A writer whose
     /// byte was read before can only have taken the latch earlier, and then the version tells, or after this upgrade was
     /// released, and then its byte comes after the read.
@@ -82,7 +112,7 @@ impl<'a> Optimistic<'a> {
         if planted("an upgrade takes any version") || self.sampled.still_valid(now) {
             Ok(now)
         } else {
-            Err(Refused::Blocked)
+            Err(Refused::Changed)
         }
     }
 }

@@ -38,7 +38,9 @@ impl HybridLatch {
             match self.spin_for(&attempt) {
                 Ok(word) => return Ok(word),
                 Err(Refused::Poisoned) => return Err(Poisoned),
-                Err(Refused::Blocked) => self.sleep_while(|word| rule(word) == Err(Refused::Blocked)),
+                Err(Refused::Blocked | Refused::Changed) => {
+                    self.sleep_while(|word| rule(word) == Err(Refused::Blocked))
+                }
             }
         }
     }

@@ -65,6 +65,8 @@ impl Tag {
 pub(crate) enum Refused {
     /// Somebody holds the latch. It may be free later.
     Blocked,
+    /// It is not at the version any more that was asked for.
+    Changed,
     /// Never again.
     Poisoned,
 }

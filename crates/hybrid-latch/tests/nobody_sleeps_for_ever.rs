@@ -139,3 +139,18 @@ fn two_thousand_and_forty_seven_share_and_the_next_waits() {
     assert_eq!(latch.version(), 0, "shares are no changes");
     assert!(latch.try_lock_exclusive().is_ok());
 }
+
+#[test]
+fn an_upgrade_beside_sharers_gives_up() {
+    let latch = HybridLatch::new();
+    let sampled = latch.optimistic_or_restart().expect("free");
+    let shared = latch.lock_shared().expect("free");
+    assert!(sampled.try_upgrade_to_exclusive().is_err() && sampled.upgrade_to_exclusive().is_err());
+    drop(sampled.try_upgrade_to_shared().expect("the same version"));
+    drop(sampled.upgrade_to_shared().expect("the same version"));
+    assert!(sampled.validate().is_ok(), "shares are no changes");
+    drop(shared);
+    drop(sampled.try_upgrade_to_exclusive().expect("nobody shares it"));
+    assert!(sampled.upgrade_to_exclusive().is_err() && sampled.upgrade_to_shared().is_err());
+    assert!(sampled.try_upgrade_to_shared().is_err() && latch.try_lock_exclusive().is_ok());
+}

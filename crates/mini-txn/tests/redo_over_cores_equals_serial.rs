@@ -69,7 +69,7 @@ fn log(disk: &SimDisk, generation: u64) -> Recovery {
         newest_copy_lost: false,
         poison: Poison::new(),
     };
-    Wal::open(disk, dir, &options, start).expect("a log")
+    Recovery::open(disk, dir, &options, start).expect("a log")
 }
 
 /// SplitMix64.

@@ -10,7 +10,7 @@ use pagestone_direct_io::{Disk, RealDisk};
 use pagestone_mini_txn::LoggedPool;
 use pagestone_page_format::{Lsn, PageError};
 use pagestone_sync::Mutex;
-use pagestone_telemetry::prometheus_text;
+use pagestone_telemetry::{Metric, prometheus_text};
 use pagestone_threading::Spawner;
 
 use crate::background::Workers;
@@ -238,10 +238,20 @@ impl Store {
 
     /// Everything that is counted and measured, in Prometheus' text format. Without feature `metrics` the histograms are empty.
     pub fn prometheus(&self) -> StoreResult<String> {
-        let env = &self.inner.core.env;
         let mut text = self.stats()?.to_prometheus();
-        text.push_str(&prometheus_text(env.pool().metrics().into_iter().chain(env.log().metrics())));
+        text.push_str(&prometheus_text(self.metrics()));
         Ok(text)
+    }
+
+    /// What latches, pool and log measure beside what [`Store::stats`] counts, by name: counters, the lines that waited longest for
+    /// latches, and of histograms the count and the sum. Without feature `metrics` all of them are zero, and there are no lines.
+    pub fn measurements(&self) -> Vec<(String, u64)> {
+        self.metrics().iter().flat_map(Metric::figures).collect()
+    }
+
+    fn metrics(&self) -> Vec<Metric<'static>> {
+        let env = &self.inner.core.env;
+        env.pool().metrics().into_iter().chain(env.log().metrics()).collect()
     }
 
     /// The engine's own 8 bytes in this slot of the superblock, 0 to 7; zero until set.

@@ -18,6 +18,24 @@ pub struct Metric<'a> {
     pub value: Value,
 }
 
+impl Metric<'_> {
+    /// Its numbers for people, each with a name: `name`, `name{label's value}`, and of a histogram `name_count` and `name_sum`; all
+    /// without `pagestone_` in front. A gauge below zero is zero.
+    pub fn figures(&self) -> Vec<(String, u64)> {
+        let name = self.name.strip_prefix("pagestone_").unwrap_or(self.name);
+        match &self.value {
+            Value::Counter(value) => vec![(name.to_owned(), *value)],
+            Value::Gauge(value) => vec![(name.to_owned(), u64::try_from(*value).unwrap_or(0))],
+            Value::Histogram(HistogramSnapshot { sum, count, .. }) => {
+                vec![(format!("{name}_count"), *count), (format!("{name}_sum"), *sum)]
+            }
+            Value::Counters { values, .. } => {
+                values.iter().map(|(value, count)| (format!("{name}{{{value}}}"), *count)).collect()
+            }
+        }
+    }
+}
+
 /// A number and what it means over time.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Value {
@@ -27,6 +45,13 @@ pub enum Value {
     Gauge(i64),
     /// Spreads over buckets.
     Histogram(HistogramSnapshot),
+    /// Counters of one name, which a label tells apart.
+    Counters {
+        /// The label's name: letters, digits and `_`, no digit first. Any other character is written as `_`.
+        label: &'static str,
+        /// The label's value, which may be any text, and the counter.
+        values: Vec<(String, u64)>,
+    },
 }
 
 /// What a histogram held at about one instant.
@@ -52,7 +77,7 @@ pub fn prometheus_text<'a>(metrics: impl IntoIterator<Item = Metric<'a>>) -> Str
 fn write_metric(text: &mut String, metric: &Metric<'_>) -> std::fmt::Result {
     let name = checked_name(metric.name);
     let kind = match metric.value {
-        Value::Counter(_) => "counter",
+        Value::Counter(_) | Value::Counters { .. } => "counter",
         Value::Gauge(_) => "gauge",
         Value::Histogram(_) => "histogram",
     };
@@ -61,6 +86,14 @@ fn write_metric(text: &mut String, metric: &Metric<'_>) -> std::fmt::Result {
     match &metric.value {
         Value::Counter(value) => writeln!(text, "{name} {value}"),
         Value::Gauge(value) => writeln!(text, "{name} {value}"),
+        Value::Counters { label, values } => {
+            let label = checked_name(label).replace(':', "_");
+            for (value, count) in values {
+                let value = value.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
+                writeln!(text, "{name}{{{label}=\"{value}\"}} {count}")?;
+            }
+            Ok(())
+        }
         Value::Histogram(HistogramSnapshot { buckets, sum, count }) => {
             for (bound, up_to) in buckets {
                 writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {up_to}")?;
@@ -115,6 +148,38 @@ c_us_count 4
 ";
         assert_eq!(text, expected);
         assert_eq!(prometheus_text([]), "");
+    }
+
+    #[test]
+    fn labels_hold_any_text() {
+        let values = vec![("a.rs:7 shared".to_owned(), 3), ("\"}\n\\".to_owned(), 4)];
+        let value = Value::Counters { label: "si:te", values };
+        let text = prometheus_text([Metric { name: "d_total", help: "Where.", value }]);
+        let expected = "\
+# HELP d_total Where.
+# TYPE d_total counter
+d_total{si_te=\"a.rs:7 shared\"} 3
+d_total{si_te=\"\\\"}\\n\\\\\"} 4
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn figures_have_names_for_people() {
+        let snapshot = HistogramSnapshot { buckets: vec![(10, 2)], sum: 30, count: 3 };
+        let values = vec![("x".to_owned(), 3), ("y".to_owned(), 4)];
+        let figures: Vec<(String, u64)> = [
+            Metric { name: "pagestone_a_total", help: "", value: Value::Counter(1) },
+            Metric { name: "b", help: "", value: Value::Gauge(-1) },
+            Metric { name: "c_us", help: "", value: Value::Histogram(snapshot) },
+            Metric { name: "d", help: "", value: Value::Counters { label: "site", values } },
+        ]
+        .iter()
+        .flat_map(Metric::figures)
+        .collect();
+        let expected =
+            [("a_total", 1), ("b", 0), ("c_us_count", 3), ("c_us_sum", 30), ("d{x}", 3), ("d{y}", 4)];
+        assert_eq!(figures, expected.map(|(name, value)| (name.to_owned(), value)));
     }
 
     #[test]

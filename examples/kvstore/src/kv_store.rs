@@ -171,6 +171,11 @@ impl KvStore {
         self.store.prometheus()
     }
 
+    /// What is measured beside what is counted, by name.
+    pub fn measurements(&self) -> Vec<(String, u64)> {
+        self.store.measurements()
+    }
+
     /// Looks at every page of the store, beside readers and writers; what is wrong is in the report.
     pub fn verify(&self) -> StoreResult<VerifyReport> {
         self.store.verify()

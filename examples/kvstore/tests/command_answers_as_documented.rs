@@ -100,9 +100,18 @@ fn figures_have_names() {
     for name in ["evictions", "splits", "evictions_total", "splits_total", "page_bytes", "tree_height"] {
         figure(&stats, name);
     }
+    for name in ["latch_shared_waits_total", "latch_exclusive_waits_total", "pool_read_microseconds_count"] {
+        figure(&stats, name);
+    }
     let prometheus = place.says(["stats", "--prometheus"]);
     assert!(
         prometheus.contains("# TYPE pagestone_evictions_total counter\npagestone_evictions_total "),
+        "{prometheus}"
+    );
+    assert!(
+        prometheus.contains(
+            "# TYPE pagestone_latch_exclusive_waits_total counter\npagestone_latch_exclusive_waits_total "
+        ),
         "{prometheus}"
     );
     assert_eq!(place.says(["checkpoint"]), "");

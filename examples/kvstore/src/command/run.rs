@@ -138,8 +138,10 @@ impl<'a> Asked<'a> {
                 out.extend_from_slice(store.prometheus()?.as_bytes());
             }
             Self::Stats { prometheus: false } => {
-                let figures = store.stats()?.figures();
-                format.figures(figures.iter().map(|(name, _, value)| (*name, *value)), &mut out);
+                let (counted, measured) = (store.stats()?.figures(), store.measurements());
+                let counted = counted.iter().map(|(name, _, value)| (*name, *value));
+                let measured = measured.iter().map(|(name, value)| (name.as_str(), *value));
+                format.figures(counted.chain(measured), &mut out);
             }
         }
         print(&out)?;
