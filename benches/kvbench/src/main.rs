@@ -5,12 +5,17 @@
 //! ```text
 //!   checkpoint-latency   writes with and without continuous checkpoints, and the disk's own syncs at that time
 //!   recovery             opening after a kill, beside raw reads of the same log and the same pages
+//!   durable-puts         1 to 64 clients that wait until each put is durable, beside the disk, a bare log and other stores
+//!   write-out            a checkpoint beside raw writes of as many pages, those of the double-write counted
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)] // peers/lmdb.rs opts out: its crate opens a map of a file, and leaves to the caller that nobody cuts it
 
 mod checkpoint_latency;
+mod durable_puts;
+mod peers;
 mod probe;
 mod recovery;
+mod write_out;
 mod writers;
 
 use std::process::ExitCode;
@@ -37,6 +42,10 @@ enum Bench {
     /// What `recovery` measures: opens a store and tells what that took.
     #[command(hide = true)]
     RecoveryOpener(recovery::OpenerArgs),
+    /// Puts that return once they are durable, by 1 to 64 clients, beside raw writes, a bare log and other stores.
+    DurablePuts(durable_puts::Args),
+    /// A checkpoint that writes many pages, beside raw writes of as many.
+    WriteOut(write_out::Args),
 }
 
 /// What a bench fails with: the store, the disk, or a wrong answer.
@@ -55,6 +64,8 @@ fn main() -> ExitCode {
         Bench::Recovery(args) => recovery::run(&args),
         Bench::RecoveryWriter(args) => recovery::write(&args),
         Bench::RecoveryOpener(args) => recovery::open(&args),
+        Bench::DurablePuts(args) => durable_puts::run(&args),
+        Bench::WriteOut(args) => write_out::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -54,14 +54,14 @@ pub(crate) fn mix(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-fn key(number: u64) -> [u8; 16] {
+pub(crate) fn key(number: u64) -> [u8; 16] {
     let mut key = [0; 16];
     key[..8].copy_from_slice(&mix(number).to_be_bytes());
     key[8..].copy_from_slice(&number.to_be_bytes());
     key
 }
 
-fn value(key: &[u8; 16], version: u64, len: usize) -> Vec<u8> {
+pub(crate) fn value(key: &[u8; 16], version: u64, len: usize) -> Vec<u8> {
     let mut value = vec![version as u8; len.max(24)];
     value[..16].copy_from_slice(key);
     value[16..24].copy_from_slice(&version.to_be_bytes());
@@ -179,6 +179,6 @@ fn waited_in_all(file: &mut File) -> Option<Duration> {
     Some(Duration::from_nanos(text.split_whitespace().nth(1)?.parse().ok()?))
 }
 
-fn histogram() -> BenchResult<Histogram<u64>> {
+pub(crate) fn histogram() -> BenchResult<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, 600_000_000_000, 3)?)
 }

@@ -14,13 +14,19 @@ use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr::{null, null_mut};
 
 use windows_sys::Win32::Foundation::{
-    ERROR_HANDLE_EOF, ERROR_IO_PENDING, ERROR_LOCK_VIOLATION, HANDLE, INVALID_HANDLE_VALUE, STATUS_PENDING,
+    ERROR_HANDLE_EOF, ERROR_IO_PENDING, ERROR_LOCK_VIOLATION, GENERIC_READ, GENERIC_WRITE, HANDLE,
+    INVALID_HANDLE_VALUE, LocalFree, STATUS_PENDING,
 };
+use windows_sys::Win32::Security::Authorization::{
+    ConvertStringSecurityDescriptorToSecurityDescriptorW, SDDL_REVISION_1,
+};
+use windows_sys::Win32::Security::{PSECURITY_DESCRIPTOR, SECURITY_ATTRIBUTES};
 use windows_sys::Win32::Storage::FileSystem::{
-    FILE_ALIGNMENT_INFO, FILE_ALLOCATION_INFO, FILE_FLAG_NO_BUFFERING, FILE_FLAG_OVERLAPPED,
-    FILE_INFO_BY_HANDLE_CLASS, FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE, FILE_STORAGE_INFO,
-    FILE_TYPE_DISK, FileAlignmentInfo, FileAllocationInfo, FileStorageInfo, GetFileInformationByHandleEx,
-    GetFileType, LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY, LockFileEx, ReOpenFile, ReadFile,
+    CREATE_NEW, CreateDirectoryW, CreateFileW, FILE_ALIGNMENT_INFO, FILE_ALLOCATION_INFO,
+    FILE_FLAG_NO_BUFFERING, FILE_FLAG_OPEN_REPARSE_POINT, FILE_FLAG_OVERLAPPED, FILE_INFO_BY_HANDLE_CLASS,
+    FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE, FILE_STORAGE_INFO, FILE_TYPE_DISK,
+    FileAlignmentInfo, FileAllocationInfo, FileStorageInfo, GetFileInformationByHandleEx, GetFileType,
+    LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY, LockFileEx, ReOpenFile, ReadFile,
     SetFileInformationByHandle, UnlockFileEx, WriteFile,
 };
 use windows_sys::Win32::System::IO::{CancelIoEx, GetOverlappedResult, OVERLAPPED};
@@ -34,7 +40,7 @@ use super::Lock;
 const TRANSFER_MAX: usize = 1 << 30;
 
 /// Others may read, write, rename and remove the file while it is open, as on other systems; who may not is told by the lock.
-pub(super) const SHARE_ALL: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+const SHARE_ALL: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
 
 /// `ReadFile` at a position, once. The end of the file is 0.
 pub(super) fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -183,4 +189,85 @@ fn handle(file: &File) -> HANDLE {
 
 fn check(result: BOOL) -> io::Result<()> {
     if result == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Text that ends with a zero, as calls take it.
+pub(super) struct WideText(Vec<u16>);
+
+impl WideText {
+    /// `InvalidInput` if a zero stands inside the text.
+    pub(super) fn new(units: impl IntoIterator<Item = u16>) -> io::Result<Self> {
+        let mut text: Vec<u16> = units.into_iter().collect();
+        if text.contains(&0) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a zero stands inside the text"));
+        }
+        text.push(0);
+        Ok(Self(text))
+    }
+}
+
+/// An access list in the system's form.
+pub(super) struct AccessList(PSECURITY_DESCRIPTOR);
+
+impl AccessList {
+    /// From its textual form.
+    pub(super) fn new(list: &WideText) -> io::Result<Self> {
+        let mut descriptor = null_mut();
+        // SAFETY: the list ends with a zero and lives through the call; `descriptor` is a local; the size is not asked for.
+        let converted = unsafe {
+            ConvertStringSecurityDescriptorToSecurityDescriptorW(
+                list.0.as_ptr(),
+                SDDL_REVISION_1,
+                &mut descriptor,
+                null_mut(),
+            )
+        };
+        if converted == 0 { Err(io::Error::last_os_error()) } else { Ok(Self(descriptor)) }
+    }
+
+    /// Valid for as long as `self` is.
+    fn attributes(&self) -> SECURITY_ATTRIBUTES {
+        SECURITY_ATTRIBUTES {
+            nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
+            lpSecurityDescriptor: self.0,
+            bInheritHandle: 0,
+        }
+    }
+}
+
+impl Drop for AccessList {
+    fn drop(&mut self) {
+        // SAFETY: the descriptor was allocated for us by the system, is freed once, and nothing refers to it any more.
+        unsafe { LocalFree(self.0) };
+    }
+}
+
+/// Makes a file with this list, or finds that the name is taken, by a link too.
+pub(super) fn create_file(name: &WideText, list: &AccessList) -> io::Result<File> {
+    // SAFETY: the name ends with a zero, and it and the attributes live through the call.
+    let made = unsafe {
+        CreateFileW(
+            name.0.as_ptr(),
+            GENERIC_READ | GENERIC_WRITE,
+            SHARE_ALL,
+            &list.attributes(),
+            CREATE_NEW,
+            FILE_FLAG_OVERLAPPED | FILE_FLAG_OPEN_REPARSE_POINT,
+            null_mut(),
+        )
+    };
+    if made == INVALID_HANDLE_VALUE {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the handle was made a moment ago and nobody else has it.
+    Ok(unsafe { OwnedHandle::from_raw_handle(made) }.into())
+}
+
+/// Makes a directory with this list.
+pub(super) fn create_dir(name: &WideText, list: &AccessList) -> io::Result<()> {
+    // SAFETY: the name ends with a zero, and it and the attributes live through the call.
+    if unsafe { CreateDirectoryW(name.0.as_ptr(), &list.attributes()) } == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }

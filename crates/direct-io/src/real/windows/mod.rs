@@ -6,7 +6,7 @@
 //! ```text
 //!   mod.rs       Descriptor: one or two handles of one file
 //!   calls.rs     the system calls that std lacks                unsafe
-//!   private.rs   creation for the owner alone                   unsafe
+//!   private.rs   creation for the owner alone
 //! ```
 //!
 //! Direct I/O is `FILE_FLAG_NO_BUFFERING`, which a handle has from its opening to its end. So the file has a second handle for

@@ -1,0 +1,60 @@
+//! LMDB, through heed.
+//!
+//! # Safety
+//!
+//! The file is mapped: cut by somebody else, it would end this process. It lies in a directory that this process has made for itself.
+#![allow(unsafe_code)]
+
+use std::path::Path;
+
+use heed::types::Bytes;
+use heed::{CommitOrAbort, Database, Env, EnvOpenOptions};
+
+use super::Peer;
+use crate::BenchResult;
+
+/// The environment stays open until the process ends: its table borrows it.
+pub(super) struct Lmdb {
+    env: &'static Env,
+    rows: Database<'static, Bytes, Bytes>,
+}
+
+impl Lmdb {
+    pub(super) fn create(dir: &Path) -> BenchResult<Self> {
+        std::fs::create_dir(dir)?;
+        let mut options = EnvOpenOptions::new();
+        options.map_size(8 << 30).max_readers(200);
+        // SAFETY: the directory is new and this process's own; nobody else opens the file, and it is opened once.
+        let env: &'static Env = Box::leak(Box::new(unsafe { options.open(dir) }?));
+        let created = env.create_databases_and_commit(env.write_txn()?, |opener, writing| {
+            let rows = opener.create_database::<Bytes, Bytes>(writing, None)?;
+            Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(rows))
+        })?;
+        Ok(Self { env, rows: created.unwrap_commit() })
+    }
+}
+
+impl Peer for Lmdb {
+    fn name(&self) -> &'static str {
+        "LMDB (heed)"
+    }
+
+    fn put(&self, key: &[u8], value: &[u8]) -> BenchResult<()> {
+        let mut writing = self.env.write_txn()?;
+        self.rows.put(&mut writing, key, value)?;
+        Ok(writing.commit()?)
+    }
+
+    fn fill(&self, rows: &mut dyn Iterator<Item = (Vec<u8>, Vec<u8>)>) -> BenchResult<()> {
+        let mut writing = self.env.write_txn()?;
+        for (key, value) in rows {
+            self.rows.put(&mut writing, &key, &value)?;
+        }
+        Ok(writing.commit()?)
+    }
+
+    fn get(&self, key: &[u8]) -> BenchResult<Option<Vec<u8>>> {
+        let reading = self.env.read_txn()?;
+        Ok(self.rows.get(&reading, key)?.map(<[u8]>::to_vec))
+    }
+}

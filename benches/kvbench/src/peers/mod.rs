@@ -1,0 +1,36 @@
+//! Other stores, behind one face; without the feature there are none, and the tables say nothing of them.
+
+#[cfg(feature = "peers")]
+#[path = "all.rs"]
+mod chosen;
+#[cfg(not(feature = "peers"))]
+#[path = "none.rs"]
+mod chosen;
+#[cfg(feature = "peers")]
+mod lmdb;
+
+use std::path::Path;
+
+use crate::BenchResult;
+
+/// A store that is asked to return from a put once it is durable.
+pub(crate) trait Peer: Sync {
+    fn name(&self) -> &'static str;
+
+    /// Whether it does so on this system.
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    fn put(&self, key: &[u8], value: &[u8]) -> BenchResult<()>;
+
+    /// Puts many, durable when it returns.
+    fn fill(&self, rows: &mut dyn Iterator<Item = (Vec<u8>, Vec<u8>)>) -> BenchResult<()>;
+
+    fn get(&self, key: &[u8]) -> BenchResult<Option<Vec<u8>>>;
+}
+
+/// All of them, each in a directory of its own in this one.
+pub(crate) fn create(dir: &Path) -> BenchResult<Vec<Box<dyn Peer>>> {
+    chosen::create(dir)
+}
