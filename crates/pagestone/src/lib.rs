@@ -132,8 +132,8 @@ pub use pagestone_page_format::{
 };
 #[cfg(feature = "store")]
 pub use pagestone_store::{
-    Background, Batch, Durability, Finding, OpenReport, Options, Problem, Store, StoreError, StoreResult,
-    StoreStats, Tree, TreeInfo, VerifyReport,
+    Background, Batch, Durability, Finding, OpenReport, Options, Problem, RecoveryProgress, RecoveryStep,
+    Store, StoreError, StoreResult, StoreStats, Tree, TreeInfo, VerifyReport,
 };
 #[cfg(feature = "swip")]
 pub use pagestone_swip::{AtomicSwipWord, SwipState, SwipWord};

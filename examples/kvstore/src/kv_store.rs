@@ -7,7 +7,7 @@ use std::ops::RangeBounds;
 use std::path::Path;
 
 use pagestone::btree::{Put, ValueReader};
-use pagestone::store::{OpenReport, Store, StoreResult, Tree, VerifyReport};
+use pagestone::store::{OpenReport, RecoveryProgress, Store, StoreResult, Tree, VerifyReport};
 
 use crate::{Entries, KvBatch, KvStats, KvStoreOptions};
 
@@ -54,7 +54,16 @@ impl KvStore {
     /// # }
     /// ```
     pub fn open_with(dir: impl AsRef<Path>, options: &KvStoreOptions) -> StoreResult<Self> {
-        let store = Store::open(dir, options.into())?;
+        Self::open_with_progress(dir, options, |_| {})
+    }
+
+    /// As [`KvStore::open_with`]; `progress` is called when a step of recovery begins, and with every mebibyte of log.
+    pub fn open_with_progress(
+        dir: impl AsRef<Path>,
+        options: &KvStoreOptions,
+        progress: impl FnMut(RecoveryProgress),
+    ) -> StoreResult<Self> {
+        let store = Store::open_with_progress(dir, options.into(), progress)?;
         Ok(Self {
             tree: store.default_tree(),
             evictions_before: store.user_meta(EVICTIONS_SLOT)?,

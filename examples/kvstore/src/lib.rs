@@ -46,5 +46,7 @@ pub use kv_store::KvStore;
 pub use options::KvStoreOptions;
 pub use pagestone::btree::{BatchDone, Put, TreeError, ValueReader};
 pub use pagestone::page_format::Lsn;
-pub use pagestone::store::{Durability, OpenReport, StoreError, StoreResult, VerifyReport};
+pub use pagestone::store::{
+    Durability, OpenReport, RecoveryProgress, RecoveryStep, StoreError, StoreResult, VerifyReport,
+};
 pub use stats::KvStats;

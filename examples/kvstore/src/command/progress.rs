@@ -1,8 +1,9 @@
-//! The progress of an import, on stderr, where that is a terminal.
+//! The progress of an import, and of a recovery that takes long, on stderr, where that is a terminal.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use kvstore::{RecoveryProgress, RecoveryStep};
 
 /// Lines between two looks at the bar.
 const LINES_PER_UPDATE: u64 = 1024;
@@ -48,5 +49,54 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Recoveries that take less show nothing.
+const LONG: Duration = Duration::from_millis(500);
+
+/// A bar over the bytes of log that a recovery has read, then replayed.
+#[derive(Debug)]
+pub(crate) struct RecoveryBar {
+    began: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl RecoveryBar {
+    pub(crate) fn new() -> Self {
+        Self { began: Instant::now(), bar: None }
+    }
+
+    /// It has come so far.
+    pub(crate) fn at(&mut self, now: RecoveryProgress) {
+        if self.bar.is_none() && self.began.elapsed() < LONG {
+            return;
+        }
+        let bar = self.bar.get_or_insert_with(|| {
+            let bar = ProgressBar::new(now.of);
+            // A template that cannot be read leaves the default one.
+            if let Ok(style) =
+                ProgressStyle::with_template("{msg} {wide_bar} {binary_bytes}/{binary_total_bytes}")
+            {
+                bar.set_style(style);
+            }
+            bar
+        });
+        bar.set_length(now.of);
+        bar.set_position(now.done);
+        bar.set_message(match now.step {
+            RecoveryStep::Log => "recovery: reading the log",
+            RecoveryStep::TornPages => "recovery: restoring torn pages",
+            RecoveryStep::Redo => "recovery: replaying the log",
+            _ => "recovery: writing pages",
+        });
+    }
+}
+
+impl Drop for RecoveryBar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
     }
 }

@@ -12,6 +12,7 @@ use super::format::Format;
 use super::import::Import;
 use super::lines::Lines;
 use super::listing::{export, list};
+use super::progress::RecoveryBar;
 use super::verify::verify;
 use super::{batch, value};
 
@@ -20,7 +21,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome, Failure> {
     let (format, options) = (args.format()?, args.options()?);
     // Before the store is opened: what cannot be read makes no store.
     let asked = Asked::read(&args.command, format)?;
-    let store = KvStore::open_with(&args.data_dir, &options)?;
+    let mut recovery = RecoveryBar::new();
+    let store = KvStore::open_with_progress(&args.data_dir, &options, |now| recovery.at(now))?;
+    drop(recovery);
     if let Some(damage) = &store.open_report().superblock_damage {
         let _ = writeln!(io::stderr(), "kvstore: warning: {damage}; the other copy was used");
     }
