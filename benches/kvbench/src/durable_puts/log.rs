@@ -30,7 +30,7 @@ fn open(dir: &Path, durable_by: Option<DurableBy>) -> BenchResult<Option<Wal>> {
         newest_copy_lost: false,
         poison: Poison::new(),
     };
-    let mut recovery = Wal::open(Arc::new(RealDisk), dir.to_path_buf(), &options, start)?;
+    let mut recovery = Recovery::open(Arc::new(RealDisk), dir.to_path_buf(), &options, start)?;
     recovery.replay(|_| Ok(()))?;
     match recovery.start(1) {
         Err(WalError::InvalidOptions { reason }) => {

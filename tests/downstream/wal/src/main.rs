@@ -1,7 +1,7 @@
 //! What an engine writes into a log of its own, records and pages, comes back in order after the log was opened again.
 
 use pagestone_direct_io::PageFile;
-use pagestone_page_format::{DEFAULT_PAGE_SIZE, Lsn, Page, PageId, PageStore};
+use pagestone_page_format::{DEFAULT_PAGE_SIZE, Lsn, Page, PageId};
 use pagestone_wal::{GroupBuilder, RecordKind, Wal, WalOptions};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
