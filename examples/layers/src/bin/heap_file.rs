@@ -9,6 +9,7 @@
 //! 150 deleted, 3 pages without records freed
 //! checkpoint, then a crash: 0 groups replayed, 151 records found
 //! ```
+#![forbid(unsafe_code)]
 
 use pagestone_layers_examples::heap::{HeapFile, HeapOptions};
 

@@ -9,6 +9,7 @@
 //! a writer came between the look and the validation: Conflict
 //! looked again: page 1 holds 101
 //! ```
+#![forbid(unsafe_code)]
 
 use pagestone::page_format::{PageKind, SwipArray};
 use pagestone::pool::{Pin, Restart};

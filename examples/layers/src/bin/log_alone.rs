@@ -12,6 +12,7 @@
 //!   move 10 from alice to bob
 //!   move 10 from bob to carol
 //! ```
+#![forbid(unsafe_code)]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -9,6 +9,7 @@
 //! its neighbour still says: the third page
 //! page 7 was never written: an error, not zeros
 //! ```
+#![forbid(unsafe_code)]
 
 use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom, Write};

@@ -10,6 +10,7 @@
 //! after a checkpoint: false
 //! opened again: page 0 says 4711
 //! ```
+#![forbid(unsafe_code)]
 
 use pagestone::{BufferPool, DEFAULT_PAGE_SIZE, PageGuard, PageId, PageResult};
 
