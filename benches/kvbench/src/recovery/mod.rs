@@ -174,17 +174,18 @@ fn rounds(args: &Args, shape: &Shape) -> BenchResult<Vec<Measured>> {
 }
 
 impl Measured {
-    const HEAD: &str = "| store MiB | log MiB | round | records | pages read | open, s | log, torn, redo, checkpoint, s | raw log, s | raw pages, s | ratio | pool MiB | peak memory MiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|";
+    const HEAD: &str = "| store MiB | log MiB | round | records | pages read | open, s | processors, s | log, torn, redo, checkpoint, s | raw log, s | raw pages, s | ratio | pool MiB | peak memory MiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
     fn row(&self, shape: &Shape, round: u64) -> BenchResult<String> {
         let steps: Vec<String> = self.opened.steps_s.iter().map(|seconds| format!("{seconds:.3}")).collect();
         Ok(format!(
-            "| {} | {:.0} | {round} | {} | {} | {:.3} | {} | {:.3} | {:.3} | {:.2} | {} | {} |",
+            "| {} | {:.0} | {round} | {} | {} | {:.3} | {} | {} | {:.3} | {:.3} | {:.2} | {} | {} |",
             shape.store_mib,
             self.opened.figure("recovered_log_bytes")? as f64 / (1 << 20) as f64,
             self.opened.figure("recovered_records")?,
             self.opened.figure("recovery_pages_read")?,
             self.opened.open_s,
+            self.opened.processor_s.map_or("unknown".into(), |seconds| format!("{seconds:.2}")),
             steps.join(", "),
             self.log_s,
             self.pages_s,
