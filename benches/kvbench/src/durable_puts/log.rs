@@ -8,7 +8,7 @@ use std::time::Duration;
 use pagestone::direct_io::{DurableBy, RealDisk};
 use pagestone::page_format::{ENGINE_OP_KINDS, Lsn, Poison, StoreUuid};
 use pagestone::store::{Store, Tree};
-use pagestone::wal::{Wal, WalError, WalOptions, WalStart, WalStats};
+use pagestone::wal::{Recovery, Wal, WalError, WalOptions, WalStart, WalStats};
 
 use super::clients::{Contender, contest, quartiles};
 use crate::BenchResult;
