@@ -32,6 +32,7 @@ mod extent_reservation;
 mod extents;
 mod logged;
 mod map_source;
+mod metrics;
 #[cfg(test)]
 mod model;
 mod page_allocator;

@@ -18,6 +18,7 @@
 use pagestone_page_format::{Lsn, PageError, PageId, PageResult, PageSize};
 use pagestone_sync::{Condvar, Mutex, MutexGuard};
 
+use crate::metrics::AllocatorMetrics;
 use crate::readers::Readers;
 use crate::state::{GrewBeside, Look, Request, State, Step};
 use crate::{ExtentReservation, MapSource, ReadGuard, Release, Reservation, region_bits};
@@ -61,6 +62,7 @@ pub struct LoggedAllocator {
     page_bytes: u64,
     state: Mutex<State>,
     readers: Readers,
+    pub(crate) metrics: AllocatorMetrics,
     /// Notified when a region is no longer in progress.
     progress: Condvar,
 }
@@ -90,6 +92,7 @@ impl LoggedAllocator {
             page_bytes: size.get() as u64,
             state: Mutex::new(State::new(bits, end)),
             readers: Readers::default(),
+            metrics: AllocatorMetrics::default(),
             progress: Condvar::new(),
         }
     }
@@ -213,6 +216,7 @@ impl LoggedAllocator {
             let step = state.next_step(request, look);
             let done = match step {
                 Step::Wait => {
+                    self.metrics.waits.inc();
                     drop(self.progress.wait(state));
                     continue;
                 }
@@ -222,7 +226,10 @@ impl LoggedAllocator {
                     drop(state);
                     // If there is no room, dropping it gives the ids back.
                     match self.make_room(source, taken.end()) {
-                        Ok(()) => return Ok(taken),
+                        Ok(()) => {
+                            self.metrics.reservations.inc();
+                            return Ok(taken);
+                        }
                         Err(error) => Err(error),
                     }
                 }
@@ -251,6 +258,7 @@ impl LoggedAllocator {
 
     /// Reads a region that this thread has put in progress, and takes it in.
     fn load(&self, source: &dyn MapSource, region: u64) -> PageResult<()> {
+        self.metrics.loads.inc();
         let _claim = Claim(self);
         let loaded = source.load_region(region)?;
         self.state.lock().merge(region, loaded)
@@ -258,6 +266,7 @@ impl LoggedAllocator {
 
     /// Makes a region that this thread has put in progress.
     fn format(&self, source: &dyn MapSource, region: u64, pages: u64) -> PageResult<()> {
+        self.metrics.loads.inc();
         let _claim = Claim(self);
         self.make_room(source, pages)?;
         source.format_region(region)?;

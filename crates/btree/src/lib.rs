@@ -17,6 +17,7 @@
 //!   batch/      many changes, over several trees, in one group
 //!   node/       one page: layout, search, page operations
 //!   overflow/   values that are too long for a leaf, in extents, streamed in and out
+//!   metrics.rs  how often steps were taken again
 //!   error.rs    TreeError; Interrupt, which never leaves the retry loop
 //! ```
 //!
@@ -32,6 +33,7 @@ mod drain;
 mod error;
 mod listing;
 mod merge;
+mod metrics;
 mod node;
 mod overflow;
 mod range;

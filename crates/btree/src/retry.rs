@@ -57,7 +57,7 @@ pub(crate) fn optimistically<T>(
 }
 
 fn until_answered<T>(env: &TreeEnv, mut step: impl FnMut(Attempt) -> Result<T, Interrupt>) -> TreeResult<T> {
-    let pool = env.pool();
+    let (pool, metrics) = (env.pool(), &env.counters.metrics);
     let mut pinned: Vec<Pin<'_>> = Vec::new();
     let mut conflicts = 0;
     let mut suspect = None;
@@ -65,14 +65,19 @@ fn until_answered<T>(env: &TreeEnv, mut step: impl FnMut(Attempt) -> Result<T, I
         // Now and then an optimistic attempt again: it tells what is wrong with a path on which no latch can be had.
         let patient = conflicts < PATIENCE || conflicts % PATIENCE == 0;
         let attempt = if patient { Attempt::Optimistic } else { Attempt::Latched };
+        if attempt == Attempt::Latched {
+            metrics.latched.inc();
+        }
         match step(attempt) {
             Ok(answer) => return Ok(answer),
             Err(Interrupt::Fail(error)) => return Err(error),
             Err(Interrupt::Restart(Restart::Conflict)) => {
                 conflicts += 1;
+                metrics.conflicts.inc();
                 back_off(conflicts);
             }
             Err(Interrupt::Restart(Restart::Fault(id))) => {
+                metrics.faults.inc();
                 if pinned.len() == PINS {
                     pinned.remove(0);
                 }

@@ -9,6 +9,7 @@ use pagestone_swip::{AtomicSwipWord, SwipWord};
 use pagestone_sync::Arc;
 use pagestone_sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::metrics::TreeMetrics;
 use crate::node::{FormatNode, max_inline_value, max_key_len};
 use crate::overflow::MAX_VALUE_LEN;
 use crate::{TreeError, TreeResult};
@@ -43,6 +44,8 @@ impl WeakTree {
 pub(crate) struct TreeEnv {
     env: Arc<LoggedPool>,
     dropped: AtomicBool,
+    /// Shared with the trees beside it.
+    pub(crate) counters: Arc<Counters>,
 }
 
 impl TreeEnv {
@@ -68,8 +71,6 @@ struct Shared {
     root_id: PageId,
     /// The root's cell: the one holder of a swip that is no page.
     root: AtomicSwipWord,
-    /// Shared with the trees beside it.
-    counters: Arc<Counters>,
 }
 
 /// What is counted while the tree is used.
@@ -79,6 +80,7 @@ pub(crate) struct Counters {
     pub(crate) merges: AtomicU64,
     pub(crate) shrinks: AtomicU64,
     pub(crate) merges_given_up: AtomicU64,
+    pub(crate) metrics: TreeMetrics,
 }
 
 /// What a tree has done since it was opened, and what shape it has.
@@ -129,8 +131,8 @@ impl BTree {
     /// Another tree over the same pool and log, which counts what it does where this one counts. Reads nothing, as
     /// [`BTree::open`].
     pub fn beside(&self, tree_id: u32, root_id: PageId) -> PageResult<Self> {
-        let Shared { env, counters, .. } = &*self.shared;
-        Self::with_counters(Arc::clone(&env.env), tree_id, root_id, Arc::clone(counters))
+        let TreeEnv { env, counters, .. } = self.env();
+        Self::with_counters(Arc::clone(env), tree_id, root_id, Arc::clone(counters))
     }
 
     fn with_counters(
@@ -140,8 +142,8 @@ impl BTree {
         counters: Arc<Counters>,
     ) -> PageResult<Self> {
         let root = AtomicSwipWord::new(SwipWord::new(root_id)?);
-        let env = TreeEnv { env, dropped: AtomicBool::new(false) };
-        Ok(Self { shared: Arc::new(Shared { env, tree_id, root_id, root, counters }) })
+        let env = TreeEnv { env, dropped: AtomicBool::new(false), counters };
+        Ok(Self { shared: Arc::new(Shared { env, tree_id, root_id, root }) })
     }
 
     /// The same tree, but this does not keep it in use.
@@ -182,7 +184,7 @@ impl BTree {
 
     /// What it has done and what shape it has.
     pub fn stats(&self) -> TreeResult<TreeStats> {
-        let Counters { splits, merges, shrinks, merges_given_up } = &*self.shared.counters;
+        let Counters { splits, merges, shrinks, merges_given_up, .. } = self.counters();
         Ok(TreeStats {
             height: self.height()?,
             splits: splits.load(Ordering::Relaxed),
@@ -201,10 +203,10 @@ impl BTree {
     }
 
     pub(crate) fn count_split(&self) {
-        self.shared.counters.splits.fetch_add(1, Ordering::Relaxed);
+        self.counters().splits.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn counters(&self) -> &Counters {
-        &self.shared.counters
+        &self.shared.env.counters
     }
 }

@@ -243,15 +243,16 @@ impl Store {
         Ok(text)
     }
 
-    /// What latches, pool and log measure beside what [`Store::stats`] counts, by name: counters, the lines that waited longest for
-    /// latches, and of histograms the count and the sum. Without feature `metrics` all of them are zero, and there are no lines.
+    /// What latches, pool, log, allocator and trees measure beside what [`Store::stats`] counts, by name: counters, the lines that waited longest for
+    /// latches, and of histograms the count and the sum. Without feature
+    /// `metrics` there are no lines, and all but the allocator's gauges are zero.
     pub fn measurements(&self) -> Vec<(String, u64)> {
         self.metrics().iter().flat_map(Metric::figures).collect()
     }
 
     fn metrics(&self) -> Vec<Metric<'static>> {
-        let env = &self.inner.core.env;
-        env.pool().metrics().into_iter().chain(env.log().metrics()).collect()
+        let Core { env, tree, .. } = &*self.inner.core;
+        [env.pool().metrics(), env.log().metrics(), env.allocator().metrics(), tree.metrics()].concat()
     }
 
     /// The engine's own 8 bytes in this slot of the superblock, 0 to 7; zero until set.

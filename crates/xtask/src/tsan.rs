@@ -24,8 +24,7 @@ use crate::workspace::Workspace;
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// What races threads: the package, and the test target, or the library's own tests that are named so.
-const RACES: [(&str, Races); 18] = [
-    ("pagestone-sync", Races::Library("")),
+const RACES: [(&str, Races); 17] = [
     ("pagestone-telemetry", Races::Library("")),
     ("pagestone-threading", Races::Library("")),
     ("pagestone-swip", Races::Library("atomic")),

@@ -100,7 +100,14 @@ fn figures_have_names() {
     for name in ["evictions", "splits", "evictions_total", "splits_total", "page_bytes", "tree_height"] {
         figure(&stats, name);
     }
-    for name in ["latch_shared_waits_total", "latch_exclusive_waits_total", "pool_read_microseconds_count"] {
+    for name in [
+        "latch_shared_waits_total",
+        "latch_exclusive_waits_total",
+        "pool_read_microseconds_count",
+        "log_batch_bytes_sum",
+        "allocator_free_pages",
+        "tree_conflicts_total",
+    ] {
         figure(&stats, name);
     }
     let prometheus = place.says(["stats", "--prometheus"]);
