@@ -1,4 +1,4 @@
-//! Threads that fetch, write, read by stale hints, flush and discard the pages of one pool, and believe nothing that they see.
+//! Threads that fetch, write, read by stale hints, prefetch, flush and discard the pages of one pool, move its budget, and believe nothing that they see.
 //!
 //! Every page carries its id and one counter, repeated over the whole payload: any tear shows. Pages of one class in eight are
 //! discarded now and then, which takes them back to what storage has: their counters never stand above what was written. All others
@@ -30,6 +30,7 @@ pub(crate) struct Figures {
     pub(crate) reads: u64,
     pub(crate) flushes: u64,
     pub(crate) discards: u64,
+    pub(crate) budgets: u64,
     /// Reads by swip that validated, and those that had to start again.
     pub(crate) validated: u64,
     pub(crate) restarts: u64,
@@ -111,6 +112,15 @@ impl<'s> Actor<'s> {
             29 if self.next().is_multiple_of(256) => {
                 self.pool.flush_all().expect("written");
                 self.figures.flushes += 1;
+            }
+            30 if self.next().is_multiple_of(512) => {
+                let most = self.pool.capacity_max();
+                let frames = most - self.next() as usize % (most / 4);
+                self.pool.set_capacity(frames).expect("no pin is held for long");
+                self.figures.budgets += 1;
+            }
+            31 if self.next().is_multiple_of(16) => {
+                self.pool.prefetch(&[id, PageId::new(self.next() % self.written.len() as u64)]);
             }
             _ if is_discarded(id) => {
                 self.pool.discard(id).expect("thrown out");
@@ -200,6 +210,7 @@ impl Figures {
         self.reads += other.reads;
         self.flushes += other.flushes;
         self.discards += other.discards;
+        self.budgets += other.budgets;
         self.validated += other.validated;
         self.restarts += other.restarts;
     }
@@ -207,11 +218,11 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { writes, reads, flushes, discards, validated, restarts, pool } = self;
+        let Self { writes, reads, flushes, discards, budgets, validated, restarts, pool } = self;
         write!(
             f,
             "{writes} writes, {reads} reads, {validated} optimistic reads, {restarts} restarts, {flushes} flushes, \
-             {discards} discards; {} misses, {} evictions, {} write-backs",
+             {discards} discards, {budgets} budgets; {} misses, {} evictions, {} write-backs",
             pool.misses, pool.evictions, pool.write_backs
         )
     }
