@@ -145,6 +145,7 @@ impl BufferPool {
         let latch =
             frame.latch.counting(&self.contention).optimistic_spin().map_err(|_| self.latch_poisoned(id))?;
         if !frame.holds(id) {
+            frame.no_hit();
             return Ok(None);
         }
         if latch.tag(COOL) {

@@ -9,7 +9,8 @@
 //!   lsn, rec_lsn      changed under the exclusive latch; rec_lsn also by the write-back that finished, while the page is dirty
 //!   changes           raised under the exclusive latch
 //!   written           set by the one write-back that has claimed `writing`, or with the page
-//!   pins              raised and lowered by anybody; see P4 in `pin`
+//!   pins              raised and lowered by anybody; see P4 in `pin`. Above the pins of now, [63:24], stands how often the frame
+//!                     was pinned with its page resident: a hit is counted by the pin that it takes anyway
 //!   writing           claimed by compare-and-swap: one write of a page is in flight at most
 //! ```
 //!
@@ -18,7 +19,7 @@
 
 use pagestone_hybrid_latch::{HybridLatch, Tag};
 use pagestone_page_format::{Lsn, PageId};
-use pagestone_sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence, fence_after_rmw};
+use pagestone_sync::atomic::{AtomicBool, AtomicU64, Ordering, fence, fence_after_rmw};
 use pagestone_sync::faults::planted;
 
 /// The page that is on probation: the next sweep takes it unless it is touched before.
@@ -30,6 +31,13 @@ pub(crate) const FRESH: Tag = Tag::B;
 /// The page id of a frame that holds none.
 const NO_PAGE: u64 = u64::MAX;
 
+/// One pin more, or less, in `pins`.
+const PIN: u64 = 1;
+/// One hit more in `pins`. What comes past its 40 bits falls off the word.
+const HIT: u64 = 1 << 24;
+/// The pins of now in `pins`.
+const PINS: u64 = HIT - 1;
+
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Frame {
@@ -39,7 +47,7 @@ pub(crate) struct Frame {
     rec_lsn: AtomicU64,
     changes: AtomicU64,
     written: AtomicU64,
-    pins: AtomicU32,
+    pins: AtomicU64,
     writing: AtomicBool,
 }
 
@@ -55,7 +63,7 @@ impl Frame {
             rec_lsn: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             written: AtomicU64::new(0),
-            pins: AtomicU32::new(0),
+            pins: AtomicU64::new(0),
             writing: AtomicBool::new(false),
         }
     }
@@ -156,28 +164,46 @@ impl Frame {
         self.written.store(changes, Ordering::Release); // partner: `is_dirty`
     }
 
-    /// Raises the pin count. After it, either the evictor sees the pin or the caller sees the evictor's latch (P4).
+    /// Raises the pin count, and the count of hits. After it, either the evictor sees the pin or the caller sees the evictor's
+    /// latch (P4).
+    ///
+    /// # Panics
+    ///
+    /// With 2^23 pins of one page at once, long before the count would run into its neighbour: pins are guards, and they leak.
     #[inline]
     pub(crate) fn pin(&self) {
-        self.pins.fetch_add(1, Ordering::Relaxed);
+        let before = self.pins.fetch_add(PIN | HIT, Ordering::Relaxed);
         if !planted("a pin has no fence") {
             fence_after_rmw(); // partner: `is_held_under_latch`
         }
+        if before & PINS >= PINS / 2 {
+            too_many_pins();
+        }
+    }
+
+    /// It was no hit after all: the page had left.
+    pub(crate) fn no_hit(&self) {
+        self.pins.fetch_sub(HIT, Ordering::Relaxed);
     }
 
     /// For a loader that already owns the frame.
     pub(crate) fn pin_owned(&self) {
-        self.pins.fetch_add(1, Ordering::Relaxed);
+        self.pins.fetch_add(PIN, Ordering::Relaxed);
     }
 
     #[inline]
     pub(crate) fn unpin(&self) {
-        let before = self.pins.fetch_sub(1, Ordering::Release);
-        debug_assert!(before > 0, "P4: a pin is released once");
+        let before = self.pins.fetch_sub(PIN, Ordering::Release);
+        debug_assert!(before & PINS > 0, "P4: a pin is released once");
     }
 
     pub(crate) fn is_pinned(&self) -> bool {
-        self.pins.load(Ordering::Relaxed) != 0
+        self.pins.load(Ordering::Relaxed) & PINS != 0
+    }
+
+    /// How often it was pinned with its page resident, over all pages that it held.
+    pub(crate) fn hits(&self) -> u64 {
+        self.pins.load(Ordering::Relaxed) / HIT
     }
 
     /// Under the exclusive latch: whether somebody pinned it or is writing it out. Partner of the fences in `pin` and
@@ -189,7 +215,12 @@ impl Frame {
         if !planted("an evictor has no fence") {
             fence(Ordering::SeqCst);
         }
-        self.pins.load(Ordering::Acquire) != 0
+        self.pins.load(Ordering::Acquire) & PINS != 0
             || (self.is_writing() && !planted("who throws a page out does not wait for its write"))
     }
+}
+
+#[cold]
+fn too_many_pins() -> ! {
+    panic!("P4: millions of pins of one page: guards are leaked");
 }

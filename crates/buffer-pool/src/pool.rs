@@ -219,6 +219,7 @@ impl BufferPool {
         PoolStats {
             frames: self.capacity() as u64,
             resident: self.resident_len() as u64,
+            hits: self.frames.iter().map(Frame::hits).sum(),
             misses: self.counters.misses.get(),
             failed_reads: self.counters.failed_reads.get(),
             table_hits: self.counters.table_hits.get(),

@@ -9,6 +9,9 @@ pub struct PoolStats {
     pub frames: u64,
     /// Pages resident now.
     pub resident: u64,
+    /// Pins of pages that were resident, counted by the pin itself: [`crate::BufferPool::fetch`] and its like, and what is latched by swip.
+    /// Optimistic reads by swip write nothing, and so are counted nowhere; those of them that had no good hint are `table_hits`.
+    pub hits: u64,
     /// Pages read from storage.
     pub misses: u64,
     /// Reads that failed.

@@ -93,7 +93,11 @@ fn what_is_absent_is_read_by_one_call_and_each_page_once() {
     fetch_all(&pool, &wanted);
     assert_eq!(*store.batches.lock().expect("no panic"), [5], "5, 9, 40, 41 and 42, at once");
     assert_eq!(store.single.load(Ordering::SeqCst), 1, "page 3, before");
-    assert_eq!(pool.stats().misses, 6);
+    assert_eq!((pool.stats().misses, pool.stats().hits), (6, 3), "3 twice, and 5 again");
+    for _ in 0..10 {
+        drop(pool.fetch(PageId::new(40)).expect("resident"));
+    }
+    assert_eq!(pool.stats().hits, 13);
 }
 
 #[test]

@@ -61,6 +61,7 @@ impl StoreStats {
             ("data_pages", "pages of the data file", self.data_pages),
             ("pool_frames", "frames of the buffer pool", self.pool.frames),
             ("pool_resident_pages", "pages resident in the pool", self.pool.resident),
+            ("pool_hits_total", "pins of pages that were resident", self.pool.hits),
             ("pool_misses_total", "pages read from storage", self.pool.misses),
             ("pool_failed_reads_total", "reads that failed", self.pool.failed_reads),
             ("pool_table_hits_total", "accesses that needed the page table", self.pool.table_hits),
