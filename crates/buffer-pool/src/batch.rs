@@ -27,7 +27,7 @@ use crate::{BufferPool, PageGuard, Pin};
 /// Pages read by one call to storage at most.
 const WAVE: usize = 64;
 /// A hint brings in this part of the pool at most, so that it does not push out its own pages, nor everybody's.
-const PREFETCH_SHARE: usize = 4;
+const PREFETCH_SHARE: usize = 16;
 
 /// A page of a batch: where its answer goes, and the right to load it.
 type Wave<'p> = Vec<(usize, Claim<'p>)>;
@@ -90,7 +90,7 @@ impl BufferPool {
     }
 
     /// Says that these pages will be wanted soon: those that are absent are read together, as far as frames can be had without
-    /// waiting, and at most a quarter of the pool by one call. A page that nobody touches before the clock comes round goes out again; the
+    /// waiting, and at most a sixteenth of the pool by one call. A page that nobody touches before the clock comes round goes out again; the
     /// first touch counts as its loading, so a scan that reads ahead makes nothing hot.
     ///
     /// It may read, and write dirty pages out to have frames; the caller holds no latch. Errors are dropped and counted in

@@ -22,7 +22,7 @@ use pagestone_sync::Mutex;
 use pagestone_sync::atomic::{AtomicUsize, Ordering};
 use pagestone_sync::faults::planted;
 
-use crate::evict::{Chance, LOOK_AGAIN, Verdict, WRITE_BATCH};
+use crate::evict::{Chance, LOOK_AGAIN, Verdict, WRITE_BATCH, young_places};
 use crate::write_back::WhenLatched;
 use crate::{BufferPool, MIN_FRAMES};
 
@@ -85,7 +85,9 @@ impl BufferPool {
     pub fn overhead_bytes(&self) -> usize {
         /// A place of the free list: a frame's number and its turn.
         const LISTED: usize = 16;
-        size_of_val(&*self.frames) + self.table.bytes() + self.frames.len() * LISTED
+        size_of_val(&*self.frames)
+            + self.table.bytes()
+            + (self.frames.len() + young_places(self.frames.len())) * LISTED
     }
 
     fn set(&self, capacity: usize) {

@@ -10,6 +10,10 @@
 //!   5  out of the table, out of the header, unlock with a new version; to the free list
 //! ```
 //!
+//! Who comes first: the pages on probation, in the order in which they were loaded, as long as those that were loaded last fill more
+//! than a tenth of the pool; then whom the hand of the clock comes to. So a scan pushes out its own pages, and the hand stands still
+//! meanwhile and cools nobody (`benches/micro/benches/replacement.rs`).
+//!
 //! Corbató's CLOCK, 1968; quick demotion of new pages after SIEVE (NSDI 2024) and S3-FIFO (SOSP 2023).
 
 use std::time::{Duration, Instant};
@@ -31,6 +35,14 @@ const CLEAN_SEARCH: usize = 1024;
 pub(crate) const WRITE_BATCH: usize = 64;
 /// How long a thread sleeps before it looks again for a frame; it is woken when a pin goes.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// The part of the frames that pages on probation may fill while others leave.
+const YOUNG_SHARE: usize = 10;
+
+/// Places of the list of what was loaded last: its share twice, since it is looked at only when a frame is wanted.
+pub(crate) fn young_places(frames: usize) -> usize {
+    2 * frames / YOUNG_SHARE + 2
+}
 
 /// What became of a frame that somebody wanted to be empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,8 +106,22 @@ impl BufferPool {
         let capacity = self.capacity();
         let batch = EVICT_BATCH.min(capacity / 8).max(1);
         let (mut freed, mut dirty) = (0, Vec::new());
+        while freed < batch && dirty.len() < WRITE_BATCH && self.young.len() > capacity / YOUNG_SHARE {
+            let Some(index) = self.young.pop() else { break };
+            // One that was touched again is the clock's from now on.
+            if self.frames[index.index()].latch.tag(COOL) {
+                match self.try_evict(index) {
+                    Verdict::Freed => freed += 1,
+                    Verdict::Dirty => dirty.push(index),
+                    Verdict::Kept => {}
+                }
+            }
+        }
         // Twice round: once to cool, once to take.
         for looked in 0..2 * capacity {
+            if freed == batch {
+                break;
+            }
             let index = self.hand.fetch_add(1, Ordering::Relaxed) % capacity;
             let index = FrameIndex::new(index as u32);
             match self.try_evict(index) {
@@ -103,7 +129,7 @@ impl BufferPool {
                 Verdict::Dirty if dirty.len() < WRITE_BATCH => dirty.push(index),
                 Verdict::Dirty | Verdict::Kept => {}
             }
-            if freed == batch || (freed == 0 && dirty.len() >= WRITE_BATCH && looked >= CLEAN_SEARCH) {
+            if freed == 0 && dirty.len() >= WRITE_BATCH && looked >= CLEAN_SEARCH {
                 break;
             }
         }

@@ -129,6 +129,8 @@ impl BufferPool {
         std::mem::forget(claim);
         self.table.publish(id, index);
         drop(latch);
+        // Without room it has the clock alone, as all have that were touched twice.
+        let _without_room = self.young.push(index);
         if !planted("who loaded a page wakes nobody") {
             self.load_place(id).ended();
         }

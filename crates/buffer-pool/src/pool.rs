@@ -15,6 +15,7 @@ use pagestone_sync::{Arc, Condvar, Mutex, Queue};
 use crate::admission::Gate;
 use crate::arena::Arena;
 use crate::budget::Budget;
+use crate::evict::young_places;
 use crate::frame::Frame;
 use crate::loads::LoadPlace;
 use crate::metrics::PoolMetrics;
@@ -42,6 +43,9 @@ pub struct BufferPool {
     pub(crate) arena: Arena,
     pub(crate) table: PageTable,
     pub(crate) free: Queue<FrameIndex>,
+    /// Frames in the order in which they were loaded, those on probation among them. Nobody owns a frame by it: an entry may be
+    /// out of date.
+    pub(crate) young: Queue<FrameIndex>,
     pub(crate) hand: AtomicUsize,
     pub(crate) staging: Staging,
     pub(crate) loads: Box<[LoadPlace]>,
@@ -110,6 +114,7 @@ impl BufferPool {
             arena: Arena::reserve(frames, size)?,
             table: PageTable::for_frames(frames),
             free,
+            young: Queue::new(young_places(frames)),
             hand: AtomicUsize::new(0),
             staging: Staging::new(size),
             loads: (0..LOAD_PLACES).map(|_| LoadPlace::default()).collect(),

@@ -171,7 +171,7 @@ fn a_hint_reads_at_once_pins_nothing_and_counts_its_errors() {
     assert_eq!(pool.stats().prefetch_hits, 1);
     assert_eq!(store.single.load(Ordering::SeqCst), 0, "it was there");
     pool.prefetch(&ids(100..200));
-    assert_eq!(pool.resident_len(), 2 + 16, "a quarter of the pool");
+    assert_eq!(pool.resident_len(), 2 + 4, "a sixteenth of the pool");
     pool.drop_cache().expect("nothing is pinned");
     assert_eq!(pool.resident_len(), 0);
 }
@@ -185,7 +185,7 @@ fn a_scan_that_reads_ahead_makes_nothing_hot() {
     }
     let before = pool.stats().misses;
     let mut again = 0;
-    for ahead in ids((0..96).filter(|id| *id != BAD)).chunks(8) {
+    for ahead in ids((0..96).filter(|id| *id != BAD)).chunks(4) {
         pool.prefetch(ahead);
         ahead.iter().for_each(|id| drop(pool.fetch(*id).expect("a page")));
         // What is hot is used meanwhile.
