@@ -17,8 +17,8 @@ use crate::{Backend, File, ReadAt, WriteAt, read_exact_batch, write_all_stream};
 /// So many bytes of a batch are under way at once at most.
 const WAVE_BYTES: usize = 1 << 20;
 /// The most bytes of neighbours in one transfer that writes, where several are under way at once: the first leave while the next are
-/// stamped, and eight of 128 KiB are sooner done than one of 1 MiB, by an eighth.
-const PIECE_BYTES: usize = 128 << 10;
+/// stamped. Halves of a wave: shorter pieces cost a quiet device more than the stamping that they hide.
+const PIECE_BYTES: usize = 512 << 10;
 /// Buffers for them that are kept.
 const SPARE_BUFFERS: usize = 4;
 
