@@ -18,7 +18,6 @@ use std::time::Instant;
 
 use pagestone_page_format::{Page, PageError, PageId, PageResult};
 use pagestone_swip::MAX_SWIP_PAGE;
-use pagestone_sync::faults::planted;
 
 use crate::fault::{Claim, FirstTouch};
 use crate::table::Entry;
@@ -137,10 +136,6 @@ impl BufferPool {
             }
             match self.table.get(id) {
                 Entry::Absent => {}
-                Entry::Loading if planted("a batch waits for others while it holds claims") => {
-                    drop(self.wait_for_load(id));
-                    continue;
-                }
                 Entry::Loading | Entry::Resident(_) => continue,
             }
             match self.free_frame_now() {

@@ -117,23 +117,6 @@ fn p3_who_waited_for_a_failed_load_does_not_read_again() {
 }
 
 #[test]
-fn p3_batches_do_not_wait_for_each_other() {
-    fn both<const FIRST: u64>(world: &World) {
-        let ids = [FIRST, 1 - FIRST].map(PageId::new);
-        for (id, pin) in ids.iter().zip(world.pool.fault_many(&ids)) {
-            let pin = pin.expect("storage is healthy");
-            assert_eq!(under(&pin), PAGES[id.get() as usize]);
-        }
-    }
-    model("P3 one load, no lost wake-up", "p3_batches_do_not_wait_for_each_other", 1)
-        .catches("a batch waits for others while it holds claims", ASLEEP)
-        .run(|bound| {
-            // Two frames: the one batch may push out what the other has let go of, and read it again.
-            beside(bound, || World::new(PAGES), [both::<0>, both::<1>], at_rest);
-        });
-}
-
-#[test]
 fn p4_a_pinned_page_stays() {
     const LEFT: &[&str] = &["P4: a pinned page left its frame"];
     fn hold(world: &World) {
