@@ -6,12 +6,14 @@
 //!   checkpoint-latency   writes with and without continuous checkpoints, and the disk's own syncs at that time
 //!   recovery             opening after a kill, beside raw reads of the same log and the same pages
 //!   durable-puts         1 to 64 clients that wait until each put is durable, beside the disk, a bare log and other stores
+//!   log-bytes            what the log holds for each byte of a user's, by kind of record
 //!   write-out            a checkpoint beside raw writes of as many pages, those of the double-write counted
 //! ```
 #![deny(unsafe_code)] // peers/lmdb.rs opts out: its crate opens a map of a file, and leaves to the caller that nobody cuts it
 
 mod checkpoint_latency;
 mod durable_puts;
+mod log_bytes;
 mod peers;
 mod probe;
 mod recovery;
@@ -44,6 +46,8 @@ enum Bench {
     RecoveryOpener(recovery::OpenerArgs),
     /// Puts that return once they are durable, by 1 to 64 clients, beside raw writes, a bare log and other stores.
     DurablePuts(durable_puts::Args),
+    /// Bytes of the log for updates, inserts and deletes, by kind of record.
+    LogBytes(log_bytes::Args),
     /// A checkpoint that writes many pages, beside raw writes of as many.
     WriteOut(write_out::Args),
 }
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
         Bench::RecoveryWriter(args) => recovery::write(&args),
         Bench::RecoveryOpener(args) => recovery::open(&args),
         Bench::DurablePuts(args) => durable_puts::run(&args),
+        Bench::LogBytes(args) => log_bytes::run(&args),
         Bench::WriteOut(args) => write_out::run(&args),
     };
     match result {

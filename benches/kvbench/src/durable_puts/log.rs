@@ -1,5 +1,4 @@
-//! The log by itself: each way in which its batches are made durable, and appends that wait for nothing; and what it holds for each byte of
-//! a user's.
+//! The log by itself: each way in which its batches are made durable, and appends that wait for nothing.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,12 +6,10 @@ use std::time::Duration;
 
 use pagestone::direct_io::{DurableBy, RealDisk};
 use pagestone::page_format::{ENGINE_OP_KINDS, Lsn, Poison, StoreUuid};
-use pagestone::store::{Store, Tree};
-use pagestone::wal::{Recovery, Wal, WalError, WalOptions, WalStart, WalStats};
+use pagestone::wal::{Recovery, Wal, WalError, WalOptions, WalStart};
 
 use super::clients::{Contender, contest, quartiles};
 use crate::BenchResult;
-use crate::writers::{key, value};
 
 const UUID: StoreUuid = StoreUuid::new([7; 16]);
 /// Bytes of a record: with what is around it about those of one put.
@@ -81,51 +78,6 @@ pub(super) fn appends(dir: &Path, rounds: usize, turn: Duration) -> BenchResult<
         contest(threads, rounds, turn, &mut contenders)?;
         let [low, rate, high] = quartiles(contenders[0].rates.iter().copied());
         println!("| {threads} | {rate:.0} [{low:.0} to {high:.0}] | {:.0} |", rate * RECORD as f64 / 1e6);
-    }
-    Ok(())
-}
-
-/// What 64 clients put into the log, by kind of change.
-pub(super) fn bytes(store: &Store, keys: u64, changes: u64) -> BenchResult<()> {
-    const CLIENTS: u64 = 64;
-    println!("\n## Bytes of the log for each byte of a user's, 64 clients, 16 + 100 bytes\n");
-    println!(
-        "| changes | of groups | with headers of blocks | with padding | goal for updates |\n|---|---|---|---|---|"
-    );
-    let tree = store.default_tree();
-    type Change = fn(&Tree, u64) -> BenchResult<()>;
-    let put: Change = |tree, number| Ok(tree.put(&key(number), &value(&key(number), 1, 100)).map(drop)?);
-    let delete: Change = |tree, number| Ok(tree.remove(&key(number)).map(drop)?);
-    let kinds = [
-        ("updates", 0, put, 116),
-        ("inserts, splits included", keys, put, 116),
-        ("deletes", keys, delete, 16),
-    ];
-    for (name, first, change, user) in kinds {
-        let before = store.stats()?.log;
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..CLIENTS)
-                .map(|client| {
-                    let tree = &tree;
-                    let numbers = (client..changes).step_by(CLIENTS as usize);
-                    scope.spawn(move || {
-                        numbers.map(|number| first + number).try_for_each(|number| change(tree, number))
-                    })
-                })
-                .collect();
-            threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a client panicked")?)
-        })?;
-        let after = store.stats()?.log;
-        let over = |of: fn(&WalStats) -> u64| (of(&after) - of(&before)) as f64 / (user * changes) as f64;
-        let groups = over(|log| log.group_bytes);
-        let written = over(|log| log.end_lsn.get());
-        let padded = over(|log| log.bytes_written);
-        let goal = match first {
-            0 if written <= 1.4 => "1.4 met",
-            0 => "1.4 MISSED",
-            _ => "",
-        };
-        println!("| {name} | {groups:.2} | {written:.2} | {padded:.2} | {goal} |");
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   clients.rs   contenders by turns: rates, latencies, time of processors
 //!   raw.rs       what the disk gives: loops that write and sync, and a bare log of leaders and followers
-//!   log.rs       the log by itself, and how many bytes it takes
+//!   log.rs       the log by itself
 //! ```
 
 mod clients;
@@ -17,6 +17,7 @@ use pagestone::store::{Durability, Options, Store};
 
 use self::clients::{Contender, contest, quartiles};
 use crate::BenchResult;
+use crate::log_bytes;
 use crate::peers::{self, Peer};
 use crate::writers::{Load, key, mix, value};
 
@@ -85,8 +86,8 @@ fn all(args: &Args) -> BenchResult<()> {
     }
     log::backends(&args.dir, args.rounds(), args.turn() / 2)?;
     log::appends(&args.dir, args.rounds(), args.turn() / 2)?;
-    log::bytes(&store, args.keys, if args.quick { args.keys / 10 } else { args.keys })?;
     store.close()?;
+    log_bytes::measure(&args.dir.join("log-bytes"), if args.quick { args.keys / 10 } else { args.keys })?;
     one_client_for_long(args)
 }
 
