@@ -8,6 +8,7 @@
 //!   durable-puts         1 to 64 clients that wait until each put is durable, beside the disk, a bare log and other stores
 //!   log-bytes            what the log holds for each byte of a user's, by kind of record
 //!   write-out            a checkpoint beside raw writes of as many pages, those of the double-write counted
+//!   resident             point lookups with everything in memory, beside a map, LMDB and the same tree over plain memory
 //! ```
 #![deny(unsafe_code)] // peers/lmdb.rs opts out: its crate opens a map of a file, and leaves to the caller that nobody cuts it
 
@@ -17,6 +18,7 @@ mod log_bytes;
 mod peers;
 mod probe;
 mod recovery;
+mod resident;
 mod write_out;
 mod writers;
 
@@ -50,6 +52,8 @@ enum Bench {
     LogBytes(log_bytes::Args),
     /// A checkpoint that writes many pages, beside raw writes of as many.
     WriteOut(write_out::Args),
+    /// Point lookups with everything in memory, beside a map behind a lock and LMDB.
+    Resident(resident::Args),
 }
 
 /// What a bench fails with: the store, the disk, or a wrong answer.
@@ -62,6 +66,13 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// The lower quartile, the median, the upper quartile.
+fn quartiles(values: impl Iterator<Item = f64>) -> [f64; 3] {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| sorted[((sorted.len() - 1) * quarter + 2) / 4])
+}
+
 fn main() -> ExitCode {
     let result = match Args::parse().bench {
         Bench::CheckpointLatency(args) => checkpoint_latency::run(&args),
@@ -71,6 +82,7 @@ fn main() -> ExitCode {
         Bench::DurablePuts(args) => durable_puts::run(&args),
         Bench::LogBytes(args) => log_bytes::run(&args),
         Bench::WriteOut(args) => write_out::run(&args),
+        Bench::Resident(args) => resident::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

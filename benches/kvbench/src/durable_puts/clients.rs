@@ -107,10 +107,3 @@ fn cpu_of_process() -> Option<Duration> {
     let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
     Some(Duration::from_millis(ticks * 10))
 }
-
-/// The lower quartile, the median, the upper quartile.
-pub(super) fn quartiles(values: impl Iterator<Item = f64>) -> [f64; 3] {
-    let mut sorted: Vec<f64> = values.collect();
-    sorted.sort_by(f64::total_cmp);
-    [1, 2, 3].map(|quarter| sorted[((sorted.len() - 1) * quarter + 2) / 4])
-}

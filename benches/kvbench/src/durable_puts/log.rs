@@ -8,8 +8,8 @@ use pagestone::direct_io::{DurableBy, RealDisk};
 use pagestone::page_format::{ENGINE_OP_KINDS, Lsn, Poison, StoreUuid};
 use pagestone::wal::{Recovery, Wal, WalError, WalOptions, WalStart};
 
-use super::clients::{Contender, contest, quartiles};
-use crate::BenchResult;
+use super::clients::{Contender, contest};
+use crate::{BenchResult, quartiles};
 
 const UUID: StoreUuid = StoreUuid::new([7; 16]);
 /// Bytes of a record: with what is around it about those of one put.

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 
 use pagestone::store::{Durability, Options, Store};
 
-use self::clients::{Contender, contest, quartiles};
-use crate::BenchResult;
+use self::clients::{Contender, contest};
 use crate::log_bytes;
 use crate::peers::{self, Peer};
 use crate::writers::{Load, key, mix, value};
+use crate::{BenchResult, quartiles};
 
 const VALUE: usize = 100;
 const CLIENTS: [u64; 4] = [1, 2, 8, 64];

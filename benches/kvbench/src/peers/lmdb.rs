@@ -10,7 +10,7 @@ use std::path::Path;
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvOpenOptions};
 
-use super::Peer;
+use super::{Each, Keys, Peer};
 use crate::BenchResult;
 
 /// The environment stays open until the process ends: its table borrows it.
@@ -56,5 +56,13 @@ impl Peer for Lmdb {
     fn get(&self, key: &[u8]) -> BenchResult<Option<Vec<u8>>> {
         let reading = self.env.read_txn()?;
         Ok(self.rows.get(&reading, key)?.map(<[u8]>::to_vec))
+    }
+
+    fn get_many(&self, keys: Keys<'_>, each: Each<'_>) -> BenchResult<()> {
+        let reading = self.env.read_txn()?;
+        for key in keys {
+            each(self.rows.get(&reading, key)?)?;
+        }
+        Ok(())
     }
 }

@@ -28,7 +28,20 @@ pub(crate) trait Peer: Sync {
     fn fill(&self, rows: &mut dyn Iterator<Item = (Vec<u8>, Vec<u8>)>) -> BenchResult<()>;
 
     fn get(&self, key: &[u8]) -> BenchResult<Option<Vec<u8>>>;
+
+    /// Looks many up, by one transaction where that is cheaper; `each` is given what was found, lent where the store lends it.
+    fn get_many(&self, keys: Keys<'_>, each: Each<'_>) -> BenchResult<()> {
+        for key in keys {
+            each(self.get(key)?.as_deref())?;
+        }
+        Ok(())
+    }
 }
+
+/// Keys one after another.
+pub(crate) type Keys<'k> = &'k mut dyn Iterator<Item = &'k [u8]>;
+/// Who is given each answer.
+pub(crate) type Each<'e> = &'e mut dyn FnMut(Option<&[u8]>) -> BenchResult<()>;
 
 /// All of them, each in a directory of its own in this one.
 pub(crate) fn create(dir: &Path) -> BenchResult<Vec<Box<dyn Peer>>> {
