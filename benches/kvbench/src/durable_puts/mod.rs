@@ -45,9 +45,30 @@ pub(crate) struct Args {
     /// A look, in a tenth of the time: the figures mean less.
     #[arg(long)]
     quick: bool,
+    /// Only these parts.
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// 1 to 64 clients beside the disk, a bare log and other stores.
+    Puts,
+    /// The log by itself, by each call that makes it durable.
+    Backends,
+    /// Appends that nobody waits for.
+    Appends,
+    /// Bytes of the log for each byte of a user's.
+    Bytes,
+    /// One client that never pauses.
+    Long,
 }
 
 impl Args {
+    fn wants(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+
     fn rounds(&self) -> usize {
         if self.quick { 3 } else { self.rounds }
     }
@@ -73,6 +94,26 @@ fn all(args: &Args) -> BenchResult<()> {
         args.rounds(),
         args.turn().as_millis()
     );
+    if args.wants(Part::Puts) {
+        puts(args)?;
+    }
+    if args.wants(Part::Backends) {
+        log::backends(&args.dir, args.rounds(), args.turn() / 2)?;
+    }
+    if args.wants(Part::Appends) {
+        log::appends(&args.dir, args.rounds(), args.turn() / 2)?;
+    }
+    if args.wants(Part::Bytes) {
+        let keys = if args.quick { args.keys / 10 } else { args.keys };
+        log_bytes::measure(&args.dir.join("log-bytes"), keys)?;
+    }
+    if args.wants(Part::Long) {
+        one_client_for_long(args)?;
+    }
+    Ok(())
+}
+
+fn puts(args: &Args) -> BenchResult<()> {
     let store = open(&args.dir.join("store"), 1 << 30)?;
     let load = Load { threads: 1, keys: args.keys, value_bytes: VALUE, rate: 0 };
     let rows = || (0..args.keys).map(|number| (key(number).to_vec(), value(&key(number), 0, VALUE)));
@@ -84,11 +125,7 @@ fn all(args: &Args) -> BenchResult<()> {
     for peer in &peers {
         check(&**peer, args.keys)?;
     }
-    log::backends(&args.dir, args.rounds(), args.turn() / 2)?;
-    log::appends(&args.dir, args.rounds(), args.turn() / 2)?;
-    store.close()?;
-    log_bytes::measure(&args.dir.join("log-bytes"), if args.quick { args.keys / 10 } else { args.keys })?;
-    one_client_for_long(args)
+    Ok(store.close()?)
 }
 
 fn open(dir: &Path, log_bytes: u64) -> BenchResult<Store> {
