@@ -240,8 +240,9 @@ impl Wal {
                             && !state.commit.leading
                             && !planted("who waits for room does not lead") =>
                     {
-                        state.commit.leading = true;
-                        self.lead(state)?;
+                        if self.lead_for_room(state, bytes)? {
+                            return Ok(());
+                        }
                         state = self.state.lock();
                         continue;
                     }
@@ -256,6 +257,24 @@ impl Wal {
             // In slices: whoever poisons the handle elsewhere does not know that somebody waits here (R5).
             state = self.room.wait_for(state, left.min(LOOK_AGAIN)).0;
         }
+    }
+
+    /// Leads a batch. Takes the room that sealing made, if that is enough, and leaves the queue before the write: the next ones fill
+    /// the other buffer meanwhile. Tells whether it did.
+    fn lead_for_room(&self, mut state: MutexGuard<'_, State>, bytes: usize) -> WalResult<bool> {
+        state.commit.leading = true;
+        let mut taken = false;
+        let led = self.lead_and(state, |state| {
+            taken = self.short(state, bytes).is_none();
+            if taken {
+                state.outstanding += bytes;
+                state.queue.pop_front();
+            }
+        });
+        if led.is_err() && taken {
+            self.state.lock().outstanding -= bytes; // a dead log: nobody waits for it any more
+        }
+        led.map(|()| taken)
     }
 
     /// Releases the mutex and wakes those who wait for room, if there are any.

@@ -167,7 +167,17 @@ impl Wal {
     /// 2. If a group of the batch refers to data outside the log: make that durable (L12).
     /// 3. Write and sync, without the mutex.
     /// 4. Publish what is durable and hand over.
-    pub(crate) fn lead(&self, state: MutexGuard<'_, State>) -> WalResult<()> {
+    fn lead(&self, state: MutexGuard<'_, State>) -> WalResult<()> {
+        self.lead_and(state, |_| ())
+    }
+
+    /// The same; `sealed` sees the state between steps 1 and 2: who leads for the sake of room takes it there, and nobody waits
+    /// behind them for the disk.
+    pub(crate) fn lead_and(
+        &self,
+        state: MutexGuard<'_, State>,
+        sealed: impl FnOnce(&mut State),
+    ) -> WalResult<()> {
         let lead = Lead { wal: self };
         let mut state = state; // dropped before `lead`, which takes the mutex
         if let Err(error) = self.poison.check() {
@@ -178,6 +188,7 @@ impl Wal {
         let after_data = std::mem::take(&mut state.commit.after_data);
         let (mut batch, slot) = self.seal(&mut state);
         let (number, end) = (state.commit.sealed, state.commit.sealed_end);
+        sealed(&mut state);
         self.tell_room(state);
         if after_data && let Err(error) = self.pass_barrier() {
             std::mem::forget(lead);
