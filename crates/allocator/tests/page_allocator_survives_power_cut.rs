@@ -3,6 +3,7 @@
 #![cfg(not(loom))]
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -292,6 +293,28 @@ fn what_is_no_allocators_is_refused_and_left_alone() {
             matches!(error, PageError::Mismatch { .. } | PageError::Malformed { .. })
         });
     }
+    for (name, bytes) in [("one page, unreadable", 4096), ("a part of a page", 100), ("all but a byte", 4095)]
+    {
+        let path = dir.path().join(name);
+        drop(PageFile::open(&path, DEFAULT_PAGE_SIZE).expect("made"));
+        let mut file = std::fs::OpenOptions::new().append(true).open(&path).expect("a file");
+        // Zeros in front, as of a page that was never written.
+        file.write_all(&[&vec![0; bytes - 1], &b"x"[..]].concat()).expect("written");
+        drop(file);
+        refused(&path, name, |error| {
+            matches!(error, PageError::BadMagic { .. } | PageError::ShortRead { .. })
+        });
+    }
+    let path = dir.path().join("behind");
+    let file = PageFile::open(&path, DEFAULT_PAGE_SIZE).expect("made");
+    file.grow(40).expect("room");
+    let end = 8192 + file.len().expect("a length") * 4096;
+    drop(file);
+    let mut file = std::fs::OpenOptions::new().append(true).open(&path).expect("a file");
+    file.write_all(b"behind the last page").expect("written");
+    assert_eq!(file.metadata().expect("a length").len(), end + 20);
+    drop(file);
+    refused(&path, "behind the last page", |error| matches!(error, PageError::Mismatch { .. }));
     let path = dir.path().join("text");
     std::fs::write(&path, b"not a page file").expect("written");
     refused(&path, "text", |error| matches!(error, PageError::InvalidSuperblock { .. }));
@@ -338,7 +361,18 @@ fn damage_is_told_or_made_good_and_never_believed() {
     std::fs::write(&path, &whole[..at(90)]).expect("written");
     refused(&path, "a file shorter than its map says", |error| matches!(error, PageError::Malformed { .. }));
     std::fs::write(&path, &whole).expect("written");
+    let error =
+        PageAllocator::open(&path, PageSize::new(8192).expect("a size")).map(drop).expect_err("another size");
+    assert!(matches!(error, PageError::Mismatch { .. } | PageError::InvalidSuperblock { .. }), "{error}");
+    assert!(std::fs::read(&path).expect("a file") == whole);
     assert_eq!(ids_of(&PageAllocator::open(&path, DEFAULT_PAGE_SIZE).expect("whole")), ids);
+    // Cut anywhere before the end that it needs: told, and not taken for a new file.
+    for len in
+        [at(0) + 1, at(0) + 100, at(0) + 4095, at(0) + 4096, at(13), at(13) + 1, at(14) + 7, at(15), at(50)]
+    {
+        std::fs::write(&path, &whole[..len]).expect("written");
+        refused(&path, "a file that was cut", |_| true);
+    }
 }
 
 #[test]

@@ -29,6 +29,21 @@ pub trait PageStore: Send + Sync + Debug {
         ids.iter().zip(pages).map(|(id, page)| self.read_into(*id, page)).collect()
     }
 
+    /// Whether nobody ever wrote anything at the place of this page: zeros, as far as the store reaches. Whoever makes a store his own
+    /// asks this first, so that what cannot be read is not taken for what is not there (R7).
+    ///
+    /// As it is given, it believes [`PageStore::read_into`]. A store over a file looks at every byte.
+    fn is_unwritten(&self, id: PageId) -> PageResult<bool> {
+        match self.read_into(id, &mut self.allocate_page(id)) {
+            Ok(()) | Err(PageError::ChecksumMismatch { .. } | PageError::MisdirectedPage { .. }) => Ok(false),
+            Err(PageError::BadMagic { found, .. }) => Ok(found == 0),
+            Err(PageError::ShortRead { got, .. }) => Ok(got == 0),
+            Err(PageError::InvalidPageId { .. }) => Ok(true),
+            Err(PageError::UnsupportedVersion { .. } | PageError::Malformed { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Stamps the checksum into `page` and writes it at the place of `page.id()`. Durable after the next [`PageStore::sync`].
     fn write_page(&self, page: &mut Page) -> PageResult<()>;
 
@@ -70,6 +85,9 @@ impl<S: PageStore + ?Sized> PageStore for Arc<S> {
     }
     fn read_many(&self, ids: &[PageId], pages: &mut [Page]) -> Vec<PageResult<()>> {
         (**self).read_many(ids, pages)
+    }
+    fn is_unwritten(&self, id: PageId) -> PageResult<bool> {
+        (**self).is_unwritten(id)
     }
     fn write_page(&self, page: &mut Page) -> PageResult<()> {
         (**self).write_page(page)

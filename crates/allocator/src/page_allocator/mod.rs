@@ -28,7 +28,7 @@ use pagestone_direct_io::PageFile;
 use pagestone_page_format::{PageError, PageId, PageResult, PageSize, PageStore, Poison};
 use pagestone_sync::Mutex;
 
-use pages::{Copy, HEAD_PAGES, ROOTS, Root, decode_map, encode_map, is_unwritten, map_page};
+use pages::{Copy, HEAD_PAGES, ROOTS, Root, decode_map, encode_map, map_page};
 use state::{Commit, State};
 
 /// Pages that are read at once when a file is opened.
@@ -110,17 +110,16 @@ impl PageAllocator {
             (Copy::Whole(a), Copy::Whole(b)) if a.generation <= b.generation => (b, RootB::Same),
             (Copy::Whole(a), _) => (a, RootB::Behind),
             (_, Copy::Whole(b)) => (b, RootB::Same),
-            // The first of all commits was cut: it writes nothing else.
-            (_, Copy::Unwritten) => {
-                check_empty(&*store)?;
+            // The first of all commits, or it was cut: what a root of no regions says stands in one sector, so it is there or it is not.
+            (Copy::Unwritten, Copy::Unwritten) => {
+                check_unwritten(&*store)?;
                 let root = Root { generation: 1, slots: Vec::new() };
                 store.grow(HEAD_PAGES)?;
+                store.sync()?; // whoever finds a part of a root finds a file that was cut
                 write_root(&*store, &root)?;
                 (root, RootB::Same)
             }
-            (Copy::Damaged(error), Copy::Damaged(_)) | (Copy::Unwritten, Copy::Damaged(error)) => {
-                return Err(error);
-            }
+            (Copy::Damaged(error), _) | (Copy::Unwritten, Copy::Damaged(error)) => return Err(error),
         };
         let maps = read_maps(&*store, &root)?;
         let room = store.len()?;
@@ -264,23 +263,14 @@ fn read_maps(store: &dyn PageStore, root: &Root) -> PageResult<Vec<Vec<u64>>> {
     Ok(maps)
 }
 
-/// Refuses a store in which somebody wrote a page. At the place of root A there is none that can be read.
-fn check_empty(store: &dyn PageStore) -> PageResult<()> {
-    let len = store.len()?;
-    let mut pages = vec![store.allocate_page(ROOTS[0]); READ_BATCH];
-    for start in (1..len).step_by(READ_BATCH) {
-        let ids: Vec<PageId> = (start..len.min(start + READ_BATCH as u64)).map(PageId::new).collect();
-        for (id, result) in ids.iter().zip(store.read_many(&ids, &mut pages[..ids.len()])) {
-            match result {
-                Err(error) if is_unwritten(&error) => {}
-                Err(error) => return Err(error),
-                Ok(()) => {
-                    return Err(PageError::Mismatch {
-                        expected: "an allocator's pages, or none".into(),
-                        found: format!("page {id} of somebody else"),
-                    });
-                }
-            }
+/// Refuses a store in which anything was ever written (R7), a part of a page behind the last whole one among it.
+fn check_unwritten(store: &dyn PageStore) -> PageResult<()> {
+    for id in (0..=store.len()?).map(PageId::new) {
+        if !store.is_unwritten(id)? {
+            return Err(PageError::Mismatch {
+                expected: "an allocator's pages, or none".into(),
+                found: format!("something at the place of page {id}"),
+            });
         }
     }
     Ok(())

@@ -141,23 +141,18 @@ pub(super) enum Copy {
 impl Copy {
     /// An error that is none of the page's own, or a whole page of somebody else's, comes out as an error.
     pub(super) fn read(store: &dyn PageStore, id: PageId) -> PageResult<Self> {
+        if store.is_unwritten(id)? {
+            return Ok(Self::Unwritten);
+        }
         let mut page = store.allocate_page(id);
         match store.read_into(id, &mut page) {
             Ok(()) => Root::decode(&page).map(Self::Whole),
-            Err(error) if is_unwritten(&error) => Ok(Self::Unwritten),
-            Err(error @ (PageError::ChecksumMismatch { .. } | PageError::BadMagic { .. })) => {
-                Ok(Self::Damaged(error))
-            }
+            Err(
+                error @ (PageError::ChecksumMismatch { .. }
+                | PageError::BadMagic { .. }
+                | PageError::ShortRead { .. }),
+            ) => Ok(Self::Damaged(error)),
             Err(error) => Err(error),
         }
     }
-}
-
-/// Whether that is what a page reads as which was never written: zeros, past the end, or cut by it. A cut in the growth of the file
-/// leaves any length.
-pub(super) fn is_unwritten(error: &PageError) -> bool {
-    matches!(
-        error,
-        PageError::BadMagic { found: 0, .. } | PageError::InvalidPageId { .. } | PageError::ShortRead { .. }
-    )
 }

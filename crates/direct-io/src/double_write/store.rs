@@ -251,6 +251,10 @@ impl<S: PageStore> PageStore for DoubleWrite<S> {
         self.pages.read_many(ids, pages)
     }
 
+    fn is_unwritten(&self, id: PageId) -> PageResult<bool> {
+        self.pages.is_unwritten(id)
+    }
+
     fn write_page(&self, page: &mut Page) -> PageResult<()> {
         self.write_many(std::slice::from_mut(page))
     }

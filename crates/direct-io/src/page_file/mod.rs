@@ -253,6 +253,14 @@ impl PageStore for PageFile {
         waves.flat_map(|(ids, pages)| self.read_wave(ids, pages)).collect()
     }
 
+    /// Looks at every byte, those of a page that the file's end cuts among them.
+    fn is_unwritten(&self, id: PageId) -> PageResult<bool> {
+        let mut page = self.allocate_page(id);
+        let got = read_exact_at(&*self.file, page.bytes_mut(), self.offset_of(id)?)
+            .map_err(|source| PageError::io("read a page", source))?;
+        Ok(page.bytes()[..got].iter().all(|byte| *byte == 0))
+    }
+
     /// A file that describes itself grows up to the page, by no more, with its blocks reserved first. Any other grows by
     /// [`PageStore::grow`] only, and a page past its end is `InvalidPageId`.
     fn write_page(&self, page: &mut Page) -> PageResult<()> {
@@ -454,6 +462,21 @@ mod tests {
         let mut page = store.allocate_page(PageId::new(0));
         let error = store.read_into(PageId::new(0), &mut page).expect_err("zeros");
         assert!(matches!(error, PageError::BadMagic { found: 0, expected: PAGE_MAGIC, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_place_is_unwritten_if_each_of_its_bytes_is_zero() {
+        let (file, store) = pages();
+        store.grow(2).expect("grow");
+        let unwritten = |id| store.is_unwritten(PageId::new(id)).expect("it can be read");
+        assert!([0, 1, 1000].into_iter().all(unwritten), "of no file's too");
+        file.write_at(&[1], 8192 + 2 * SIZE as u64 - 1).expect("one byte");
+        assert!(unwritten(0) && !unwritten(1));
+        file.write_at(&[1], 8192 + 2 * SIZE as u64).expect("behind the last page");
+        file.set_len(8192 + 2 * SIZE as u64 + 1).expect("cut");
+        assert!(!unwritten(2) && unwritten(3));
+        file.script_forever(Script::Fail(ErrorKind::Other));
+        assert!(matches!(store.is_unwritten(PageId::new(0)), Err(PageError::Io { .. })));
     }
 
     #[test]
