@@ -9,7 +9,7 @@
 //!   dir/log/      segments of the write-ahead log
 //!   dir/doublewrite   copies of the pages that are being written
 //!
-//!   store.rs       Store: the handle, and Tree: a tree with the store's durability
+//!   store.rs       Store: the handle                   tree.rs      Tree: a tree with the store's durability
 //!   catalog/       trees by name: created, renamed, dropped by logged intent
 //!   batch.rs       Batch: changes of several trees that come together
 //!   create.rs      a new store, whole or not there at all
@@ -39,6 +39,7 @@ mod stats;
 mod store;
 mod superblock;
 mod torn_writes;
+mod tree;
 mod verify;
 
 pub use batch::Batch;
@@ -49,5 +50,6 @@ pub use options::{Background, Durability, Options, TornWrites};
 pub use pagestone_btree::TreeProblem;
 pub use pagestone_wal::DurableBy;
 pub use stats::StoreStats;
-pub use store::{Store, Tree};
+pub use store::Store;
+pub use tree::Tree;
 pub use verify::{Finding, Problem, VerifyProgress, VerifyReport, VerifyStep};
