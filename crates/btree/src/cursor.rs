@@ -101,10 +101,26 @@ impl BTree {
         Ok(entries)
     }
 
+    /// The entry with the least key, if there is any.
+    pub fn first(&self) -> TreeResult<Option<(Vec<u8>, Vec<u8>)>> {
+        Ok(self.cursor().next()?.map(own))
+    }
+
+    /// The entry with the greatest key, if there is any.
+    pub fn last(&self) -> TreeResult<Option<(Vec<u8>, Vec<u8>)>> {
+        let mut cursor = self.cursor();
+        cursor.seek_last()?;
+        Ok(cursor.prev()?.map(own))
+    }
+
     /// Whether the tree has no entry.
     pub fn is_empty(&self) -> TreeResult<bool> {
         Ok(self.cursor().next_key()?.is_none())
     }
+}
+
+fn own((key, value): (&[u8], &[u8])) -> (Vec<u8>, Vec<u8>) {
+    (key.to_vec(), value.to_vec())
 }
 
 impl Cursor {

@@ -18,6 +18,9 @@ pub enum TreeError {
         /// The most that fit.
         max: usize,
     },
+    /// There is an entry of this key already.
+    #[error("there is an entry of this key already")]
+    KeyExists,
     /// The value is longer than any may be, or than the place for it.
     #[error("value of at least {len} bytes, at most {max} fit")]
     ValueTooLong {

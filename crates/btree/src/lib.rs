@@ -9,6 +9,7 @@
 //!   retry.rs    optimistically: the one loop that owns every retry
 //!   descend.rs  the one way down, latch mode as a parameter
 //!   read.rs     get and its kin                write.rs   put and remove when the leaf has room
+//!   update.rs   insert, update_with, compare_and_swap: changes on condition of what stands there
 //!   split.rs    put when it has not            merge.rs   what removals leave behind
 //!   cursor.rs   both directions, on private copies of leaves
 //!   check/      every node from the root to the leaves, for `verify`
@@ -41,6 +42,7 @@ mod read;
 mod retry;
 mod split;
 mod tree;
+mod update;
 mod write;
 
 pub use batch::{BatchChange, BatchDone, BatchOp, apply_batch};
@@ -53,4 +55,5 @@ pub use overflow::{MAX_VALUE_LEN, ValueReader};
 pub use range::Range;
 pub use split::split_log_bytes;
 pub use tree::{BTree, MIN_TREE_FRAMES, TREE_BASE_ID, TreeStats, WeakTree};
+pub use update::{CompareAndSwap, Updated};
 pub use write::Put;

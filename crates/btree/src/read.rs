@@ -10,7 +10,7 @@ use crate::retry::optimistically;
 use crate::{BTree, TreeResult, ValueReader};
 
 /// What a look-up found in the leaf.
-enum Found {
+pub(crate) enum Found {
     Nothing,
     /// All of the value.
     Value,
@@ -19,6 +19,7 @@ enum Found {
 }
 
 /// Where a reference was found, and what keeps the pages that it names.
+#[derive(Clone)]
 pub(crate) struct ReferenceAt {
     pub(crate) leaf: PageId,
     pub(crate) guard: Arc<ReadGuard>,
@@ -45,6 +46,12 @@ impl BTree {
         }
     }
 
+    /// What `read` makes of the value of `key`, if there is one. It runs on a copy, with no latch held, and once.
+    pub fn get_with<T>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> T) -> TreeResult<Option<T>> {
+        let mut value = Vec::new();
+        Ok(self.get_into(key, &mut value)?.then(|| read(&value)))
+    }
+
     /// The value of `key`, if there is one, to be read piece by piece: as it is now, whatever becomes of the key meanwhile.
     pub fn get_reader(&self, key: &[u8]) -> TreeResult<Option<ValueReader>> {
         let mut value = Vec::new();
@@ -56,7 +63,7 @@ impl BTree {
     }
 
     /// What stands in the leaf of `key`.
-    fn look_up(&self, key: &[u8], value: &mut Vec<u8>) -> TreeResult<Found> {
+    pub(crate) fn look_up(&self, key: &[u8], value: &mut Vec<u8>) -> TreeResult<Found> {
         optimistically(self.env(), |attempt| {
             value.clear();
             let leaf = self.descend(attempt.reading(), Seek::Key(key), |_, _| Ok(()))?;

@@ -1,14 +1,16 @@
 //! Put and remove where one leaf is all that changes.
 
+use std::borrow::Cow;
 use std::io::Read;
 
+use pagestone_allocator::ExtentReservation;
 use pagestone_mini_txn::{MiniTxn, Reserve};
 use pagestone_page_format::{Lsn, OpKind, OutOfBounds, PageId, PageOp, PageResult, PageWriter};
 
 use crate::descend::Seek;
 use crate::error::{Interrupt, TreeError};
 use crate::node::{InsertCell, NodeView, RemoveCell, UpdateCell};
-use crate::overflow::{Expected, MAX_VALUE_LEN, OVERFLOW, Source, Swap, fill, write_value};
+use crate::overflow::{MAX_VALUE_LEN, OVERFLOW, Source, Surprise, Swap, fill, write_value};
 use crate::retry::{Attempt, optimistically};
 use crate::{BTree, TreeResult};
 
@@ -43,6 +45,42 @@ impl<'a> NewCell<'a> {
     }
 }
 
+/// What became of a change.
+#[derive(Debug)]
+pub(crate) enum Outcome<T> {
+    Done(T),
+    /// Nothing was changed: not what the change was made on condition of.
+    Refused,
+}
+
+impl<T> Outcome<T> {
+    /// Of a change that is made on no condition.
+    pub(crate) fn unconditional(self) -> T {
+        match self {
+            Self::Done(done) => done,
+            Self::Refused => unreachable!("only a change on condition is refused"),
+        }
+    }
+}
+
+/// A value that has its place: in a leaf to come, or in extents that are written.
+pub(crate) struct Placed<'t, 'v> {
+    bytes: Cow<'v, [u8]>,
+    flags: u8,
+    pub(crate) extents: Option<ExtentReservation<'t>>,
+}
+
+impl<'v> Placed<'_, 'v> {
+    fn inline(bytes: impl Into<Cow<'v, [u8]>>) -> Self {
+        Self { bytes: bytes.into(), flags: 0, extents: None }
+    }
+
+    /// What its cell will have.
+    pub(crate) fn cell(&self) -> NewCell<'_> {
+        NewCell { value: &self.bytes, flags: self.flags }
+    }
+}
+
 /// How it went with one leaf.
 enum InLeaf<T> {
     Done(T),
@@ -54,7 +92,7 @@ enum InLeaf<T> {
 /// What stands in a cell of a leaf.
 #[derive(Debug)]
 pub(crate) struct Stands {
-    pub(crate) found: Expected,
+    pub(crate) found: Surprise,
     pub(crate) leaf: PageId,
 }
 
@@ -67,10 +105,8 @@ impl BTree {
     /// or what reading a page gave. A value takes a map page in the pool for each region that it touches, 34 for 4 GiB in pages of
     /// 4 KiB: with fewer frames to spare it is `BufferPoolExhausted`.
     pub fn put(&self, key: &[u8], value: &[u8]) -> TreeResult<Put> {
-        if value.len() <= self.check_key(key)? {
-            return self.put_cell(key, NewCell::inline(value), Swap::new(None));
-        }
-        self.put_reader(key, Some(value.len() as u64), value)
+        let placed = self.place(key, value)?;
+        self.put_placed(key, placed)
     }
 
     /// As [`BTree::put`], with a value that is read piece by piece: at most a mebibyte of it is in memory at once. Of a known
@@ -78,7 +114,25 @@ impl BTree {
     ///
     /// Errors, with the tree unchanged, beside those of [`BTree::put`]: `Source` for what the reader says, and if it ends before
     /// the length that was announced. Some of it may have been read then.
-    pub fn put_reader(&self, key: &[u8], len: Option<u64>, mut value: impl Read) -> TreeResult<Put> {
+    pub fn put_reader(&self, key: &[u8], len: Option<u64>, value: impl Read) -> TreeResult<Put> {
+        let placed = self.place_from(key, len, value)?;
+        self.put_placed(key, placed)
+    }
+
+    /// Gives a value its place: an inline one is lent, a long one is written.
+    pub(crate) fn place<'t, 'v>(&'t self, key: &[u8], value: &'v [u8]) -> TreeResult<Placed<'t, 'v>> {
+        if value.len() <= self.check_key(key)? {
+            return Ok(Placed::inline(value));
+        }
+        self.place_from(key, Some(value.len() as u64), value)
+    }
+
+    fn place_from(
+        &self,
+        key: &[u8],
+        len: Option<u64>,
+        mut value: impl Read,
+    ) -> TreeResult<Placed<'_, 'static>> {
         let inline = self.check_key(key)?;
         if let Some(len) = len.filter(|len| *len > MAX_VALUE_LEN) {
             return Err(TreeError::ValueTooLong { len, max: MAX_VALUE_LEN });
@@ -89,14 +143,24 @@ impl BTree {
         let filled = fill(&mut value, &mut bytes).map_err(|source| TreeError::Source { source })?;
         bytes.truncate(filled);
         if len == Some(filled as u64) || (len.is_none() && filled <= inline) {
-            return self.put_cell(key, NewCell::inline(&bytes), Swap::new(None));
+            return Ok(Placed::inline(bytes));
         }
         let source = Source { head: &bytes, rest: &mut value, len };
         let (reference, extents) = write_value(self.env(), source)?;
-        self.put_cell(key, NewCell::reference(&reference.encode()), Swap::new(Some(extents)))
+        Ok(Placed { bytes: reference.encode().into(), flags: OVERFLOW, extents: Some(extents) })
     }
 
-    fn put_cell<'t>(&'t self, key: &[u8], cell: NewCell<'_>, mut swap: Swap<'t>) -> TreeResult<Put> {
+    fn put_placed(&self, key: &[u8], mut placed: Placed<'_, '_>) -> TreeResult<Put> {
+        let swap = Swap::new(placed.extents.take());
+        Ok(self.put_cell(key, placed.cell(), swap)?.unconditional())
+    }
+
+    pub(crate) fn put_cell<'t>(
+        &'t self,
+        key: &[u8],
+        cell: NewCell<'_>,
+        mut swap: Swap<'t>,
+    ) -> TreeResult<Outcome<Put>> {
         loop {
             let log_bytes = key.len() + cell.value.len() + CELL_FRAMING;
             let mut txn = self.begin_swap(log_bytes, &swap)?;
@@ -109,17 +173,21 @@ impl BTree {
                 })
             })?;
             let stands = match in_leaf {
-                InLeaf::Done(replaced) => return Ok(Put { replaced, lsn: txn.commit()?.lsn }),
+                InLeaf::Done(replaced) => {
+                    return Ok(Outcome::Done(Put { replaced, lsn: txn.commit()?.lsn }));
+                }
                 InLeaf::Full => {
                     drop(txn); // nothing was changed
                     match self.put_with_split(key, cell, &mut swap)? {
-                        Ok(put) => return Ok(put),
+                        Ok(put) => return Ok(Outcome::Done(put)),
                         Err(stands) => stands,
                     }
                 }
                 InLeaf::Stands(stands) => stands,
             };
-            swap.expect(stands.found, stands.leaf, self.env().pool().page_size())?;
+            if !swap.heed(stands.found, stands.leaf, self.env().pool().page_size())? {
+                return Ok(Outcome::Refused);
+            }
         }
     }
 
@@ -131,7 +199,14 @@ impl BTree {
         if key.len() > self.max_key_len() {
             return Ok(None);
         }
-        let mut swap = Swap::new(None);
+        Ok(self.remove_cell(key, Swap::new(None))?.unconditional())
+    }
+
+    pub(crate) fn remove_cell<'t>(
+        &'t self,
+        key: &[u8],
+        mut swap: Swap<'t>,
+    ) -> TreeResult<Outcome<Option<Lsn>>> {
         loop {
             let mut txn = self.begin_swap(key.len() + CELL_FRAMING, &swap)?;
             let in_leaf = optimistically(self.env(), |attempt| {
@@ -149,11 +224,13 @@ impl BTree {
                     if merge {
                         self.merge_around(key)?;
                     }
-                    return Ok(Some(lsn));
+                    return Ok(Outcome::Done(Some(lsn)));
                 }
-                InLeaf::Done(None) | InLeaf::Full => return Ok(None),
+                InLeaf::Done(None) | InLeaf::Full => return Ok(Outcome::Done(None)),
                 InLeaf::Stands(Stands { found, leaf }) => {
-                    swap.expect(found, leaf, self.env().pool().page_size())?;
+                    if !swap.heed(found, leaf, self.env().pool().page_size())? {
+                        return Ok(Outcome::Refused);
+                    }
                 }
             }
         }

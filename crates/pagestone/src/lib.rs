@@ -115,7 +115,8 @@ pub use pagestone_wal as wal;
 pub use pagestone_allocator::{LoggedAllocator, PageAllocator};
 #[cfg(feature = "btree")]
 pub use pagestone_btree::{
-    BTree, BatchChange, BatchDone, BatchOp, Cursor, Put, Range, TreeError, TreeResult,
+    BTree, BatchChange, BatchDone, BatchOp, CompareAndSwap, Cursor, Put, Range, TreeError, TreeResult,
+    Updated,
 };
 #[cfg(feature = "pool")]
 pub use pagestone_buffer_pool::{BufferPool, PageGuard, PageMut, PageRef, PoolOptions, PoolStats};
@@ -143,7 +144,7 @@ pub use pagestone_wal::{Wal, WalError, WalOptions, WalResult};
 /// What most programs need of the layers that are on: `use pagestone::prelude::*;`
 pub mod prelude {
     #[cfg(feature = "btree")]
-    pub use pagestone_btree::{Cursor, Put};
+    pub use pagestone_btree::{CompareAndSwap, Cursor, Put, Updated};
     #[cfg(feature = "page_format")]
     pub use pagestone_page_format::{Lsn, PageError, PageId, PageResult, PageSize, PageStore};
     #[cfg(feature = "store")]

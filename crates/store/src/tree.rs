@@ -7,7 +7,7 @@ use std::io::Read;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
-use pagestone_btree::{BTree, Cursor, Put, Range, ValueReader};
+use pagestone_btree::{BTree, CompareAndSwap, Cursor, Put, Range, TreeResult, Updated, ValueReader};
 use pagestone_page_format::{Lsn, PageError};
 
 use crate::checkpoint::Core;
@@ -46,20 +46,91 @@ impl Tree {
     /// Inserts or replaces; tells which. Values have up to 4 GiB; those that do not fit a quarter of a page stand in extents of
     /// their own and take whole pages.
     pub fn put(&self, key: &[u8], value: &[u8]) -> StoreResult<Put> {
-        let is_long = value.len() > self.tree.max_inline_value(key.len());
+        let put = self.with_space(self.is_long(key, value), || self.tree.put(key, value))?;
+        self.inner.acknowledge(put.lsn)?;
+        Ok(put)
+    }
+
+    /// Puts an entry whose key is not there.
+    ///
+    /// Errors, with the tree unchanged: `Tree(KeyExists)` if it is; those of [`Tree::put`].
+    pub fn insert(&self, key: &[u8], value: &[u8]) -> StoreResult<Put> {
+        let put = self.with_space(self.is_long(key, value), || self.tree.insert(key, value))?;
+        self.inner.acknowledge(put.lsn)?;
+        Ok(put)
+    }
+
+    /// Gives the key the value that `update` makes of its value, at one instant; `None` stands for no entry.
+    ///
+    /// `update` runs on a copy, with no latch held, so it may use this tree and any other; it runs again if another writer was
+    /// faster. Values are read whole, long ones too. Errors, with the tree unchanged: those of [`Tree::put`].
+    ///
+    /// ```
+    /// # use pagestone_store::{Options, Store};
+    /// # let dir = tempfile::tempdir().expect("a directory");
+    /// # let store = Store::open(dir.path().join("store"), Options::default())?;
+    /// let tree = store.default_tree();
+    /// let one_more = |count: Option<&[u8]>| Some(vec![count.map_or(0, |count| count[0]) + 1]);
+    /// tree.update_with(b"visits", one_more)?;
+    /// assert_eq!(tree.update_with(b"visits", one_more)?.value, Some(vec![2]));
+    /// # Ok::<(), pagestone_store::StoreError>(())
+    /// ```
+    pub fn update_with(
+        &self,
+        key: &[u8],
+        mut update: impl FnMut(Option<&[u8]>) -> Option<Vec<u8>>,
+    ) -> StoreResult<Updated> {
+        // How long the new value will be is not known before.
+        let updated = self.with_space(true, || self.tree.update_with(key, &mut update))?;
+        updated.lsn.map_or(Ok(()), |lsn| self.inner.acknowledge(lsn))?;
+        Ok(updated)
+    }
+
+    /// Gives the key the value `new` if its value is `expected`, at one instant; `None` stands for no entry.
+    ///
+    /// ```
+    /// # use pagestone_store::{CompareAndSwap, Options, Store};
+    /// # let dir = tempfile::tempdir().expect("a directory");
+    /// # let store = Store::open(dir.path().join("store"), Options::default())?;
+    /// let tree = store.default_tree();
+    /// assert!(matches!(tree.compare_and_swap(b"leader", None, Some(b"a"))?, CompareAndSwap::Done { .. }));
+    /// let lost = tree.compare_and_swap(b"leader", None, Some(b"b"))?;
+    /// assert_eq!(lost, CompareAndSwap::Differs { current: Some(b"a".to_vec()) });
+    /// # Ok::<(), pagestone_store::StoreError>(())
+    /// ```
+    ///
+    /// Long values are read whole to be compared. Errors, with the tree unchanged: those of [`Tree::put`].
+    pub fn compare_and_swap(
+        &self,
+        key: &[u8],
+        expected: Option<&[u8]>,
+        new: Option<&[u8]>,
+    ) -> StoreResult<CompareAndSwap> {
+        let is_long = new.is_some_and(|new| self.is_long(key, new));
+        let done = self.with_space(is_long, || self.tree.compare_and_swap(key, expected, new))?;
+        if let CompareAndSwap::Done { lsn: Some(lsn) } = done {
+            self.inner.acknowledge(lsn)?;
+        }
+        Ok(done)
+    }
+
+    fn is_long(&self, key: &[u8], value: &[u8]) -> bool {
+        value.len() > self.tree.max_inline_value(key.len())
+    }
+
+    /// Makes a change that may put a long value, for which there may be room once checkpoints have passed.
+    fn with_space<T>(&self, is_long: bool, mut change: impl FnMut() -> TreeResult<T>) -> StoreResult<T> {
         if is_long {
             self.core().make_space()?;
         }
-        let put = match self.tree.put(key, value).map_err(StoreError::from) {
+        match change().map_err(StoreError::from) {
             // The disk is full, and checkpoints make room in the file for extents.
             Err(StoreError::Page(PageError::NoSpace { .. })) if is_long && self.core().lacks_space() => {
                 self.core().make_space()?;
-                self.tree.put(key, value)?
+                Ok(change()?)
             }
-            put => put?,
-        };
-        self.inner.acknowledge(put.lsn)?;
-        Ok(put)
+            done => done,
+        }
     }
 
     /// As [`Tree::put`], with a value that is read piece by piece, so that at most a mebibyte of it is in memory at once. Of a
@@ -108,6 +179,11 @@ impl Tree {
         Ok(self.tree.get_into(key, value)?)
     }
 
+    /// What `read` makes of the value of the key, if there is one. It runs on a copy, with no latch held, and once.
+    pub fn get_with<T>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> T) -> StoreResult<Option<T>> {
+        Ok(self.tree.get_with(key, read)?)
+    }
+
     /// The value of the key, if there is one, to be read piece by piece: as it is now, whatever becomes of the key meanwhile.
     pub fn get_reader(&self, key: &[u8]) -> StoreResult<Option<ValueReader>> {
         Ok(self.tree.get_reader(key)?)
@@ -131,6 +207,16 @@ impl Tree {
     /// Entries whose keys begin with `prefix`, from both ends.
     pub fn prefix(&self, prefix: &[u8]) -> Range {
         self.tree.prefix(prefix)
+    }
+
+    /// The entry with the least key, if there is any.
+    pub fn first(&self) -> StoreResult<Option<(Vec<u8>, Vec<u8>)>> {
+        Ok(self.tree.first()?)
+    }
+
+    /// The entry with the greatest key, if there is any.
+    pub fn last(&self) -> StoreResult<Option<(Vec<u8>, Vec<u8>)>> {
+        Ok(self.tree.last()?)
     }
 
     /// Entries of the tree, counted by a scan.

@@ -28,7 +28,7 @@ pub(crate) use read::Chunks;
 pub use read::ValueReader;
 pub use reference::MAX_VALUE_LEN;
 pub(crate) use reference::{LEAST_REFERENCE, MAX_RUNS, OVERFLOW, Reference};
-pub(crate) use swap::{Expected, Runs, Swap, references};
+pub(crate) use swap::{Cell, Runs, Surprise, Swap, references};
 pub(crate) use write::{Reserved, Source, fill, reserve_value, write_value};
 
 /// Bytes of a value that are in memory at once, in pages.
