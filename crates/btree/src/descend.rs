@@ -130,6 +130,12 @@ impl<'p> Node<'p> {
         self.held.refuse(error)
     }
 
+    /// Which child of an inner node the way goes to: its index, and the swip that stands there.
+    #[inline]
+    pub(crate) fn way(&self, seek: Seek<'_>) -> Result<(usize, SwipWord), Interrupt> {
+        self.believe(choose(self.view, seek))
+    }
+
     /// The look at it, if no latch was taken for that: who takes the page exclusively by it later knows it unchanged.
     pub(crate) fn sample(&self) -> Option<OptimisticPage<'p>> {
         match &self.held {
@@ -159,7 +165,7 @@ impl BTree {
     }
 
     /// Samples or latches the root.
-    fn root(&self, hold: Hold) -> Result<Node<'_>, Interrupt> {
+    pub(crate) fn root(&self, hold: Hold) -> Result<Node<'_>, Interrupt> {
         let swip = self.root_cell().load();
         let held = self.take(hold, swip)?;
         let root = self.arrive(held, None)?;
@@ -196,9 +202,8 @@ impl BTree {
     ) -> Result<Node<'t>, Interrupt> {
         let mut node = self.root(hold)?;
         while node.level > level {
-            let (index, swip) = node.believe(choose(node.view(), seek))?;
-            let child = self.child(hold, &node, index, swip)?;
-            check_fences(&node, &child, seek)?;
+            let way = node.way(seek)?;
+            let child = self.follow(hold, &node, way, seek)?;
             visit(node, &child)?;
             node = child;
         }
@@ -206,6 +211,20 @@ impl BTree {
         // marked: so an answer from what was sampled here is one from before.
         self.env().check_kept()?;
         Ok(node)
+    }
+
+    /// Goes one step of a way.
+    #[inline]
+    pub(crate) fn follow<'t>(
+        &'t self,
+        hold: Hold,
+        node: &Node<'t>,
+        (index, swip): (usize, SwipWord),
+        seek: Seek<'_>,
+    ) -> Result<Node<'t>, Interrupt> {
+        let child = self.child(hold, node, index, swip)?;
+        check_fences(node, &child, seek)?;
+        Ok(child)
     }
 
     /// The child with this index of an inner node, which stood there under this swip.

@@ -10,6 +10,7 @@
 //!   descend.rs  the one way down, latch mode as a parameter
 //!   read.rs     get and its kin                write.rs   put and remove when the leaf has room
 //!   update.rs   insert, update_with, compare_and_swap: changes on condition of what stands there
+//!   multi_get.rs  many lookups whose waits overlap
 //!   split.rs    put when it has not            merge.rs   what removals leave behind
 //!   cursor.rs   both directions, on private copies of leaves
 //!   check/      every node from the root to the leaves, for `verify`
@@ -35,6 +36,7 @@ mod error;
 mod listing;
 mod merge;
 mod metrics;
+mod multi_get;
 mod node;
 mod overflow;
 mod range;

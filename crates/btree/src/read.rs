@@ -4,7 +4,8 @@ use pagestone_allocator::ReadGuard;
 use pagestone_page_format::{PageError, PageId};
 use pagestone_sync::Arc;
 
-use crate::descend::Seek;
+use crate::descend::{Node, Seek};
+use crate::error::Interrupt;
 use crate::overflow::{Chunks, Reference};
 use crate::retry::optimistically;
 use crate::{BTree, TreeResult, ValueReader};
@@ -67,21 +68,33 @@ impl BTree {
         optimistically(self.env(), |attempt| {
             value.clear();
             let leaf = self.descend(attempt.reading(), Seek::Key(key), |_, _| Ok(()))?;
-            let view = leaf.view();
-            let mut answer = Found::Nothing;
-            if let Some(slot) = leaf.believe(view.find(key))? {
-                answer = match leaf.believe(view.append_flagged(slot, value))? {
-                    0 => Found::Value,
-                    // The guard first, then the proof that the reference still stood when it was there (L8).
-                    _ => Found::Reference(ReferenceAt { leaf: leaf.id(), guard: self.guard() }),
-                };
-            }
-            if let Err(restart) = leaf.validate() {
-                value.clear();
-                return Err(restart.into());
-            }
-            Ok(answer)
+            self.find_in(&leaf, key, value)
         })
+    }
+
+    /// What stands in this leaf, validated. It is the one that covers the key.
+    #[inline]
+    pub(crate) fn find_in(
+        &self,
+        leaf: &Node<'_>,
+        key: &[u8],
+        value: &mut Vec<u8>,
+    ) -> Result<Found, Interrupt> {
+        value.clear();
+        let view = leaf.view();
+        let mut answer = Found::Nothing;
+        if let Some(slot) = leaf.believe(view.find(key))? {
+            answer = match leaf.believe(view.append_flagged(slot, value))? {
+                0 => Found::Value,
+                // The guard first, then the proof that the reference still stood when it was there (L8).
+                _ => Found::Reference(ReferenceAt { leaf: leaf.id(), guard: self.guard() }),
+            };
+        }
+        if let Err(restart) = leaf.validate() {
+            value.clear();
+            return Err(restart.into());
+        }
+        Ok(answer)
     }
 
     /// Keeps the extents that leaves refer to from now on.

@@ -3,8 +3,11 @@
 //! Invariant (P7): the page that held the swip is validated by the caller after this returned; that alone catches an id
 //! that was freed and used again in the same frame.
 
+use std::hint::black_box;
+
 use pagestone_page_format::{FrameIndex, PageId};
 use pagestone_swip::SwipWord;
+use pagestone_sync::atomic::Ordering;
 use pagestone_sync::faults::planted;
 use pagestone_sync::thread;
 
@@ -14,6 +17,10 @@ use crate::{BufferPool, ExclusivePage, OptimisticPage, Pin, Restart, SharedPage}
 
 /// Looks at a latched page before the caller lets go of everything and begins again.
 const LATCHED_LOOKS: usize = 64;
+
+/// Lines of a page, of 64 bytes, where headers stand, and what a search looks at first. Its last line counts with them: a page of a tree has its
+/// bounds there.
+const TOUCHED_LINES: [usize; 5] = [0, 1, 3, 5, 8];
 
 impl BufferPool {
     /// Finds the page that a swip names.
@@ -29,6 +36,21 @@ impl BufferPool {
             return Ok(page);
         }
         self.resolve_by_table(swip.page_id())
+    }
+
+    /// Has the processor fetch what [`BufferPool::resolve`] will look at if the hint is right, and the lines of the page that a search
+    /// begins with: for who resolves several swips in turn, so that the misses of one overlap those of the others. Plain loads, for
+    /// whose values nothing waits. A hint, as the one in the swip: it answers nothing.
+    #[inline]
+    pub fn touch(&self, swip: SwipWord) {
+        let Some(index) = swip.hint() else { return };
+        let Some(frame) = self.frames.get(index.index()) else { return };
+        black_box(frame.holds(swip.page_id()));
+        let words = self.arena.words(index);
+        for line in TOUCHED_LINES {
+            black_box(words.get(8 * line).map(|word| word.load(Ordering::Relaxed)));
+        }
+        black_box(words.last().map(|word| word.load(Ordering::Relaxed)));
     }
 
     /// As [`BufferPool::resolve`], then waits for the page shared. The caller may hold latches above it in latch order.

@@ -184,6 +184,34 @@ impl Tree {
         Ok(self.tree.get_with(key, read)?)
     }
 
+    /// The values of these keys, in their order: `None` where there is no entry. Any number of them, in any order, also twice.
+    ///
+    /// Up to 32 lookups are under way at once in this thread, so that what they wait for, memory or disk, overlaps. Each answer is of
+    /// one instant, as that of [`Tree::get`]; together they are of several.
+    ///
+    /// ```
+    /// # use pagestone_store::{Options, Store};
+    /// # let dir = tempfile::tempdir().expect("a directory");
+    /// # let store = Store::open(dir.path().join("store"), Options::default())?;
+    /// let tree = store.default_tree();
+    /// tree.put(b"granite", b"hard")?;
+    /// assert_eq!(tree.multi_get(&["granite", "gneiss"])?, [Some(b"hard".to_vec()), None]);
+    /// # Ok::<(), pagestone_store::StoreError>(())
+    /// ```
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> StoreResult<Vec<Option<Vec<u8>>>> {
+        Ok(self.tree.multi_get(keys)?)
+    }
+
+    /// As [`Tree::multi_get`], without memory for each value: `answer` is called once for each key, with its index, in no order that is
+    /// promised. It runs on a copy, with no latch held. After an error some were answered.
+    pub fn multi_get_with<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        answer: impl FnMut(usize, Option<&[u8]>),
+    ) -> StoreResult<()> {
+        Ok(self.tree.multi_get_with(keys, answer)?)
+    }
+
     /// The value of the key, if there is one, to be read piece by piece: as it is now, whatever becomes of the key meanwhile.
     pub fn get_reader(&self, key: &[u8]) -> StoreResult<Option<ValueReader>> {
         Ok(self.tree.get_reader(key)?)

@@ -83,7 +83,28 @@ fn hammer(millis: u64, frames: usize) {
                             let expected = is_there(last).then_some(last);
                             assert_eq!(found.map(|found| check(&found, &own_key)), expected, "a lost update");
                         }
-                        13..19 => {
+                        13 => {
+                            // Everybody's at once: none older than what was written before we looked.
+                            let asked: Vec<(u64, u64)> =
+                                (0..48).map(|_| (random.below(THREADS), random.below(KEYS))).collect();
+                            let before: Vec<u64> = asked
+                                .iter()
+                                .map(|(owner, number)| {
+                                    versions[(owner * KEYS + number) as usize].load(Ordering::Acquire)
+                                })
+                                .collect();
+                            let keys: Vec<_> =
+                                asked.iter().map(|(owner, number)| key(*owner, *number)).collect();
+                            let found = tree.multi_get(&keys).expect("multi_get");
+                            for (index, (owner, _)) in asked.iter().enumerate() {
+                                match &found[index] {
+                                    Some(found) => assert!(check(found, &keys[index]) >= before[index]),
+                                    // Nobody but its owner takes a key out.
+                                    None => assert!(*owner != thread || !is_there(before[index])),
+                                }
+                            }
+                        }
+                        14..19 => {
                             // Somebody else's: never older than what was written before we looked.
                             let owner = random.below(THREADS);
                             let other = &versions[(owner * KEYS + number) as usize];

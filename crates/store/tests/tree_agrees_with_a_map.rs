@@ -106,6 +106,14 @@ fn walk_around(tree: &pagestone_store::Tree, model: &State, key: &[u8], random: 
     let bounds = (Bound::Excluded(key.to_vec()), Bound::Included(other));
     let found = tree.range(bounds.clone()).collect::<Result<BTreeMap<_, _>, _>>().expect("range");
     assert!(found.iter().eq(model.range(bounds)));
+    // Many at once: what is there, what is not, some of them twice.
+    let there =
+        model.range(key.to_vec()..).step_by(3).take(random.below(80) as usize).map(|(key, _)| key.clone());
+    let mut keys: Vec<Vec<u8>> =
+        there.flat_map(|key| [[&key[..], &[0]].concat(), key.clone(), key]).collect();
+    random.shuffle(&mut keys);
+    let values: Vec<_> = keys.iter().map(|key| model.get(key).cloned()).collect();
+    assert_eq!(tree.multi_get(&keys).expect("multi_get"), values);
     let prefix = &key[..key.len().min(22)];
     let found: Vec<_> = tree.prefix(prefix).rev().collect::<Result<_, _>>().expect("prefix");
     let expected = model.iter().filter(|(key, _)| key.starts_with(prefix)).rev();
