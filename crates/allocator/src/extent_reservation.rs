@@ -102,10 +102,11 @@ impl Drop for ExtentReservation<'_> {
 
 #[cfg(test)]
 mod tests {
-    use pagestone_page_format::{Lsn, PageError};
+    use pagestone_page_format::{Lsn, PageError, PageOp};
 
     use super::*;
     use crate::model::{BITS, File};
+    use crate::{ClearBits, ReplayedFrees};
 
     fn id(number: u64) -> PageId {
         PageId::new(number)
@@ -167,6 +168,37 @@ mod tests {
         // In use, and freed again: not what the checkpoint passed.
         free(&file, &allocator, 10, 1, 200, false);
         assert_eq!(runs(&allocator.reserve_extents(&file, 5, 1).expect("it can grow")), [(65, 5)]);
+    }
+
+    #[test]
+    fn what_replay_freed_is_no_extent_before_a_checkpoint_has_passed_the_replayed_end() {
+        let file = File::full(2, &[10, 11, 12, 40, 70, 71, 72]);
+        let mut frees = ReplayedFrees::default();
+        for (first, count) in [(11, 2), (70, 2)] {
+            let op = ClearBits { first: id(first), count };
+            let mut payload = Vec::new();
+            op.encode(&mut payload);
+            frees.note(op.kind(), &payload);
+        }
+        let allocator = file.allocator();
+        allocator.state().freed_by_replay(Lsn::new(100), &frees);
+        // Free before: 10, 40, 72.
+        assert_eq!(
+            runs(&allocator.reserve_extents(&file, 3, 3).expect("settled")),
+            [(10, 1), (40, 1), (72, 1)]
+        );
+        assert_eq!(runs(&allocator.reserve_extents(&file, 3, 1).expect("it can grow")), [(129, 3)]);
+        // As a page at once; freed again later, it waits for that free.
+        let mut ids = allocator.reserve(&file, 2).expect("seven are free");
+        assert_eq!((ids.take(), ids.take()), (Some(id(10)), Some(id(11))));
+        file.apply(&ids);
+        ids.commit();
+        free(&file, &allocator, 11, 1, 200, false);
+        allocator.checkpoint_passed(Lsn::new(99));
+        assert_eq!(allocator.quarantined_count(), 4);
+        allocator.checkpoint_passed(Lsn::new(100));
+        assert_eq!(allocator.quarantined_count(), 1);
+        assert_eq!(runs(&allocator.reserve_extents(&file, 3, 1).expect("settled")), [(70, 3)]);
     }
 
     #[test]

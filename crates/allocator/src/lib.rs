@@ -11,6 +11,7 @@
 //!    ├ release.rs      ids that one mini-transaction frees: add, commit, or forget on drop
 //!    ├ readers.rs      ReadGuard: who may still be reading an extent
 //!    ├ quarantine.rs   freed ids that are no extents yet: held by readers, passed by no checkpoint
+//!    ├ replayed.rs     ReplayedFrees: what a replayed log freed, for the quarantine
 //!    ├ extents.rs      sets of ids as runs, by place and by size class
 //!    ├ regions.rs      which regions are known, and the one that is being loaded or formatted
 //!    └ state.rs        all of that behind the mutex, and the step that a request needs next
@@ -43,6 +44,7 @@ mod readers;
 mod region_bits;
 mod regions;
 mod release;
+mod replayed;
 mod reservation;
 mod space_map;
 mod state;
@@ -54,6 +56,7 @@ pub use page_allocator::PageAllocator;
 pub use readers::ReadGuard;
 pub use region_bits::RegionBits;
 pub use release::Release;
+pub use replayed::ReplayedFrees;
 pub use reservation::Reservation;
 pub use space_map::{
     ClearBits, FormatMap, SetBits, SetRegions, check_allocated, map_page_of, redo_range, region_bits,

@@ -21,7 +21,7 @@ use pagestone_sync::{Condvar, Mutex, MutexGuard};
 use crate::metrics::AllocatorMetrics;
 use crate::readers::Readers;
 use crate::state::{GrewBeside, Look, Request, State, Step};
-use crate::{ExtentReservation, MapSource, ReadGuard, Release, Reservation, region_bits};
+use crate::{ExtentReservation, MapSource, ReadGuard, Release, ReplayedFrees, Reservation, region_bits};
 
 /// How many unknown regions one call of `reserve` reads before it takes ids past the highest in use.
 const REGIONS_PER_RESERVE: u32 = 4;
@@ -82,6 +82,15 @@ impl LoggedAllocator {
     /// where references to pages have fewer bits.
     pub fn under_log(size: PageSize, last: PageId) -> Self {
         Self::with_region_bits(region_bits(size), size, last)
+    }
+
+    /// As [`LoggedAllocator::under_log`], after a recovery that replayed the log up to `end`: `frees` may be used as pages at once, and
+    /// as extents when a checkpoint has passed `end` ([`LoggedAllocator::checkpoint_passed`]). What the map says is free beside them was
+    /// freed before the checkpoint that recovery began at. That one must stand in both superblock copies before an id is reserved (L8).
+    pub fn after_replay(size: PageSize, last: PageId, frees: &ReplayedFrees, end: Lsn) -> Self {
+        let allocator = Self::under_log(size, last);
+        allocator.state().freed_by_replay(end, frees);
+        allocator
     }
 
     /// With regions of any size, which tests make small.

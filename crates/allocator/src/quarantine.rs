@@ -26,7 +26,7 @@ const BATCHES: usize = 8;
 pub(crate) struct Young {
     /// No id is in two of them.
     batches: VecDeque<Batch>,
-    /// The newest batch takes no more: a checkpoint was made behind it.
+    /// The newest batch takes no more: a checkpoint, or recovery, was made behind it.
     closed: bool,
 }
 
@@ -51,9 +51,14 @@ impl Young {
         batch.ids.give(start, len).expect("a freed id is in no batch: it left when it was put to use");
     }
 
+    /// What is added from now on joins no batch from before, unless there are too many.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+    }
+
     /// Takes out the batches that a checkpoint at `lsn` has passed.
     pub(crate) fn pass(&mut self, lsn: Lsn) -> Vec<Extents> {
-        self.closed = true;
+        self.close();
         let (passed, left) = self.batches.drain(..).partition(|batch: &Batch| batch.newest <= lsn);
         self.batches = left;
         let passed: VecDeque<Batch> = passed;

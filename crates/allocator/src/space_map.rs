@@ -154,6 +154,10 @@ pub struct SetBits {
     pub count: u32,
 }
 
+impl SetBits {
+    pub(crate) const KIND: OpKind = SET_BITS;
+}
+
 impl PageOp for SetBits {
     fn kind(&self) -> OpKind {
         SET_BITS
@@ -175,6 +179,10 @@ pub struct ClearBits {
     pub first: PageId,
     /// How many ids in a row.
     pub count: u32,
+}
+
+impl ClearBits {
+    pub(crate) const KIND: OpKind = CLEAR_BITS;
 }
 
 impl PageOp for ClearBits {
@@ -199,11 +207,7 @@ pub fn redo_range() -> RedoRange {
 fn redo(kind: OpKind, payload: &[u8], page: &PageWriter<'_>) -> PageResult<()> {
     let wrong_length = || malformed(id_of(page.read()), "a space map record of the wrong length");
     let number = || payload.try_into().map(u64::from_le_bytes).map_err(|_| wrong_length());
-    let run = || {
-        let (first, count) = payload.split_first_chunk().ok_or_else(wrong_length)?;
-        let count = count.try_into().map_err(|_| wrong_length())?;
-        Ok((PageId::new(u64::from_le_bytes(*first)), u32::from_le_bytes(count)))
-    };
+    let run = || decode_run(payload).ok_or_else(wrong_length);
     match kind {
         FORMAT_MAP => FormatMap { region: number()? }.apply(page),
         SET_REGIONS => SetRegions { count: number()? }.apply(page),
@@ -219,6 +223,12 @@ fn redo(kind: OpKind, payload: &[u8], page: &PageWriter<'_>) -> PageResult<()> {
 fn encode_run(first: PageId, count: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(&first.get().to_le_bytes());
     out.extend_from_slice(&count.to_le_bytes());
+}
+
+/// What [`SetBits`] and [`ClearBits`] encode; `None` if these bytes are of another length.
+pub(crate) fn decode_run(payload: &[u8]) -> Option<(PageId, u32)> {
+    let (first, count) = payload.split_first_chunk()?;
+    Some((PageId::new(u64::from_le_bytes(*first)), u32::from_le_bytes(count.try_into().ok()?)))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -23,6 +23,7 @@ use crate::extents::Extents;
 use crate::quarantine::{Held, Young};
 use crate::readers::Readers;
 use crate::regions::Regions;
+use crate::replayed::ReplayedFrees;
 use crate::space_map::malformed;
 
 /// What is asked for.
@@ -127,6 +128,12 @@ impl State {
     /// Whether the file grew by extents while a checkpoint would have made room for them.
     pub(crate) fn grew_beside(&self) -> Option<GrewBeside> {
         self.grew_beside
+    }
+
+    /// Before anything is known: a replayed log that ended at `lsn` freed these ids.
+    pub(crate) fn freed_by_replay(&mut self, lsn: Lsn, frees: &ReplayedFrees) {
+        frees.runs().for_each(|(start, len)| self.young.add(lsn, start, len));
+        self.young.close();
     }
 
     /// A checkpoint at `lsn` has passed, in both copies: what was freed before it may be used as extents.

@@ -109,6 +109,28 @@ impl Core {
         Ok(next)
     }
 
+    /// After opening: the copy that was the older one is no more, so recovery begins where the newest one says, and the log below is
+    /// given back. Without this, what the older copy held would count as used until something is published.
+    pub(crate) fn log_is_read(&self) -> StoreResult<()> {
+        let keep_from = self.superblock.lock().older_checkpoint();
+        self.after_publish(keep_from)
+    }
+
+    /// Whether the log is so full that writers are slowed down.
+    pub(crate) fn presses(&self) -> bool {
+        let older = self.superblock.lock().older_checkpoint();
+        self.pace.presses(older, self.env.log().end_lsn())
+    }
+
+    /// Writes out what the horizon has passed and publishes it in both copies, so that writers are not slowed down.
+    pub(crate) fn relieve(&self) -> StoreResult<()> {
+        let mut reached = self.checkpointing.lock();
+        let horizon = self.pace.horizon(self.env.log().end_lsn());
+        while self.flush_below(horizon, &mut reached)?.oldest.is_some_and(|oldest| oldest < horizon) {}
+        self.publish(reached.lsn)?;
+        self.publish(reached.lsn)
+    }
+
     /// Writes out what was dirty when it was called and moves the start of recovery up, beside writers.
     pub(crate) fn checkpoint(&self) -> StoreResult<()> {
         let mut reached = self.checkpointing.lock();

@@ -126,8 +126,10 @@ pub(crate) fn open(
         steps.at(first.checkpoint, group.end())?;
         redo.group(&group)
     })?;
+    let frees = redo.take_frees();
     let counts = redo.finish()?;
-    // 7. The next generation, durable before the first block that carries it. Two further if a newer copy may be lost.
+    // 7. The next generation, durable before the first block that carries it. Two further if a newer copy may be lost. From here
+    //    on both superblock copies begin recovery where this one did.
     let further = if damage.is_some() { 2 } else { 1 };
     let generation = first.generation.max(replayed.max_generation).checked_add(further).ok_or_else(|| {
         PageError::InvalidSuperblock { reason: "the log's generation has no successor".into() }
@@ -135,18 +137,19 @@ pub(crate) fn open(
     superblock.publish(&poison, |next| next.generation = generation)?;
     let log = Arc::new(recovery.start(generation)?);
     late_log.open(Arc::clone(&log));
-    // 8. Ready. Both copies pass what was replayed before an id is given out: then whatever a map page says is free was freed
-    //    by a group that no recovery replays again, and may become an extent (L8). Where nothing was replayed step 7 has seen to it.
-    let allocator = LoggedAllocator::under_log(first.page_size, MAX_SWIP_PAGE);
+    // 8. Ready. What redo changed is dirty in the pool and waits for checkpoints like any other change; what the replayed log freed
+    //    is no extent before two of them have passed its end (L8).
+    let allocator = LoggedAllocator::after_replay(first.page_size, MAX_SWIP_PAGE, &frees, verified.end);
     let direct_io = file.is_direct();
     let env = Arc::new(LoggedPool::new(pool, log, allocator, poison));
     let tree = BTree::open(Arc::clone(&env), TREE_BASE_ID, first.root)?;
     let catalog = Catalog::new(&tree, first.catalog)?;
     let core = Core::new(env, tree, catalog, Mutex::new(superblock), options);
-    if replayed.groups > 0 {
+    core.log_is_read()?;
+    // 9. Where the log that is left would slow down the first writers, it is cut before they come.
+    if core.presses() {
         steps.begin(RecoveryStep::Checkpoint, log_bytes);
-        core.checkpoint()?;
-        core.checkpoint()?;
+        core.relieve()?;
     }
     let report = OpenReport {
         created,

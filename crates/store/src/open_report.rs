@@ -66,7 +66,8 @@ pub enum RecoveryStep {
     TornPages,
     /// Applying the log to the pages.
     Redo,
-    /// Writing the pages out, so that what was replayed is not replayed again.
+    /// Writing the oldest pages out, so that the log has room: only where it is more than three quarters full. Else what was replayed
+    /// is written in the background, like any other change.
     Checkpoint,
 }
 

@@ -53,6 +53,11 @@ impl Pace {
         behind > (self.log_bytes / 64).min(GATHER_BYTES_MAX)
     }
 
+    /// Whether a log that is kept from `older` on uses so much of the budget that writers are slowed down.
+    pub(crate) fn presses(&self, older: Lsn, end: Lsn) -> bool {
+        end.get().saturating_sub(older.get()) > self.log_bytes / 4 * 3
+    }
+
     /// Whether recovery from `reached` is worth a publication: it is far ahead of the newest copy, or the log is filling up and the
     /// older copy alone holds much of it. The log reaches back to the older one (L6), so it takes two to free anything.
     pub(crate) fn is_publish_due(&self, published: Published, reached: Lsn, end: Lsn) -> bool {

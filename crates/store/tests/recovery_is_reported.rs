@@ -111,8 +111,8 @@ fn the_report_and_the_progress_are_those_of_the_log() {
     assert_eq!(report.restored, 0);
     let mut steps: Vec<RecoveryStep> = told.iter().map(|now| now.step).collect();
     steps.dedup();
-    use RecoveryStep::{Checkpoint, Log, Redo, TornPages};
-    assert_eq!(steps, [Log, TornPages, Redo, Checkpoint]);
+    use RecoveryStep::{Log, Redo, TornPages};
+    assert_eq!(steps, [Log, TornPages, Redo], "the log has room: nothing is written out");
     assert_eq!(report.took_by_step.iter().map(|(step, _)| *step).collect::<Vec<_>>(), steps);
     assert!(told.iter().all(|now| now.done <= now.of), "{told:?}");
     for step in [Log, Redo] {

@@ -21,6 +21,7 @@ mod apply;
 mod lane;
 mod window;
 
+use pagestone_allocator::ReplayedFrees;
 use pagestone_buffer_pool::BufferPool;
 use pagestone_page_format::{PageError, PageId, PageResult, RedoTable};
 use pagestone_sync::Arc;
@@ -71,6 +72,7 @@ pub struct Redo<'p> {
     /// What is being gathered for each lane.
     windows: Vec<Window>,
     bytes: usize,
+    frees: ReplayedFrees,
     lanes: Lanes,
 }
 
@@ -111,6 +113,7 @@ impl<'p> Redo<'p> {
             counts: RedoCounts::default(),
             windows: (0..count).map(|_| Window::default()).collect(),
             bytes: 0,
+            frees: ReplayedFrees::default(),
             lanes,
         }
     }
@@ -122,6 +125,7 @@ impl<'p> Redo<'p> {
             match record.kind {
                 RecordKind::Logical => {}
                 RecordKind::Page => {
+                    self.frees.note(record.op, record.payload);
                     let lane = lane_of(record.page, self.windows.len());
                     self.bytes += self.windows[lane].push(group, &record);
                 }
@@ -138,6 +142,12 @@ impl<'p> Redo<'p> {
             self.hand_over()?;
         }
         Ok(())
+    }
+
+    /// What the groups so far freed, for [`LoggedAllocator::after_replay`](pagestone_allocator::LoggedAllocator::after_replay). They are
+    /// forgotten here.
+    pub fn take_frees(&mut self) -> ReplayedFrees {
+        std::mem::take(&mut self.frees)
     }
 
     /// Applies what is left, and gives what was done.
