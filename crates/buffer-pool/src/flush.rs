@@ -7,6 +7,7 @@
 //!   flush(id)               one page
 //!   flush_all()             what was dirty at the call            before closing, before dropping the cache
 //!   flush_below(lsn, n)     the n pages with the least rec LSN     continuous checkpoints (L5)
+//!   write_out(lsn)          piece by piece, in the file's order     whole checkpoints: `write_out.rs`
 //! ```
 //!
 //! A flush may wait for a latch that somebody holds, and for a write that somebody else began; both are short, and nobody
@@ -120,7 +121,7 @@ impl BufferPool {
         self.sync()
     }
 
-    fn flush_in_batches(&self, frames: &[FrameIndex]) -> PageResult<()> {
+    pub(crate) fn flush_in_batches(&self, frames: &[FrameIndex]) -> PageResult<()> {
         let batch = BATCH_PAGES.min(BATCH_BYTES / self.size.get()).min(self.capacity() / 4).max(1);
         frames.chunks(batch).try_for_each(|batch| self.write_back(batch, WhenLatched::Wait))
     }

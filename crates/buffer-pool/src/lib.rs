@@ -16,6 +16,7 @@
 //!   flush.rs     who asks for it: one page, all, or the oldest first            admission.rs    who may pin several pages
 //!   loads.rs     who waits for another's load        by_id.rs     fetch and new_page, for any engine
 //!   batch.rs     many pages at once: fetch_many, prefetch         budget.rs  frames in use, raised and lowered
+//!   write_out.rs all that is dirty, in the order of the file
 //! ```
 //!
 //! In the face by swip a latch is never held across I/O or a wait: what needs I/O is a [`Restart::Fault`], which the caller
@@ -46,6 +47,7 @@ mod stats;
 mod table;
 mod variant;
 mod write_back;
+mod write_out;
 
 pub use admission::Admission;
 pub use by_id::{PageGuard, PageMut, PageRef};
@@ -54,3 +56,4 @@ pub use guards::{ExclusivePage, OptimisticPage, Pin, SharedPage};
 pub use options::{MIN_FRAMES, PoolOptions};
 pub use pool::{BufferPool, Restart};
 pub use stats::PoolStats;
+pub use write_out::WriteOut;

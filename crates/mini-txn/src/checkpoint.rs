@@ -60,7 +60,7 @@ impl LoggedPool {
         Ok(self.log().recycle_below(lsn)?)
     }
 
-    /// A whole checkpoint: writes out what was dirty at the call, makes it durable, publishes it in `master`, and gives back the
+    /// A whole checkpoint: writes out what was dirty at the call, in the order of the file, makes it durable, publishes it in `master`, and gives back the
     /// log that no recovery needs. Gives the LSN that recovery begins at from now on. Writers go on beside it.
     ///
     /// Errors: `Poisoned`, and those of storage and log. A failed sync ends the handle (L9); after any other error the log is
@@ -68,6 +68,10 @@ impl LoggedPool {
     pub fn checkpoint(&self, master: &mut MasterRecord) -> PageResult<Lsn> {
         self.poison().check()?;
         let all = self.log().end_lsn();
+        let mut out = self.pool().write_out(all);
+        while out.left() > 0 {
+            out.write(ROUND_PAGES)?;
+        }
         let mut reached = Lsn::ZERO;
         loop {
             let round = self.checkpoint_round(all, ROUND_PAGES)?;

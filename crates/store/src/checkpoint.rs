@@ -8,7 +8,7 @@
 //!   publish      log, data, superblock copy, each synced; then the log below the older copy is given back
 //!
 //!   background   round, round, publish, round ...        paced by `pace.rs`
-//!   checkpoint   rounds until all is out that was dirty at the call, publishing on the way; publish
+//!   checkpoint   all that was dirty at the call, in the order of the file; a round between where the log is filling up; publish
 //! ```
 //!
 //! What was reached once stays true: every change that began before it is in the data file. So it may be published rounds later.
@@ -136,7 +136,17 @@ impl Core {
         let mut reached = self.checkpointing.lock();
         self.env.poison().check()?;
         let all = self.env.log().end_lsn();
-        // Oldest first, and published on the way: as long as it takes, writers get their log back.
+        // In the order of the file. Where writers would fill the log meanwhile, the oldest pages go between the pieces, and what that
+        // reached is published on the way: as long as it takes, writers get their log back.
+        let mut out = self.env.pool().write_out(all);
+        while out.left() > 0 {
+            out.write(ROUND_PAGES)?;
+            if self.pace.is_filling(self.published(), self.env.log().end_lsn()) {
+                self.flush_below(all, &mut reached)?;
+                self.publish_if_due(&reached)?;
+            }
+        }
+        // What others were writing, and how far all of it reached.
         while self.flush_below(all, &mut reached)?.oldest.is_some_and(|oldest| oldest < all) {
             self.publish_if_due(&reached)?;
         }
@@ -150,12 +160,13 @@ impl Core {
         Ok(round.flushed)
     }
 
-    fn publish_if_due(&self, reached: &Reached) -> StoreResult<()> {
+    fn published(&self) -> Published {
         let superblock = self.superblock.lock();
-        let published =
-            Published { newest: superblock.current().checkpoint, older: superblock.older_checkpoint() };
-        drop(superblock);
-        if self.pace.is_publish_due(published, reached.lsn, self.env.log().end_lsn()) {
+        Published { newest: superblock.current().checkpoint, older: superblock.older_checkpoint() }
+    }
+
+    fn publish_if_due(&self, reached: &Reached) -> StoreResult<()> {
+        if self.pace.is_publish_due(self.published(), reached.lsn, self.env.log().end_lsn()) {
             self.publish(reached.lsn)?;
         }
         Ok(())

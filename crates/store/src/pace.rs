@@ -62,11 +62,18 @@ impl Pace {
     /// older copy alone holds much of it. The log reaches back to the older one (L6), so it takes two to free anything.
     pub(crate) fn is_publish_due(&self, published: Published, reached: Lsn, end: Lsn) -> bool {
         let step = self.log_bytes / 16;
-        let ahead = |to: Lsn, from: Lsn| to.get().saturating_sub(from.get());
-        let filling = ahead(end, published.older) > self.log_bytes / 8 * 5;
         ahead(reached, published.newest) >= step
-            || (filling && ahead(published.newest, published.older) >= step)
+            || (self.is_filling(published, end) && ahead(published.newest, published.older) >= step)
     }
+
+    /// Whether more of the log is used than rounds that keep up leave, though writers are not slowed down yet.
+    pub(crate) fn is_filling(&self, published: Published, end: Lsn) -> bool {
+        ahead(end, published.older) > self.log_bytes / 8 * 5
+    }
+}
+
+fn ahead(to: Lsn, from: Lsn) -> u64 {
+    to.get().saturating_sub(from.get())
 }
 
 #[cfg(test)]
