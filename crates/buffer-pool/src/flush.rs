@@ -23,8 +23,8 @@ use pagestone_page_format::{FrameIndex, Lsn, PageId, PageResult};
 use crate::BufferPool;
 use crate::write_back::WhenLatched;
 
-/// Pages, and bytes, that a flush writes at once at most.
-const BATCH_PAGES: usize = 256;
+/// Pages, and bytes, that a flush writes at once at most. So many pages are one region of a double-write.
+const BATCH_PAGES: usize = 251;
 const BATCH_BYTES: usize = 4 << 20;
 /// How long a flush waits for a write that somebody else began before it looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);

@@ -17,7 +17,7 @@ pub(crate) struct Staging {
 
 impl Staging {
     pub(crate) fn new(size: PageSize) -> Self {
-        Self { idle: Queue::new((KEPT_BYTES / size.get()).clamp(4, 128)) }
+        Self { idle: Queue::new((KEPT_BYTES / size.get()).max(4)) }
     }
 
     /// A page to use for `id`; its contents mean nothing.

@@ -152,6 +152,34 @@ fn every_cut_leaves_whole_pages_and_so_does_every_cut_of_the_recovery() {
     assert!(images > 500 && torn > 100 && again > 500, "{images} images, {torn} torn, {again} of recoveries");
 }
 
+/// The regions of one batch share a sync, and protect its pages all the same.
+#[test]
+fn batch_of_several_regions_is_whole_after_a_cut() {
+    const BYTES: usize = 64 << 10;
+    let all: Vec<u64> = (0..40).collect();
+    let disk = SimDisk::new(5);
+    made(&disk, BYTES, 40);
+    disk.settle();
+    let store = open(&disk, BYTES).expect("opens");
+    for version in 1..=3 {
+        write(&store, &all, version).expect("a healthy disk");
+    }
+    let stats = store.stats();
+    assert_eq!((stats.regions, stats.pages, stats.syncs, stats.data_syncs), (6, 120, 3, 0), "31 and 9 pages");
+    assert_eq!(stats.bytes, 126 * BYTES as u64);
+    assert_eq!(disk.audit(), [], "the disk saw a broken rule");
+    let few = CrashOptions { exhaustive_max: 2, pairs_max: 0, splits_max: 2, random: 4, ..cuts() };
+    let (mut images, mut torn) = (0, 0);
+    for image in disk.crash_states(&few) {
+        let (store, restored) =
+            reopen(&image.disk(), BYTES).unwrap_or_else(|error| panic!("{error}: {}", image.explain()));
+        check(&store, &[0; 40], &|| image.explain());
+        images += 1;
+        torn += u64::from(restored > 0);
+    }
+    assert!(images > 50 && torn > 20, "{images} images, {torn} torn");
+}
+
 /// Any call fails once, or from there on; what was written before is whole after a power cut, whatever it keeps.
 #[test]
 fn failed_call_costs_no_page() {

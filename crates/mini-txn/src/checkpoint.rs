@@ -15,8 +15,8 @@ use pagestone_page_format::{Lsn, PageResult};
 
 use crate::{LoggedPool, MasterRecord};
 
-/// Pages of one round of [`LoggedPool::checkpoint`].
-const ROUND_PAGES: usize = 1024;
+/// Pages of one round of [`LoggedPool::checkpoint`]: four of the pool's batches.
+const ROUND_PAGES: usize = 1004;
 
 /// What [`LoggedPool::checkpoint_round`] came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -52,6 +52,19 @@ pub trait PageStore: Send + Sync + Debug {
         pages.iter_mut().try_for_each(|page| self.write_page(page))
     }
 
+    /// Writes pages that are stamped for this store already, without a change: `images` are their bytes, one behind the other as `ids` are,
+    /// and begin at a multiple of [`crate::IO_ALIGNMENT`] in memory. Otherwise as [`PageStore::write_many`]. For who keeps a second
+    /// copy of them, which is the same bytes.
+    fn write_stamped(&self, ids: &[PageId], images: &[u8]) -> PageResult<()> {
+        let images = images.chunks_exact(self.page_size().get());
+        let page = |(id, image): (&PageId, &[u8])| {
+            let mut page = self.allocate_page(*id);
+            page.bytes_mut().copy_from_slice(image);
+            page
+        };
+        self.write_many(&mut ids.iter().zip(images).map(page).collect::<Vec<Page>>())
+    }
+
     /// As [`PageStore::write_many`], for pages that nothing durable refers to yet, so that a torn one harms nobody: goes past
     /// double-write. Whoever makes something refer to them calls [`PageStore::sync`] first (L12).
     fn write_new(&self, pages: &mut [Page]) -> PageResult<()> {
@@ -94,6 +107,9 @@ impl<S: PageStore + ?Sized> PageStore for Arc<S> {
     }
     fn write_many(&self, pages: &mut [Page]) -> PageResult<()> {
         (**self).write_many(pages)
+    }
+    fn write_stamped(&self, ids: &[PageId], images: &[u8]) -> PageResult<()> {
+        (**self).write_stamped(ids, images)
     }
     fn write_new(&self, pages: &mut [Page]) -> PageResult<()> {
         (**self).write_new(pages)

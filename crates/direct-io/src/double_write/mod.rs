@@ -6,9 +6,9 @@
 //! ```text
 //!   doublewrite   [ header | copy | copy | copy ][ header | copy ] free [ header | copy | copy ] ...     slots of one page
 //!
-//!   write_many    1  a region: free slots in a row                     regions.rs
+//!   write_many    1  a region: free slots in a row                     regions.rs; several for a long batch
 //!                 2  header and copies, in one write; sync             a failed sync is final
-//!                 3  the pages in their places                         a failed write keeps the region
+//!                 3  the same bytes in the pages' places               a failed write keeps the region
 //!   sync          what had ended before it began is free again
 //!
 //!   opening       1  every whole header of this store is read          recover.rs

@@ -34,25 +34,34 @@ pub struct DoubleWrite<S> {
     changed: Condvar,
     /// One grower at a time. Held across I/O, by writers only.
     growing: Mutex<()>,
-    /// Slots of the largest region, for the next one to be written.
-    spare: Mutex<Option<AlignedBuf>>,
+    /// Slots of the largest region, for the next ones to be written.
+    spare: Mutex<Vec<AlignedBuf>>,
     counters: Counters,
 }
+
+/// Buffers for regions that are kept, of 1 MiB at 4 KiB pages: one for each of two writers.
+const SPARE_BUFFERS: usize = 2;
 
 #[derive(Debug, Default)]
 struct Counters {
     regions: AtomicU64,
     pages: AtomicU64,
+    bytes: AtomicU64,
+    syncs: AtomicU64,
     data_syncs: AtomicU64,
 }
 
 /// What was written twice since the opening.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DoubleWriteStats {
-    /// Regions written, each with one write and a sync.
+    /// Regions written.
     pub regions: u64,
     /// Pages copied into them.
     pub pages: u64,
+    /// Bytes written into them: copies and headers.
+    pub bytes: u64,
+    /// Syncs behind them: one for all regions of a batch.
+    pub syncs: u64,
     /// Syncs of the data file for want of a free region.
     pub data_syncs: u64,
     /// Bytes of the file.
@@ -79,6 +88,11 @@ struct Region<'a, S> {
 }
 
 impl<S> Region<'_, S> {
+    /// Its slots: the header's and one for each page.
+    fn slots(&self) -> usize {
+        self.pages + 1
+    }
+
     /// Its copies are durable: from here on it protects its pages.
     fn in_place(&mut self) {
         self.of.regions.lock().in_place(self.taken.at);
@@ -113,7 +127,7 @@ impl<S: PageStore> DoubleWrite<S> {
             regions: Mutex::new(regions),
             changed: Condvar::new(),
             growing: Mutex::new(()),
-            spare: Mutex::new(None),
+            spare: Mutex::new(Vec::new()),
             counters: Counters::default(),
         }
     }
@@ -123,6 +137,8 @@ impl<S: PageStore> DoubleWrite<S> {
         DoubleWriteStats {
             regions: self.counters.regions.load(Ordering::Relaxed),
             pages: self.counters.pages.load(Ordering::Relaxed),
+            bytes: self.counters.bytes.load(Ordering::Relaxed),
+            syncs: self.counters.syncs.load(Ordering::Relaxed),
             data_syncs: self.counters.data_syncs.load(Ordering::Relaxed),
             file_bytes: self.regions.lock().slots() * self.size.get() as u64,
         }
@@ -142,15 +158,37 @@ impl<S: PageStore> DoubleWrite<S> {
         Ok(())
     }
 
-    /// A region for some of these pages, the first of them. May wait for others' writes, and for a sync of the data file.
-    fn take(&self, pages: &[Page]) -> PageResult<Region<'_, S>> {
-        let ids: Vec<PageId> = pages.iter().take(region_pages_max(self.size)).map(Page::id).collect();
-        let (mut count, mut may_grow) = (ids.len(), true);
+    /// Regions for some of these pages, the first of them. May wait for others' writes, and for a sync of the data file.
+    fn take(&self, pages: &[Page]) -> PageResult<Vec<Region<'_, S>>> {
+        let ids: Vec<PageId> = pages.iter().map(Page::id).collect();
+        let mut regions = vec![self.take_one(&ids)?];
+        let mut taken = regions[0].pages;
+        // More of them as far as there is room now: whoever waits while it holds regions would wait for one that does the same.
+        while let Some(region) = self.take_now(&ids[taken..]) {
+            taken += region.pages;
+            regions.push(region);
+        }
+        Ok(regions)
+    }
+
+    /// One as large as may be, if there is room.
+    fn take_now(&self, ids: &[PageId]) -> Option<Region<'_, S>> {
+        let count = ids.len().min(region_pages_max(self.size));
+        let taken = (count > 0).then(|| self.regions.lock().take(&ids[..count])).flatten()?;
+        Some(self.region(taken, count))
+    }
+
+    fn region(&self, taken: Taken, pages: usize) -> Region<'_, S> {
+        Region { of: self, taken, pages, durable: false, ended: false }
+    }
+
+    fn take_one(&self, ids: &[PageId]) -> PageResult<Region<'_, S>> {
+        let (mut count, mut may_grow) = (ids.len().min(region_pages_max(self.size)), true);
         loop {
             self.poison.check()?;
             let mut regions = self.regions.lock();
             if let Some(taken) = regions.take(&ids[..count]) {
-                return Ok(Region { of: self, taken, pages: count, durable: false, ended: false });
+                return Ok(self.region(taken, count));
             }
             match regions.remedy(count, may_grow) {
                 Remedy::Grow(slots) => {
@@ -187,13 +225,53 @@ impl<S: PageStore> DoubleWrite<S> {
         }
     }
 
-    /// Writes header and copies into the slots from `at` on; the first are under way while the next are stamped.
-    fn write_region(&self, at: u64, header: Header, pages: &mut [Page]) -> io::Result<()> {
-        let (size, count) = (self.size.get(), pages.len() + 1);
-        let spare = self.spare.lock().take();
-        let mut slots = spare.unwrap_or_else(|| AlignedBuf::zeroed((region_pages_max(self.size) + 1) * size));
+    /// Steps 2 and 3, for as many pages as the regions have slots.
+    fn write_twice(&self, mut regions: Vec<Region<'_, S>>, pages: &mut [Page]) -> PageResult<()> {
+        let mut buffers: Vec<AlignedBuf> = regions.iter().map(|_| self.buffer()).collect();
+        let mut written = self.write_copies(&regions, &mut buffers, pages);
+        if written.is_ok() {
+            written = self.write_in_place(&mut regions, &buffers, pages);
+        }
+        let mut spare = self.spare.lock();
+        let room = SPARE_BUFFERS.saturating_sub(spare.len());
+        spare.extend(buffers.into_iter().take(room));
+        written
+    }
+
+    fn buffer(&self) -> AlignedBuf {
+        let spare = self.spare.lock().pop();
+        spare.unwrap_or_else(|| AlignedBuf::zeroed((region_pages_max(self.size) + 1) * self.size.get()))
+    }
+
+    /// The copies are durable when this returns.
+    fn write_copies(
+        &self,
+        regions: &[Region<'_, S>],
+        buffers: &mut [AlignedBuf],
+        mut pages: &mut [Page],
+    ) -> PageResult<()> {
+        for (region, buffer) in regions.iter().zip(buffers) {
+            let of_region;
+            (of_region, pages) = pages.split_at_mut(region.pages);
+            self.write_region(region, &mut buffer[..region.slots() * self.size.get()], of_region)
+                .map_err(|error| PageError::io("write copies of pages", error))?;
+        }
+        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        self.file
+            .sync()
+            .map_err(|error| self.poison.poison(format_args!("syncing copies of pages failed: {error}")))
+    }
+
+    /// Writes header and copies into the region's slots, by way of `slots`; the first are under way while the next are stamped.
+    fn write_region(&self, region: &Region<'_, S>, slots: &mut [u8], pages: &mut [Page]) -> io::Result<()> {
+        let (size, count) = (self.size.get(), region.slots());
+        let header = Header {
+            sequence: region.taken.sequence,
+            needed_from: region.taken.needed_from,
+            copies: pages.iter().map(|page| (page.id(), page.lsn())).collect(),
+        };
         let piece = pages_of_piece(&*self.file, count, size) * size;
-        let pieces = slots[..count * size].chunks_mut(piece).zip((at * size as u64..).step_by(piece));
+        let pieces = slots.chunks_mut(piece).zip((region.taken.at * size as u64..).step_by(piece));
         let (mut header, mut pages) = (Some(header), pages.iter_mut());
         let mut writes = pieces.map(|(piece, offset)| {
             for slot in piece.chunks_exact_mut(size) {
@@ -208,28 +286,30 @@ impl<S: PageStore> DoubleWrite<S> {
             WriteAt::new(piece, offset)
         });
         let written = write_all_stream(&*self.file, &mut writes);
-        let written = written.into_iter().try_for_each(|write| write.result.map(drop));
-        *self.spare.lock() = Some(slots);
-        written
+        written.into_iter().try_for_each(|write| write.result.map(drop))
     }
 
-    /// Steps 2 and 3, for as many pages as the region has slots.
-    fn write_twice(&self, mut region: Region<'_, S>, pages: &mut [Page]) -> PageResult<()> {
-        let header = Header {
-            sequence: region.taken.sequence,
-            needed_from: region.taken.needed_from,
-            copies: pages.iter().map(|page| (page.id(), page.lsn())).collect(),
-        };
-        self.write_region(region.taken.at, header, pages)
-            .map_err(|error| PageError::io("write copies of pages", error))?;
-        self.file
-            .sync()
-            .map_err(|error| self.poison.poison(format_args!("syncing copies of pages failed: {error}")))?;
-        region.in_place();
-        self.counters.regions.fetch_add(1, Ordering::Relaxed);
-        self.counters.pages.fetch_add(pages.len() as u64, Ordering::Relaxed);
-        self.pages.write_many(pages)?;
-        region.ended = true;
+    /// The same bytes once more: a page is stamped once.
+    fn write_in_place(
+        &self,
+        regions: &mut [Region<'_, S>],
+        buffers: &[AlignedBuf],
+        mut pages: &[Page],
+    ) -> PageResult<()> {
+        for region in regions.iter_mut() {
+            region.in_place();
+            self.counters.regions.fetch_add(1, Ordering::Relaxed);
+            self.counters.pages.fetch_add(region.pages as u64, Ordering::Relaxed);
+            self.counters.bytes.fetch_add((region.slots() * self.size.get()) as u64, Ordering::Relaxed);
+        }
+        for (region, buffer) in regions.iter_mut().zip(buffers) {
+            let of_region;
+            (of_region, pages) = pages.split_at(region.pages);
+            let ids: Vec<PageId> = of_region.iter().map(Page::id).collect();
+            let copies = &buffer[self.size.get()..region.slots() * self.size.get()];
+            self.pages.write_stamped(&ids, copies)?;
+            region.ended = true;
+        }
         Ok(())
     }
 }
@@ -264,9 +344,9 @@ impl<S: PageStore> PageStore for DoubleWrite<S> {
         self.check(pages)?;
         let mut rest = pages;
         while !rest.is_empty() {
-            let region = self.take(rest)?;
-            let (now, later) = rest.split_at_mut(region.pages);
-            self.write_twice(region, now)?;
+            let regions = self.take(rest)?;
+            let (now, later) = rest.split_at_mut(regions.iter().map(|region| region.pages).sum());
+            self.write_twice(regions, now)?;
             rest = later;
         }
         Ok(())

@@ -204,16 +204,15 @@ impl PageFile {
     }
 
     /// Length of the file, once a file that grows as it is written has grown up to these pages.
-    fn room_for(&self, pages: &[Page]) -> PageResult<u64> {
+    fn room_for(&self, ids: impl IntoIterator<Item = PageId>) -> PageResult<u64> {
         self.check_writable("write pages")?;
         let file_len = self.file_len()?;
         if self.description.is_none() {
             return Ok(file_len);
         }
         let mut end = file_len;
-        for page in pages {
-            self.check_size(page)?;
-            end = end.max(self.offset_of(page.id())? + self.size.get() as u64);
+        for id in ids {
+            end = end.max(self.offset_of(id)? + self.size.get() as u64);
         }
         if end == file_len {
             return Ok(file_len);
@@ -224,6 +223,14 @@ impl PageFile {
             self.file.reserve(have, end - have).map_err(|source| self.growth_error(source, end - have))?;
         }
         Ok(have.max(end))
+    }
+
+    /// Refuses a batch of which a page has no place; gives whether no page is there twice.
+    fn have_places(&self, mut ids: Vec<PageId>) -> PageResult<bool> {
+        let file_len = self.room_for(ids.iter().copied())?;
+        ids.iter().try_for_each(|id| self.offset_within(*id, file_len).map(drop))?;
+        ids.sort_unstable();
+        Ok(ids.windows(2).all(|pair| pair[0] != pair[1]))
     }
 
     fn growth_error(&self, source: io::Error, needed: u64) -> PageError {
@@ -265,7 +272,7 @@ impl PageStore for PageFile {
     /// [`PageStore::grow`] only, and a page past its end is `InvalidPageId`.
     fn write_page(&self, page: &mut Page) -> PageResult<()> {
         self.check_size(page)?;
-        let file_len = self.room_for(std::slice::from_ref(page))?;
+        let file_len = self.room_for([page.id()])?;
         let offset = self.offset_within(page.id(), file_len)?;
         let bytes = page.to_checksummed_bytes(&self.checksum);
         write_all_at(&*self.file, bytes, offset).map_err(|source| PageError::io("write a page", source))
@@ -273,16 +280,21 @@ impl PageStore for PageFile {
 
     /// All at once where the file can, neighbours together. If one of the pages has no place, none is written.
     fn write_many(&self, pages: &mut [Page]) -> PageResult<()> {
-        let file_len = self.room_for(pages)?;
-        let mut ids = pages.iter().map(Page::id).collect::<Vec<_>>();
         pages.iter().try_for_each(|page| self.check_size(page))?;
-        ids.iter().try_for_each(|id| self.offset_within(*id, file_len).map(drop))?;
-        ids.sort_unstable();
-        if ids.windows(2).any(|pair| pair[0] == pair[1]) {
+        if !self.have_places(pages.iter().map(Page::id).collect())? {
             // The later one counts, so they are written in turn.
             return pages.iter_mut().try_for_each(|page| self.write_page(page));
         }
         pages.chunks_mut(self.wave_pages()).try_for_each(|wave| self.write_wave(wave))
+    }
+
+    /// From where they are, neighbours together.
+    fn write_stamped(&self, ids: &[PageId], images: &[u8]) -> PageResult<()> {
+        let size = self.size.get();
+        assert_eq!(images.len(), ids.len() * size, "PageStore::write_stamped is given one image per id");
+        let wave = if self.have_places(ids.to_vec())? { self.wave_pages() } else { 1 };
+        let mut waves = ids.chunks(wave).zip(images.chunks(wave * size));
+        waves.try_for_each(|(ids, images)| self.write_stamped_wave(ids, images))
     }
 
     /// The first failure is told as what it is, all later calls as `Poisoned`.
@@ -395,6 +407,42 @@ mod tests {
         store.write_many(&mut twice).expect("write");
         store.read_into(PageId::new(350), &mut alone).expect("read");
         assert_eq!(alone.bytes(), twice[1].bytes());
+    }
+
+    #[test]
+    fn stamped_pages_are_written_as_they_are() {
+        let (file, store) = pages();
+        store.grow(1000).expect("grow");
+        let ids: Vec<PageId> = (3..6).chain([9, 7, 8]).chain(100..700).map(PageId::new).collect();
+        let mut images = AlignedBuf::zeroed(ids.len() * SIZE);
+        for (id, image) in ids.iter().zip(images.chunks_exact_mut(SIZE)) {
+            let mut page = store.allocate_page(*id);
+            page.payload_mut().fill(id.get() as u8);
+            image.copy_from_slice(page.to_checksummed_bytes(store.checksum()));
+        }
+        let before = file.transfers();
+        store.write_stamped(&ids, &images).expect("written");
+        assert!(file.transfers() - before < 8, "{} transfers", file.transfers() - before);
+        let mut page = store.allocate_page(PageId::new(0));
+        for (id, image) in ids.iter().zip(images.chunks_exact(SIZE)) {
+            store.read_into(*id, &mut page).expect("whole");
+            assert_eq!(page.bytes(), image);
+        }
+        // A page without a place: nothing is written. The same page twice: the later one counts.
+        file.script_forever(Script::Fail(ErrorKind::Other));
+        let places = [PageId::new(3), PageId::new(u64::MAX)];
+        let refused = store.write_stamped(&places, &images[..2 * SIZE]);
+        assert!(matches!(refused, Err(PageError::InvalidPageId { .. })), "{refused:?}");
+        file.script([]);
+        let mut twice = AlignedBuf::zeroed(2 * SIZE);
+        page.set_id(PageId::new(4));
+        for image in twice.chunks_exact_mut(SIZE) {
+            page.payload_mut()[0] += 1;
+            image.copy_from_slice(page.to_checksummed_bytes(store.checksum()));
+        }
+        store.write_stamped(&[PageId::new(4); 2], &twice).expect("written");
+        store.read_into(PageId::new(4), &mut page).expect("whole");
+        assert_eq!(page.bytes(), &twice[SIZE..]);
     }
 
     #[test]

@@ -116,6 +116,21 @@ impl PageFile {
         self.write_runs(pages, &mut [])
     }
 
+    /// The same for pages that are stamped and stand one behind the other.
+    pub(super) fn write_stamped_wave(&self, ids: &[PageId], mut images: &[u8]) -> PageResult<()> {
+        let size = self.size.get();
+        let runs = ids.chunk_by(are_neighbours);
+        let pieces = runs.flat_map(|run| run.chunks(pages_of_piece(&*self.file, run.len(), size)));
+        let mut writes = pieces.map(|piece| {
+            let (bytes, behind) = images.split_at(piece.len() * size);
+            images = behind;
+            WriteAt::new(bytes, self.place(piece[0]).expect("every page of the wave has a place"))
+        });
+        let written = write_all_stream(&*self.file, &mut writes);
+        let written = written.into_iter().try_for_each(|write| write.result.map(drop));
+        written.map_err(|source| PageError::io("write pages", source))
+    }
+
     fn write_runs(&self, pages: &mut [Page], buffer: &mut [u8]) -> PageResult<()> {
         let size = self.size.get();
         let runs = pages.chunk_by_mut(|a, b| are_neighbours(&a.id(), &b.id()));
