@@ -25,10 +25,11 @@ use pagestone_sync::atomic::{AtomicU64, Ordering};
 use crate::catalog::Catalog;
 use crate::pace::{Pace, Published};
 use crate::superblock::{SuperblockCopies, USER_SLOTS};
+use crate::torn_writes::Protection;
 use crate::{Durability, Options, StoreError, StoreResult};
 
-/// Pages of one round at most: so that what a round reached is soon published.
-const ROUND_PAGES: usize = 1024;
+/// Pages of one round at most: so that what a round reached is soon published. Four of the pool's batches.
+const ROUND_PAGES: usize = 1004;
 
 /// What the handle and the background threads share.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ pub(crate) struct Core {
     pub(crate) tree: BTree,
     pub(crate) catalog: Catalog,
     pub(crate) durability: Durability,
+    pub(crate) protection: Protection,
     superblock: Mutex<SuperblockCopies>,
     pace: Pace,
     /// Held by whoever makes a checkpoint; one at a time.
@@ -72,6 +74,7 @@ impl Core {
         tree: BTree,
         catalog: Catalog,
         superblock: Mutex<SuperblockCopies>,
+        protection: Protection,
         options: &Options,
     ) -> Self {
         Self {
@@ -79,6 +82,7 @@ impl Core {
             tree,
             catalog,
             durability: options.durability,
+            protection,
             superblock,
             pace: Pace::new(options.log_bytes),
             checkpointing: Mutex::new(Reached { lsn: Lsn::ZERO, end: Lsn::ZERO }),

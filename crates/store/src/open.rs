@@ -112,7 +112,7 @@ pub(crate) fn open(
     let log_bytes = verified.end.get().saturating_sub(first.checkpoint.get());
     // 5. Torn pages are restored from their copies, so that redo finds whole ones.
     steps.begin(RecoveryStep::TornPages, log_bytes);
-    let (pages, restored) = torn_writes::recover(disk, dir, options, &first, pages, verified.end, &poison)?;
+    let (pages, protection) = torn_writes::recover(disk, dir, options, &first, pages, verified.end, &poison)?;
     // 6. Redo over the cores, into a pool that may evict as it goes. A page newer than the log's end is of another time or store
     //    (E2): the pool refuses it as it is read.
     steps.begin(RecoveryStep::Redo, log_bytes);
@@ -144,7 +144,7 @@ pub(crate) fn open(
     let env = Arc::new(LoggedPool::new(pool, log, allocator, poison));
     let tree = BTree::open(Arc::clone(&env), TREE_BASE_ID, first.root)?;
     let catalog = Catalog::new(&tree, first.catalog)?;
-    let core = Core::new(env, tree, catalog, Mutex::new(superblock), options);
+    let core = Core::new(env, tree, catalog, Mutex::new(superblock), protection, options);
     core.log_is_read()?;
     // 9. Where the log that is left would slow down the first writers, it is cut before they come.
     if core.presses() {
@@ -160,7 +160,7 @@ pub(crate) fn open(
         applied: counts.applied,
         skipped: counts.skipped,
         reformatted: counts.reformatted,
-        restored,
+        restored: core.protection.restored,
         torn_tail: replayed.torn_tail,
         superblock_damage: damage,
         direct_io,

@@ -2,13 +2,14 @@
 
 use pagestone_btree::TreeStats;
 use pagestone_buffer_pool::PoolStats;
+use pagestone_direct_io::DoubleWriteStats;
 use pagestone_page_format::Lsn;
 use pagestone_sync::atomic::Ordering;
 use pagestone_telemetry::{Metric, Value, prometheus_text};
 use pagestone_wal::WalStats;
 
-use crate::StoreResult;
 use crate::checkpoint::Core;
+use crate::{StoreResult, TornWrites};
 
 /// What a store has done since it was opened, and what it holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +20,12 @@ pub struct StoreStats {
     pub data_pages: u64,
     /// The buffer pool.
     pub pool: PoolStats,
+    /// What keeps pages whole that are being written when the power fails.
+    pub torn_writes: TornWrites,
+    /// Pages written twice; all zeros where they are not.
+    pub double_write: DoubleWriteStats,
+    /// Torn pages that opening restored from their copies.
+    pub restored: u64,
     /// The log.
     pub log: WalStats,
     /// The height of the default tree; what all trees have done.
@@ -44,6 +51,9 @@ impl StoreStats {
             page_size: pool.page_size().get() as u64,
             data_pages: pool.store().len()?,
             pool: pool.stats(),
+            torn_writes: core.protection.how,
+            double_write: core.protection.double_write(),
+            restored: core.protection.restored,
             log: core.env.log().stats(),
             tree,
             unfinished_drops: core.catalog.unfinished_drops(),
@@ -73,6 +83,17 @@ impl StoreStats {
             ("write_batches_total", "batches in which they were written", self.pool.write_batches),
             ("load_waits_total", "waits for another thread's read", self.pool.load_waits),
             ("frame_waits_total", "waits for a frame", self.pool.frame_waits),
+            ("double_write_regions_total", "regions of copies written", self.double_write.regions),
+            ("double_write_pages_total", "pages copied into them", self.double_write.pages),
+            ("double_write_bytes_total", "bytes written into them", self.double_write.bytes),
+            ("double_write_syncs_total", "syncs behind them", self.double_write.syncs),
+            (
+                "double_write_data_syncs_total",
+                "syncs of the data file for want of a free region",
+                self.double_write.data_syncs,
+            ),
+            ("double_write_file_bytes", "bytes of the file of copies", self.double_write.file_bytes),
+            ("restored_pages", "torn pages that opening restored from their copies", self.restored),
             ("log_bytes_total", "bytes written to the log", self.log.bytes_written),
             ("log_padding_bytes_total", "bytes of them that are padding", self.log.padding),
             ("log_groups_total", "groups appended to the log", self.log.groups),

@@ -6,7 +6,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pagestone_direct_io::{Create, Disk, DoubleWriteFile, File, OpenHow, PageFile, PathKind};
+use pagestone_direct_io::{
+    Create, Disk, DoubleWrite, DoubleWriteFile, DoubleWriteStats, File, OpenHow, PageFile, PathKind,
+};
 use pagestone_page_format::{Lsn, PageChecksum, PageSize, PageStore, Poison};
 
 use crate::superblock::Superblock;
@@ -51,8 +53,23 @@ fn find(disk: &Arc<dyn Disk>, dir: &Path, options: &Options) -> StoreResult<Opti
     }
 }
 
-/// Restores torn pages, then gives the storage that the pool writes through, and how many there were. `end` is the end of the
-/// log, which was verified.
+/// How the pages of an open store are kept whole.
+#[derive(Debug)]
+pub(crate) struct Protection {
+    pub(crate) how: TornWrites,
+    /// Pages that opening restored.
+    pub(crate) restored: u64,
+    twice: Option<Arc<DoubleWrite<PageFile>>>,
+}
+
+impl Protection {
+    /// What was written twice; all zeros where nothing is.
+    pub(crate) fn double_write(&self) -> DoubleWriteStats {
+        self.twice.as_ref().map(|twice| twice.stats()).unwrap_or_default()
+    }
+}
+
+/// Restores torn pages, then gives the storage that the pool writes through. `end` is the end of the log, which was verified.
 pub(crate) fn recover(
     disk: &Arc<dyn Disk>,
     dir: &Path,
@@ -61,11 +78,12 @@ pub(crate) fn recover(
     pages: PageFile,
     end: Lsn,
     poison: &Poison,
-) -> StoreResult<(Box<dyn PageStore>, u64)> {
+) -> StoreResult<(Box<dyn PageStore>, Protection)> {
+    let protected = |twice, restored| Protection { how: options.torn_writes, restored, twice };
     let size = superblock.page_size;
     let file = match find(disk, dir, options)? {
         Some(file) => file,
-        None if options.torn_writes == TornWrites::Off => return Ok((Box::new(pages), 0)),
+        None if options.torn_writes == TornWrites::Off => return Ok((Box::new(pages), protected(None, 0))),
         None => {
             let file = make(disk, dir, options, size)?;
             // Before a page is written in its place in reliance on it.
@@ -78,10 +96,13 @@ pub(crate) fn recover(
     let restored = found.restore(&pages, superblock.checkpoint, end)?;
     let count = restored.pages();
     match options.torn_writes {
-        TornWrites::DoubleWrite => Ok((Box::new(restored.write_twice(pages, poison.clone())), count)),
+        TornWrites::DoubleWrite => {
+            let twice = Arc::new(restored.write_twice(pages, poison.clone()));
+            Ok((Box::new(Arc::clone(&twice)), protected(Some(twice), count)))
+        }
         TornWrites::Off => {
             restored.forget()?;
-            Ok((Box::new(pages), count))
+            Ok((Box::new(pages), protected(None, count)))
         }
     }
 }
