@@ -102,6 +102,8 @@ pub struct MasterRecord {
     /// The other copy's checkpoint; the current one's if the other is unusable.
     keep_from: Lsn,
     damage: Option<PageError>,
+    /// The current copy is known to be durable: by [`MasterRecord::secure`], or because this handle wrote it.
+    secured: bool,
 }
 
 impl MasterRecord {
@@ -133,7 +135,7 @@ impl MasterRecord {
             (Err(error), Err(_)) => return Err(error),
         };
         let keep_from = other.as_ref().map_or(current.checkpoint, |other| other.checkpoint);
-        Ok(Self { copies, uuid, current, slot, keep_from, damage: other.err() })
+        Ok(Self { copies, uuid, current, slot, keep_from, damage: other.err(), secured: false })
     }
 
     /// The log's generation: that of the last opening for writing, 0 if there was none.
@@ -186,7 +188,6 @@ impl MasterRecord {
         // Two further if a newer copy may be lost: it may have had the next one.
         let further = if self.damage.is_some() { 2 } else { 1 };
         let last = self.current.generation.max(replayed.max_generation);
-        self.secure(poison)?;
         let generation = last.checked_add(further).ok_or_else(|| PageError::InvalidSuperblock {
             reason: "the log's generation has no successor".into(),
         })?;
@@ -207,11 +208,12 @@ impl MasterRecord {
     /// cache alone (L10). In its own place, as the other one is durable and the log reaches back to it; not where the other one is
     /// unusable, because then it was being written, which begins only once this one is durable.
     fn secure(&mut self, poison: &Poison) -> PageResult<()> {
-        if self.damage.is_some() {
-            return Ok(());
+        if !self.secured && self.damage.is_none() {
+            write_copy(&self.copies, self.slot, &self.current)?;
+            self.sync(poison)?;
         }
-        write_copy(&self.copies, self.slot, &self.current)?;
-        self.sync(poison)
+        self.secured = true;
+        Ok(())
     }
 
     /// Writes the next copy over the older one, and syncs.
@@ -221,6 +223,7 @@ impl MasterRecord {
             reason: "the master record's sequence has no successor".into(),
         })?;
         let next = Master { sequence, ..next };
+        self.secure(poison)?;
         let slot = 1 - self.slot;
         write_copy(&self.copies, slot, &next)?;
         self.sync(poison)?;
@@ -273,7 +276,7 @@ fn sync_parent(disk: &dyn Disk, path: &Path) -> PageResult<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pagestone_testkit::{CrashOptions, SimDisk};
+    use pagestone_testkit::{AfterFailedSync, CrashOptions, FaultPlan, SimDisk};
 
     const PATH: &str = "/master";
     const UUID: StoreUuid = StoreUuid::new([7; 16]);
@@ -301,6 +304,56 @@ mod tests {
             assert!(found.keep_from().get() >= (step.saturating_sub(1)) * 4096, "{}", image.explain());
         }
         assert!(images > 30, "{images} images");
+    }
+
+    /// L10: the newest copy stands in the cache alone, because the sync behind it failed. Whoever opens then, and writes the other copy
+    /// over, may give the log below the checkpoint that it was shown back: from then on no power cut may show an older one.
+    #[test]
+    fn a_copy_that_only_the_cache_has_is_secured_before_the_other_is_written_over() {
+        const EIO: i32 = 5;
+        type Next = fn(&mut MasterRecord, &Poison) -> PageResult<()>;
+        let first_writes: [Next; 2] = [
+            |master, poison| master.next_generation(&ReplayReport::default(), poison).map(drop),
+            |master, poison| master.publish(poison, Lsn::new(9 * 4096), 9),
+        ];
+        let mut images = 0;
+        for (after, next) in
+            AfterFailedSync::ALL.into_iter().flat_map(|after| first_writes.map(|next| (after, next)))
+        {
+            let disk = SimDisk::new(5);
+            drop(open(&disk).expect("made")); // under another name
+            let mut master = open(&disk).expect("opens");
+            for step in 1..=3 {
+                master.publish(&Poison::new(), Lsn::new(4096 * step), step).expect("a healthy disk");
+            }
+            disk.settle();
+            disk.fail(FaultPlan::failed_sync(EIO, after));
+            let told = master.publish(&Poison::new(), Lsn::new(4 * 4096), 4);
+            assert!(told.is_err() || after == AfterFailedSync::ReportedLate, "a failed sync is told");
+            drop(master);
+            disk.heal();
+            // A failure that is reported late may be told to this handle; to no second one.
+            let mut master = open(&disk).expect("a copy is whole");
+            if next(&mut master, &Poison::new()).is_err() {
+                master = open(&disk).expect("a copy is whole");
+                next(&mut master, &Poison::new()).expect("nothing fails any more");
+            }
+            disk.note(1);
+            let (checkpoint, keep_from) = (master.checkpoint(), master.keep_from());
+            assert!(keep_from >= Lsn::new(3 * 4096));
+            for image in disk.crash_states(&CrashOptions { garbage: true, ..CrashOptions::default() }) {
+                let found =
+                    open(&image.disk()).unwrap_or_else(|error| panic!("{error}: {}", image.explain()));
+                // What is acknowledged may be under way again, and garbage: the log reaches back to the copy before it.
+                assert!(found.checkpoint() >= Lsn::new(2 * 4096), "{after:?}: {}", image.explain());
+                if !image.acknowledged().is_empty() {
+                    let told = (found.checkpoint(), found.keep_from());
+                    assert_eq!(told, (checkpoint, keep_from), "{after:?}: {}", image.explain());
+                }
+                images += 1;
+            }
+        }
+        assert!(images > 50, "{images} images");
     }
 
     #[test]
