@@ -18,6 +18,9 @@ pub mod hint {
     pub fn spin_loop() {
         loom::thread::yield_now();
     }
+
+    /// A model has no caches.
+    pub fn prefetch(_: &super::atomic::AtomicU64) {}
 }
 
 /// Threads.

@@ -1,5 +1,5 @@
 //! The production half: `std` atomics and threads, `parking_lot` locks, a bounded `crossbeam` queue.
-#![allow(unsafe_code)] // two calls in `parking`, argued there
+#![allow(unsafe_code)] // two calls in `parking` and one in `hint`, argued there
 
 pub use std::sync::Arc;
 
@@ -24,7 +24,23 @@ pub mod atomic {
 
 /// Hints to the processor.
 pub mod hint {
+    use super::atomic::AtomicU64;
+
     pub use std::hint::spin_loop;
+
+    /// Asks for the cache line of this word, which will be read soon. Reads nothing, orders nothing, waits for nothing; on machines
+    /// for which the language has no such instruction yet it does nothing.
+    #[inline]
+    pub fn prefetch(word: &AtomicU64) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: `_mm_prefetch` asks for SSE, which every x86-64 processor has, and for nothing else: it accesses no memory.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(word).cast()) };
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = word;
+    }
 }
 
 /// Threads. Production code spawns through `pagestone-threading`, which names them and notices their panics.

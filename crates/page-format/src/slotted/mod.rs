@@ -52,7 +52,7 @@ mod space;
 mod writer;
 
 pub use layout::{MAX_CELL_PART_LEN, MAX_SLOTS, SLOTTED_HEADER_SIZE};
-pub use page::{Cell, SlottedPage};
+pub use page::{Cell, LoadedSlots, SlottedPage};
 pub use search::Search;
 pub use writer::SlottedWriter;
 

@@ -41,6 +41,61 @@ pub struct SlottedPage<'a> {
     pub(super) base: usize,
 }
 
+/// A slotted area whose header was loaded: what it says of the number of entries, and of where they stand, is of one instant.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadedSlots<'a> {
+    pub(super) page: SpeculativePage<'a>,
+    pub(super) shape: Shape,
+}
+
+impl LoadedSlots<'_> {
+    /// Number of cells.
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.shape.count
+    }
+
+    /// The cell of a slot. A slot past the last is an error.
+    #[inline]
+    pub fn get(&self, slot: usize) -> Result<Cell, OutOfBounds> {
+        if slot >= self.shape.count {
+            return Err(OutOfBounds);
+        }
+        self.cell(slot)
+    }
+
+    #[inline]
+    pub(super) fn cell(&self, slot: usize) -> Result<Cell, OutOfBounds> {
+        let Slot { offset, key_len, value_len, flags } =
+            Slot::from_word(self.page.word(self.shape.slots_word() + slot)?);
+        if offset + key_len + value_len > self.page.len() {
+            return Err(OutOfBounds);
+        }
+        Ok(Cell { offset, key_len, value_len, flags })
+    }
+
+    /// Appends a cell's value to `out`. On an error `out` may have grown.
+    #[inline]
+    pub fn append_value(&self, cell: Cell, out: &mut Vec<u8>) -> Result<(), OutOfBounds> {
+        self.page.append_to(cell.offset + cell.key_len, cell.value_len, out)
+    }
+
+    /// Index of the page's word that holds a link.
+    #[inline]
+    pub fn link_word(&self, link: usize) -> Result<usize, OutOfBounds> {
+        if link >= self.shape.link_count() {
+            return Err(OutOfBounds);
+        }
+        Ok(self.shape.links_word() + link)
+    }
+
+    /// A link, raw.
+    #[inline]
+    pub fn link(&self, link: usize) -> Result<u64, OutOfBounds> {
+        self.page.word(self.link_word(link)?)
+    }
+}
+
 impl<'a> SlottedPage<'a> {
     /// The area that begins at byte `base` of the page, a multiple of 8 behind all fixed headers.
     #[inline]
@@ -59,6 +114,12 @@ impl<'a> SlottedPage<'a> {
         Shape::load(self.page, self.base)
     }
 
+    /// The area as its header says now, loaded once: for who asks it several questions.
+    #[inline]
+    pub fn load(&self) -> Result<LoadedSlots<'a>, OutOfBounds> {
+        Ok(LoadedSlots { page: self.page, shape: self.shape()? })
+    }
+
     /// Number of cells.
     #[inline]
     pub fn count(&self) -> Result<usize, OutOfBounds> {
@@ -68,21 +129,12 @@ impl<'a> SlottedPage<'a> {
     /// The cell of a slot. A slot past the last is an error.
     #[inline]
     pub fn get(&self, slot: usize) -> Result<Cell, OutOfBounds> {
-        let shape = self.shape()?;
-        if slot >= shape.count {
-            return Err(OutOfBounds);
-        }
-        self.cell(&shape, slot)
+        self.load()?.get(slot)
     }
 
     #[inline]
     pub(super) fn cell(&self, shape: &Shape, slot: usize) -> Result<Cell, OutOfBounds> {
-        let Slot { offset, key_len, value_len, flags } =
-            Slot::from_word(self.page.word(shape.slots_word() + slot)?);
-        if offset + key_len + value_len > self.page.len() {
-            return Err(OutOfBounds);
-        }
-        Ok(Cell { offset, key_len, value_len, flags })
+        LoadedSlots { page: self.page, shape: *shape }.cell(slot)
     }
 
     /// Appends a cell's key to `out`. On an error `out` may have grown.
@@ -111,17 +163,13 @@ impl<'a> SlottedPage<'a> {
     /// Index of the page's word that holds a link.
     #[inline]
     pub fn link_word(&self, link: usize) -> Result<usize, OutOfBounds> {
-        let shape = self.shape()?;
-        if link >= shape.link_count() {
-            return Err(OutOfBounds);
-        }
-        Ok(shape.links_word() + link)
+        self.load()?.link_word(link)
     }
 
     /// A link, raw.
     #[inline]
     pub fn link(&self, link: usize) -> Result<u64, OutOfBounds> {
-        self.page.word(self.link_word(link)?)
+        self.load()?.link(link)
     }
 
     /// The link of a slot, raw.

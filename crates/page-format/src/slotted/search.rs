@@ -8,8 +8,8 @@ use std::hint::select_unpredictable;
 
 use pagestone_sync::atomic::{AtomicU64, Ordering};
 
-use super::SlottedPage;
 use super::layout::Shape;
+use super::{LoadedSlots, SlottedPage};
 use crate::racing::from_le_prefix;
 use crate::{OutOfBounds, SpeculativePage};
 
@@ -80,38 +80,40 @@ impl SlottedPage<'_> {
     /// Finds the first slot whose key is not below `key`.
     #[inline]
     pub fn lower_bound(&self, key: &[u8]) -> Result<Search, OutOfBounds> {
-        let shape = self.shape()?;
+        self.load()?.lower_bound(key)
+    }
+}
+
+impl LoadedSlots<'_> {
+    /// Finds the first slot whose key is not below `key`.
+    #[inline]
+    pub fn lower_bound(&self, key: &[u8]) -> Result<Search, OutOfBounds> {
+        let count = self.shape.count;
         let head = head_of(key);
-        let heads = Heads::of(self.page, &shape)?;
+        let heads = Heads::of(self.page, &self.shape)?;
         let slot = heads.lower_bound(head);
-        if slot == shape.count || heads.get(slot) != head {
+        if slot == count || heads.get(slot) != head {
             return Ok(Search { slot, found: false });
         }
         // Most often this is the one slot with that head.
-        match self.compare_slot(&shape, slot, key)? {
+        match self.compare_slot(slot, key)? {
             Compare::Equal => return Ok(Search { slot, found: true }),
             Compare::Greater => return Ok(Search { slot, found: false }),
             Compare::Less => {}
         }
-        if slot + 1 == shape.count || heads.get(slot + 1) != head {
+        if slot + 1 == count || heads.get(slot + 1) != head {
             return Ok(Search { slot: slot + 1, found: false });
         }
-        let end = head.checked_add(1).map_or(shape.count, |next| heads.lower_bound(next));
-        self.lower_bound_of_keys(&shape, slot + 1, end, key)
+        let end = head.checked_add(1).map_or(count, |next| heads.lower_bound(next));
+        self.lower_bound_of_keys(slot + 1, end, key)
     }
 
     /// Among slots with one head.
-    fn lower_bound_of_keys(
-        &self,
-        shape: &Shape,
-        from: usize,
-        to: usize,
-        key: &[u8],
-    ) -> Result<Search, OutOfBounds> {
+    fn lower_bound_of_keys(&self, from: usize, to: usize, key: &[u8]) -> Result<Search, OutOfBounds> {
         let (mut low, mut high) = (from, to);
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.compare_slot(shape, middle, key)? {
+            match self.compare_slot(middle, key)? {
                 Compare::Less => low = middle + 1,
                 Compare::Equal => return Ok(Search { slot: middle, found: true }),
                 Compare::Greater => high = middle,
@@ -121,8 +123,9 @@ impl SlottedPage<'_> {
     }
 
     #[inline]
-    fn compare_slot(&self, shape: &Shape, slot: usize, key: &[u8]) -> Result<Compare, OutOfBounds> {
-        self.compare_key(self.cell(shape, slot)?, key)
+    fn compare_slot(&self, slot: usize, key: &[u8]) -> Result<Compare, OutOfBounds> {
+        let cell = self.cell(slot)?;
+        self.page.compare(cell.offset, cell.key_len, key)
     }
 }
 
