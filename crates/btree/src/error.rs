@@ -74,9 +74,10 @@ pub enum TreeError {
     },
 }
 
-/// Why a step of an operation ended early. Never leaves [`crate::retry`].
+/// Why a step of an operation ended early. No operation of a tree gives it: it never leaves the retry loop. Only who walks by
+/// [`crate::look_up_in`] is given it, and takes the step again or gives up.
 #[derive(Debug)]
-pub(crate) enum Interrupt {
+pub enum Interrupt {
     /// Take the step again.
     Restart(Restart),
     /// Give up.

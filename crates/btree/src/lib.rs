@@ -7,6 +7,7 @@
 //! ```text
 //!   tree.rs     BTree: what it is, how it is made and opened
 //!   retry.rs    optimistically: the one loop that owns every retry
+//!   walk.rs     the steps of the way down, wherever pages stand: of a pool, or in plain memory
 //!   descend.rs  the one way down, latch mode as a parameter
 //!   read.rs     get and its kin                write.rs   put and remove when the leaf has room
 //!   update.rs   insert, update_with, compare_and_swap: changes on condition of what stands there
@@ -45,17 +46,19 @@ mod retry;
 mod split;
 mod tree;
 mod update;
+mod walk;
 mod write;
 
 pub use batch::{BatchChange, BatchDone, BatchOp, apply_batch};
 pub use check::{CheckVisitor, PageUse, ReachedPage, TreeFinding, TreeProblem, TreeReport};
 pub use cursor::Cursor;
 pub use drain::Drained;
-pub use error::{TreeError, TreeResult};
+pub use error::{Interrupt, TreeError, TreeResult};
 pub use node::{max_inline_value, max_key_len, redo_range};
 pub use overflow::{MAX_VALUE_LEN, ValueReader};
 pub use range::Range;
 pub use split::split_log_bytes;
 pub use tree::{BTree, MIN_TREE_FRAMES, TREE_BASE_ID, TreeStats, WeakTree};
 pub use update::{CompareAndSwap, Updated};
+pub use walk::{HeldPage, PageSource, Roots, Sampled, look_up_in};
 pub use write::Put;

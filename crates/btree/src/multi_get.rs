@@ -16,13 +16,14 @@
 //! After Kocberber et al., *Asynchronous Memory Access Chaining*, VLDB 2015, and Chen et al., *Improving Index Performance through
 //! Prefetching*, SIGMOD 2001.
 
-use pagestone_buffer_pool::Restart;
+use pagestone_buffer_pool::{OptimisticPage, Restart};
 use pagestone_page_format::PageId;
 use pagestone_swip::SwipWord;
 
-use crate::descend::{Hold, Node, Seek};
+use crate::descend::Seek;
 use crate::error::Interrupt;
 use crate::read::Found;
+use crate::walk::{self, Node};
 use crate::{BTree, TreeResult};
 
 /// Lookups under way at once: enough for the depth at which disks read fastest, and past what a core can have missing.
@@ -32,7 +33,7 @@ const LANES: usize = 32;
 struct Lane<'t> {
     /// Which of the keys.
     key: usize,
-    node: Node<'t>,
+    node: Node<'t, OptimisticPage<'t>>,
     /// Where it goes next; none from a leaf.
     way: Option<(usize, SwipWord)>,
     /// The page that it wanted and was not there.
@@ -81,7 +82,7 @@ impl BTree {
     fn set_out<'t, K: AsRef<[u8]>>(&'t self, keys: &[K], left: &mut Vec<usize>) -> Vec<Lane<'t>> {
         let mut lanes = Vec::with_capacity(keys.len());
         for key in 0..keys.len() {
-            match self.root(Hold::Optimistic) {
+            match walk::root(self.sampled(), self.roots()) {
                 Ok(node) => lanes.push(Lane { key, node, way: None, wanted: None }),
                 Err(_) => left.push(key),
             }
@@ -95,9 +96,8 @@ impl BTree {
             if lane.node.level() == 0 || lane.way.is_some() {
                 return true;
             }
-            match lane.node.way(Seek::Key(keys[lane.key].as_ref())) {
+            match lane.node.way(self.sampled(), Seek::Key(keys[lane.key].as_ref())) {
                 Ok(way) => {
-                    self.env().pool().touch(way.1);
                     lane.way = Some(way);
                     true
                 }
@@ -121,7 +121,9 @@ impl BTree {
         lanes.retain_mut(|lane| {
             let key = keys[lane.key].as_ref();
             let outcome = match lane.way {
-                Some(way) => self.follow(Hold::Optimistic, &lane.node, way, Seek::Key(key)).map(Some),
+                Some(way) => {
+                    walk::follow(self.sampled(), self.tree_id(), &lane.node, way, Seek::Key(key)).map(Some)
+                }
                 None => Ok(None),
             };
             match outcome {

@@ -4,10 +4,11 @@ use pagestone_allocator::ReadGuard;
 use pagestone_page_format::{PageError, PageId};
 use pagestone_sync::Arc;
 
-use crate::descend::{Node, Seek};
+use crate::descend::{Hold, Seek};
 use crate::error::Interrupt;
 use crate::overflow::{Chunks, Reference};
 use crate::retry::optimistically;
+use crate::walk::{HeldPage, Node, find_in};
 use crate::{BTree, TreeResult, ValueReader};
 
 /// What a look-up found in the leaf.
@@ -66,34 +67,29 @@ impl BTree {
     /// What stands in the leaf of `key`.
     pub(crate) fn look_up(&self, key: &[u8], value: &mut Vec<u8>) -> TreeResult<Found> {
         optimistically(self.env(), |attempt| {
-            value.clear();
-            let leaf = self.descend(attempt.reading(), Seek::Key(key), |_, _| Ok(()))?;
-            self.find_in(&leaf, key, value)
+            let found = match attempt.reading() {
+                Hold::Optimistic => self.find_in(&self.descend_sampled(key)?, key, value),
+                hold => self.find_in(&self.descend(hold, Seek::Key(key), |_, _| Ok(()))?, key, value),
+            };
+            found.inspect_err(|_| value.clear())
         })
     }
 
     /// What stands in this leaf, validated. It is the one that covers the key.
     #[inline]
-    pub(crate) fn find_in(
+    pub(crate) fn find_in<'t>(
         &self,
-        leaf: &Node<'_>,
+        leaf: &Node<'t, impl HeldPage<'t>>,
         key: &[u8],
         value: &mut Vec<u8>,
     ) -> Result<Found, Interrupt> {
-        value.clear();
-        let view = leaf.view();
-        let mut answer = Found::Nothing;
-        if let Some(slot) = leaf.believe(view.find(key))? {
-            answer = match leaf.believe(view.append_flagged(slot, value))? {
-                0 => Found::Value,
-                // The guard first, then the proof that the reference still stood when it was there (L8).
-                _ => Found::Reference(ReferenceAt { leaf: leaf.id(), guard: self.guard() }),
-            };
-        }
-        if let Err(restart) = leaf.validate() {
-            value.clear();
-            return Err(restart.into());
-        }
+        let answer = match find_in(leaf, key, value)? {
+            None => Found::Nothing,
+            Some(0) => Found::Value,
+            // The guard first, then the proof that the reference still stood when it was there (L8).
+            Some(_) => Found::Reference(ReferenceAt { leaf: leaf.id(), guard: self.guard() }),
+        };
+        leaf.validate()?;
         Ok(answer)
     }
 
@@ -111,11 +107,15 @@ impl BTree {
 
     /// Whether the key is there.
     pub fn contains_key(&self, key: &[u8]) -> TreeResult<bool> {
-        optimistically(self.env(), |attempt| {
-            let leaf = self.descend(attempt.reading(), Seek::Key(key), |_, _| Ok(()))?;
-            let found = leaf.believe(leaf.view().find(key))?;
-            leaf.validate()?;
-            Ok(found.is_some())
+        optimistically(self.env(), |attempt| match attempt.reading() {
+            Hold::Optimistic => has(&self.descend_sampled(key)?, key),
+            hold => has(&self.descend(hold, Seek::Key(key), |_, _| Ok(()))?, key),
         })
     }
+}
+
+fn has<'t>(leaf: &Node<'t, impl HeldPage<'t>>, key: &[u8]) -> Result<bool, Interrupt> {
+    let found = leaf.believe(leaf.loaded().find_inside(key))?;
+    leaf.validate()?;
+    Ok(found.is_some())
 }

@@ -3,24 +3,18 @@
 //! Invariant (P7): the page that held the swip is validated by the caller after this returned; that alone catches an id
 //! that was freed and used again in the same frame.
 
-use std::hint::black_box;
-
-use pagestone_page_format::{FrameIndex, PageId};
+use pagestone_hybrid_latch::Optimistic;
+use pagestone_page_format::{FrameIndex, PageId, SpeculativePage};
 use pagestone_swip::SwipWord;
-use pagestone_sync::atomic::Ordering;
 use pagestone_sync::faults::planted;
 use pagestone_sync::thread;
 
-use crate::frame::COOL;
+use crate::frame::{COOL, Frame};
 use crate::table::Entry;
 use crate::{BufferPool, ExclusivePage, OptimisticPage, Pin, Restart, SharedPage};
 
 /// Looks at a latched page before the caller lets go of everything and begins again.
 const LATCHED_LOOKS: usize = 64;
-
-/// Lines of a page, of 64 bytes, where headers stand, and what a search looks at first. Its last line counts with them: a page of a tree has its
-/// bounds there.
-const TOUCHED_LINES: [usize; 5] = [0, 1, 3, 5, 8];
 
 impl BufferPool {
     /// Finds the page that a swip names.
@@ -38,19 +32,27 @@ impl BufferPool {
         self.resolve_by_table(swip.page_id())
     }
 
-    /// Has the processor fetch what [`BufferPool::resolve`] will look at if the hint is right, and the lines of the page that a search
-    /// begins with: for who resolves several swips in turn, so that the misses of one overlap those of the others. Plain loads, for
-    /// whose values nothing waits. A hint, as the one in the swip: it answers nothing.
+    /// As [`BufferPool::resolve`], by the table, for who has an id and no hint.
     #[inline]
-    pub fn touch(&self, swip: SwipWord) {
-        let Some(index) = swip.hint() else { return };
-        let Some(frame) = self.frames.get(index.index()) else { return };
-        black_box(frame.holds(swip.page_id()));
-        let words = self.arena.words(index);
-        for line in TOUCHED_LINES {
-            black_box(words.get(8 * line).map(|word| word.load(Ordering::Relaxed)));
+    pub fn resolve_by_id(&self, id: PageId) -> Result<OptimisticPage<'_>, Restart> {
+        match self.table.get(id) {
+            // The frame may have been evicted since the table was read: look again.
+            Entry::Resident(index) => self.sample(index, id)?.ok_or(Restart::Conflict),
+            Entry::Absent | Entry::Loading => Err(Restart::Fault(id)),
         }
-        black_box(words.last().map(|word| word.load(Ordering::Relaxed)));
+    }
+
+    /// Says that the page of a swip will be resolved soon, and these of its words read: the processor is asked for their cache lines,
+    /// and for the frame's header, if the swip has a hint. No I/O, no wait, no answer: a hint that is wrong costs memory bandwidth.
+    #[inline]
+    pub fn expect(&self, swip: SwipWord, words: impl IntoIterator<Item = usize>) {
+        if let Some(index) = swip.hint()
+            && let Some(frame) = self.frames.get(index.index())
+        {
+            frame.latch.prefetch();
+            let page = SpeculativePage::new(self.arena.words(index));
+            words.into_iter().for_each(|word| page.prefetch(word));
+        }
     }
 
     /// As [`BufferPool::resolve`], then waits for the page shared. The caller may hold latches above it in latch order.
@@ -105,12 +107,12 @@ impl BufferPool {
     #[inline]
     fn sample(&self, index: FrameIndex, id: PageId) -> Result<Option<OptimisticPage<'_>>, Restart> {
         let Some(frame) = self.frames.get(index.index()) else { return Ok(None) };
-        if !frame.holds(id) {
-            return Ok(None);
-        }
-        // A poisoned latch is told as an error by `fault`, the one place that gives errors.
-        let latch =
-            frame.latch.counting(&self.contention).optimistic_spin().map_err(|_| Restart::Fault(id))?;
+        let latch = match frame.latch.optimistic_or_restart() {
+            Ok(latch) => latch,
+            // Whoever holds it may be about to make it another page's.
+            Err(_) if !frame.holds(id) => return Ok(None),
+            Err(_) => self.sample_waiting(frame, id)?,
+        };
         if !frame.holds(id) && !planted("a sampled frame is not asked again for its page") {
             return Ok(None);
         }
@@ -122,14 +124,17 @@ impl BufferPool {
     }
 
     #[cold]
+    fn sample_waiting<'p>(&'p self, frame: &'p Frame, id: PageId) -> Result<Optimistic<'p>, Restart> {
+        // A poisoned latch is told as an error by `fault`, the one place that gives errors.
+        frame.latch.counting(&self.contention).optimistic_spin().map_err(|_| Restart::Fault(id))
+    }
+
+    #[cold]
     fn resolve_by_table(&self, id: PageId) -> Result<OptimisticPage<'_>, Restart> {
-        match self.table.get(id) {
-            Entry::Resident(index) => {
-                self.counters.table_hits.add(1);
-                // The frame may have been evicted since the table was read: look again.
-                self.sample(index, id)?.ok_or(Restart::Conflict)
-            }
-            Entry::Absent | Entry::Loading => Err(Restart::Fault(id)),
+        let page = self.resolve_by_id(id);
+        if !matches!(page, Err(Restart::Fault(_))) {
+            self.counters.table_hits.add(1);
         }
+        page
     }
 }

@@ -6,6 +6,7 @@
 
 use pagestone_sync::atomic::{AtomicU64, Ordering};
 use pagestone_sync::faults::planted;
+use pagestone_sync::hint::prefetch;
 use pagestone_sync::thread;
 
 use crate::variant::TURNS;
@@ -110,6 +111,12 @@ impl HybridLatch {
         if self.tag(tag) {
             self.word.fetch_and(!tag.mask(), Ordering::Relaxed);
         }
+    }
+
+    /// Asks the processor for the latch's cache line, for who will sample it soon. Reads nothing.
+    #[inline]
+    pub fn prefetch(&self) {
+        prefetch(&self.word);
     }
 
     /// The word now.

@@ -22,6 +22,7 @@ use pagestone_swip::SwipWord;
 
 use crate::descend::Hold;
 use crate::retry::optimistically;
+use crate::walk::HeldPage;
 use crate::{BTree, TreeError, TreeResult};
 use path::Path;
 use walk::Walk;

@@ -12,6 +12,7 @@ use crate::descend::{Held, Hold};
 use crate::error::{Interrupt, malformed};
 use crate::node::NodeView;
 use crate::retry::optimistically;
+use crate::walk::HeldPage;
 use crate::{BTree, TreeError, TreeResult};
 
 /// Why a way ends before the node that it was to lead to.

@@ -12,6 +12,7 @@ use crate::descend::Hold;
 use crate::node::NodeView;
 use crate::overflow::{self, OVERFLOW};
 use crate::retry::optimistically;
+use crate::walk::HeldPage;
 use crate::{BTree, TreeError, TreeResult};
 
 /// Steps that even the smallest tree may take.

@@ -63,4 +63,4 @@ pub(crate) use ops::{RemoveCell, RemoveSeparator, UpdateCell};
 #[cfg_attr(not(test), expect(unused_imports, reason = "moves are not wired yet"))]
 pub(crate) use ops::{SetChild, SetRightSibling};
 pub(crate) use split::{SplitPoint, choose_split};
-pub(crate) use view::{Covers, NodeView};
+pub(crate) use view::{Covers, LoadedNode, NodeView, search_words};

@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use pagestone_page_format::slotted::{Cell, Search, SlottedError, SlottedPage};
+use pagestone_page_format::slotted::{Cell, LoadedSlots, Search, SlottedError, SlottedPage};
 use pagestone_page_format::{OutOfBounds, PageKind, PageSize, SpeculativePage};
 use pagestone_swip::SwipWord;
 
@@ -59,22 +59,24 @@ impl<'a> NodeView<'a> {
         NodeHeader::load(self.page)
     }
 
-    /// Whether the page's kind is that of a node of its level, and it is still in its tree.
+    /// The node as its headers say now.
     #[inline]
+    pub(crate) fn load(&self) -> Result<LoadedNode<'a>, OutOfBounds> {
+        Ok(LoadedNode { page: self.page, header: self.header()?, slots: self.area().load()? })
+    }
+
+    /// Whether the page's kind is that of a node of its level, and it is still in its tree.
     pub(crate) fn is_node(&self) -> Result<bool, OutOfBounds> {
         let header = self.header()?;
-        let kind = self.page.header()?.kind;
-        Ok(kind == kind_of(header.level) && !header.obsolete)
+        Ok(self.page.kind()? == kind_of(header.level) && !header.obsolete)
     }
 
     /// Number of the tree.
-    #[inline]
     pub(crate) fn tree_id(&self) -> Result<u32, OutOfBounds> {
         Ok(self.header()?.tree)
     }
 
     /// Distance from the leaves.
-    #[inline]
     pub(crate) fn level(&self) -> Result<u8, OutOfBounds> {
         Ok(self.header()?.level)
     }
@@ -104,62 +106,18 @@ impl<'a> NodeView<'a> {
     }
 
     /// Where a key stands beside the fences.
-    #[inline]
     pub(crate) fn covers(&self, key: &[u8]) -> Result<Covers, OutOfBounds> {
-        let header = self.header()?;
-        if self.compare_lower(&header, key)? == Ordering::Greater {
-            return Ok(Covers::Below);
-        }
-        if !header.upper_infinite && self.compare_upper(&header, key)? != Ordering::Greater {
-            return Ok(Covers::AtOrPastUpper);
-        }
-        Ok(Covers::Inside)
-    }
-
-    /// Whether the greatest key below `key` is here, if anywhere: `lower < key <= upper`.
-    pub(crate) fn covers_before(&self, key: &[u8]) -> Result<bool, OutOfBounds> {
-        let header = self.header()?;
-        Ok(self.compare_lower(&header, key)? == Ordering::Less
-            && (header.upper_infinite || self.compare_upper(&header, key)? != Ordering::Less))
-    }
-
-    #[inline]
-    fn compare_lower(&self, header: &NodeHeader, key: &[u8]) -> Result<Ordering, OutOfBounds> {
-        self.page.compare(header.lower_at(self.page.len()), header.lower_len, key)
-    }
-
-    #[inline]
-    fn compare_upper(&self, header: &NodeHeader, key: &[u8]) -> Result<Ordering, OutOfBounds> {
-        self.page.compare(header.upper_at(self.page.len()), header.upper_len, key)
-    }
-
-    #[inline]
-    fn strip<'k>(&self, header: &NodeHeader, key: &'k [u8]) -> Result<Stripped<'k>, OutOfBounds> {
-        let len = header.prefix_len;
-        if len == 0 {
-            return Ok(Stripped::Rest(key));
-        }
-        let (start, rest) = key.split_at(len.min(key.len()));
-        Ok(match self.page.compare(header.lower_at(self.page.len()), len, start)? {
-            Ordering::Greater => Stripped::Before,
-            Ordering::Equal => Stripped::Rest(rest),
-            Ordering::Less => Stripped::Behind,
-        })
+        self.load()?.covers(key)
     }
 
     /// Whether a key begins with the prefix, as the cells here do.
     pub(super) fn shares_prefix(&self, key: &[u8]) -> Result<bool, OutOfBounds> {
-        Ok(matches!(self.strip(&self.header()?, key)?, Stripped::Rest(_)))
+        Ok(matches!(self.load()?.strip(key)?, Stripped::Rest(_)))
     }
 
     /// The first slot whose key is not below `key`, and whether it is that key.
-    #[inline]
     pub(crate) fn search(&self, key: &[u8]) -> Result<Search, OutOfBounds> {
-        match self.strip(&self.header()?, key)? {
-            Stripped::Rest(rest) => self.area().lower_bound(rest),
-            Stripped::Before => Ok(Search { slot: 0, found: false }),
-            Stripped::Behind => Ok(Search { slot: self.count()?, found: false }),
-        }
+        self.load()?.search(key)
     }
 
     /// The first slot whose key is not below `key`.
@@ -210,11 +168,8 @@ impl<'a> NodeView<'a> {
     }
 
     /// Appends the value of a slot to `out`, and gives the cell's flags.
-    #[inline]
     pub(crate) fn append_flagged(&self, slot: usize, out: &mut Vec<u8>) -> Result<u8, OutOfBounds> {
-        let cell = self.cell(slot)?;
-        self.area().append_value(cell, out)?;
-        Ok(cell.flags)
+        self.load()?.append_flagged(slot, out)
     }
 
     /// The flags of a slot.
@@ -223,16 +178,9 @@ impl<'a> NodeView<'a> {
     }
 
     /// The child of an inner node that covers `key`, and its index: the number of separators at or below `key`.
-    #[inline]
     pub(crate) fn child_for(&self, key: &[u8]) -> Result<(usize, SwipWord), OutOfBounds> {
         let search = self.search(key)?;
         let index = search.slot + usize::from(search.found);
-        Ok((index, self.child(index)?))
-    }
-
-    /// The child that covers the greatest key below `key`, and its index: the number of separators below `key`.
-    pub(crate) fn child_before(&self, key: &[u8]) -> Result<(usize, SwipWord), OutOfBounds> {
-        let index = self.lower_bound(key)?;
         Ok((index, self.child(index)?))
     }
 
@@ -240,12 +188,6 @@ impl<'a> NodeView<'a> {
     #[inline]
     pub(crate) fn child(&self, index: usize) -> Result<SwipWord, OutOfBounds> {
         Ok(SwipWord::from_raw(self.area().link(FIRST_CHILD + index)?))
-    }
-
-    /// Index of the page's word that holds the swip of a child, to repair its hint.
-    #[inline]
-    pub(crate) fn child_word(&self, index: usize) -> Result<usize, OutOfBounds> {
-        self.area().link_word(FIRST_CHILD + index)
     }
 
     /// The next node of this level; null at its end.
@@ -283,7 +225,172 @@ impl<'a> NodeView<'a> {
     }
 }
 
+/// A node whose headers were loaded: what they say is of one instant, and no question loads them again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LoadedNode<'a> {
+    page: SpeculativePage<'a>,
+    header: NodeHeader,
+    slots: LoadedSlots<'a>,
+}
+
+impl<'a> LoadedNode<'a> {
+    /// The page, to ask it anew.
+    #[inline]
+    pub(crate) fn view(&self) -> NodeView<'a> {
+        NodeView::new(self.page)
+    }
+
+    /// Words of the page.
+    #[inline]
+    pub(crate) fn page_words(&self) -> usize {
+        self.page.len() / 8
+    }
+
+    /// Whether the page's kind is that of a node of its level, and it is still in its tree.
+    #[inline]
+    pub(crate) fn is_node(&self) -> Result<bool, OutOfBounds> {
+        Ok(self.page.kind()? == kind_of(self.header.level) && !self.header.obsolete)
+    }
+
+    /// Number of the tree.
+    #[inline]
+    pub(crate) fn tree_id(&self) -> u32 {
+        self.header.tree
+    }
+
+    /// Distance from the leaves.
+    #[inline]
+    pub(crate) fn level(&self) -> u8 {
+        self.header.level
+    }
+
+    /// Whether it has no upper fence.
+    #[inline]
+    pub(crate) fn upper_is_infinite(&self) -> bool {
+        self.header.upper_infinite
+    }
+
+    /// Where a key stands beside the fences.
+    #[inline]
+    pub(crate) fn covers(&self, key: &[u8]) -> Result<Covers, OutOfBounds> {
+        if self.compare_lower(key)? == Ordering::Greater {
+            return Ok(Covers::Below);
+        }
+        if !self.header.upper_infinite && self.compare_upper(key)? != Ordering::Greater {
+            return Ok(Covers::AtOrPastUpper);
+        }
+        Ok(Covers::Inside)
+    }
+
+    /// Whether the greatest key below `key` is here, if anywhere: `lower < key <= upper`.
+    pub(crate) fn covers_before(&self, key: &[u8]) -> Result<bool, OutOfBounds> {
+        Ok(self.compare_lower(key)? == Ordering::Less
+            && (self.header.upper_infinite || self.compare_upper(key)? != Ordering::Less))
+    }
+
+    #[inline]
+    fn compare_lower(&self, key: &[u8]) -> Result<Ordering, OutOfBounds> {
+        self.page.compare(self.header.lower_at(self.page.len()), self.header.lower_len, key)
+    }
+
+    #[inline]
+    fn compare_upper(&self, key: &[u8]) -> Result<Ordering, OutOfBounds> {
+        self.page.compare(self.header.upper_at(self.page.len()), self.header.upper_len, key)
+    }
+
+    #[inline]
+    fn strip<'k>(&self, key: &'k [u8]) -> Result<Stripped<'k>, OutOfBounds> {
+        let len = self.header.prefix_len;
+        if len == 0 {
+            return Ok(Stripped::Rest(key));
+        }
+        let (start, rest) = key.split_at(len.min(key.len()));
+        Ok(match self.page.compare(self.header.lower_at(self.page.len()), len, start)? {
+            Ordering::Greater => Stripped::Before,
+            Ordering::Equal => Stripped::Rest(rest),
+            Ordering::Less => Stripped::Behind,
+        })
+    }
+
+    /// The first slot whose key is not below `key`, and whether it is that key.
+    #[inline]
+    pub(crate) fn search(&self, key: &[u8]) -> Result<Search, OutOfBounds> {
+        match self.strip(key)? {
+            Stripped::Rest(rest) => self.slots.lower_bound(rest),
+            Stripped::Before => Ok(Search { slot: 0, found: false }),
+            Stripped::Behind => Ok(Search { slot: self.slots.count(), found: false }),
+        }
+    }
+
+    /// As [`LoadedNode::search`] for a key between the fences, which begins with whatever both of them begin with.
+    #[inline]
+    fn search_inside(&self, key: &[u8]) -> Result<Search, OutOfBounds> {
+        match key.get(self.header.prefix_len..) {
+            Some(rest) if !self.header.tight => self.slots.lower_bound(rest),
+            _ => self.search(key),
+        }
+    }
+
+    /// The slot of a key between the fences, if it is here.
+    #[inline]
+    pub(crate) fn find_inside(&self, key: &[u8]) -> Result<Option<usize>, OutOfBounds> {
+        let search = self.search_inside(key)?;
+        Ok(search.found.then_some(search.slot))
+    }
+
+    /// Appends the value of a slot to `out`, and gives the cell's flags.
+    #[inline]
+    pub(crate) fn append_flagged(&self, slot: usize, out: &mut Vec<u8>) -> Result<u8, OutOfBounds> {
+        let cell = self.slots.get(slot)?;
+        self.slots.append_value(cell, out)?;
+        Ok(cell.flags)
+    }
+
+    /// The child of an inner node that covers a key between its fences, and the child's index: the number of separators at or below the
+    /// key.
+    #[inline]
+    pub(crate) fn child_for_inside(&self, key: &[u8]) -> Result<(usize, SwipWord), OutOfBounds> {
+        let search = self.search_inside(key)?;
+        let index = search.slot + usize::from(search.found);
+        Ok((index, self.child(index)?))
+    }
+
+    /// The child that covers the greatest key below `key`, and its index: the number of separators below `key`.
+    pub(crate) fn child_before(&self, key: &[u8]) -> Result<(usize, SwipWord), OutOfBounds> {
+        let index = self.search(key)?.slot;
+        Ok((index, self.child(index)?))
+    }
+
+    /// The last child of an inner node, and its index.
+    pub(crate) fn last_child(&self) -> Result<(usize, SwipWord), OutOfBounds> {
+        let last = self.slots.count();
+        Ok((last, self.child(last)?))
+    }
+
+    #[inline]
+    fn child(&self, index: usize) -> Result<SwipWord, OutOfBounds> {
+        Ok(SwipWord::from_raw(self.slots.link(FIRST_CHILD + index)?))
+    }
+
+    /// Index of the page's word that holds the swip of a child, to repair its hint.
+    #[inline]
+    pub(crate) fn child_word(&self, index: usize) -> Result<usize, OutOfBounds> {
+        self.slots.link_word(FIRST_CHILD + index)
+    }
+}
+
 /// The kind of the pages of a level.
 pub(super) fn kind_of(level: u8) -> PageKind {
     if level == 0 { PageKind::LEAF } else { PageKind::INNER }
+}
+
+/// Words of a cache line.
+const LINE: usize = 8;
+
+/// Words of a node that a search will most likely read, one of each cache line: the headers and the heads behind them, for a leaf its
+/// slots too; and the end, where the fences stand.
+#[inline]
+pub(crate) fn search_words(level: u8, page_words: usize) -> impl Iterator<Item = usize> {
+    let lines = if level == 0 { 7 } else { 12 };
+    (0..lines).map(|line| line * LINE).chain([page_words - 1])
 }

@@ -7,16 +7,27 @@ fn read_everything(page: &TestPage, key: &[u8]) {
     let view = page.view();
     let mut out = Vec::new();
     let _ = (view.is_node(), view.tree_id(), view.level(), view.upper_is_infinite());
-    let _ = (view.covers(key), view.covers_before(key), view.search(key), view.check());
-    let _ = (view.child_for(key), view.child_before(key), view.right_sibling(), view.right_sibling_word());
+    let _ = (
+        view.covers(key),
+        view.load().and_then(|node| node.covers_before(key)),
+        view.search(key),
+        view.check(),
+    );
+    let _ = (
+        view.child_for(key),
+        view.load().and_then(|node| node.child_before(key)),
+        view.right_sibling(),
+        view.right_sibling_word(),
+    );
     let _ =
         (view.can_hold(key, 10), view.has_room_for(key, 10), view.used_bytes(), view.should_absorb(&view));
+    let _ = view.load().map(|node| (node.find_inside(key), node.child_for_inside(key), node.last_child()));
     let _ = (view.lower_fence(&mut out), view.upper_fence(&mut out));
     for slot in 0..view.count().unwrap_or(0).min(200) + 1 {
         out.clear();
         let _ = (view.append_key(slot, &mut out), view.append_value(slot, &mut out), view.flags(slot));
         let _ = (view.can_update(slot, 900), view.safe_for_separator(slot));
-        let _ = (view.child(slot), view.child_word(slot));
+        let _ = (view.child(slot), view.load().and_then(|node| node.child_word(slot)));
     }
     if let Ok(point) = choose_split(view, key, 50) {
         let _ = (FormatNode::right_half(view, &point), FormatNode::left_half(view, &point, PageId::new(3)));

@@ -69,7 +69,9 @@ impl InnerLevel {
         }
         let child = self.next_id();
         let node = &self.nodes[at];
-        assert_eq!(node.view().child_for(key).unwrap().1.page_id().get(), self.children[index]);
+        let chosen = node.view().child_for(key).unwrap();
+        assert_eq!(chosen.1.page_id().get(), self.children[index]);
+        assert_eq!(node.view().load().unwrap().child_for_inside(key), Ok(chosen));
         node.apply(&InsertSeparator { key: &separator, child: PageId::new(child) }).expect("it has room");
         node.sound();
         assert!(node.apply(&InsertSeparator { key: &separator, child: PageId::new(5) }).is_err());
@@ -167,8 +169,8 @@ impl InnerLevel {
         for (index, separator) in self.separators.iter().enumerate() {
             let node = &self.nodes[self.node_of(separator)];
             assert_eq!(node.view().child_for(separator).unwrap().1.page_id().get(), self.children[index + 1]);
-            if node.view().covers_before(separator).unwrap() {
-                let before = node.view().child_before(separator).unwrap().1;
+            if node.view().load().unwrap().covers_before(separator).unwrap() {
+                let before = node.view().load().unwrap().child_before(separator).unwrap().1;
                 assert_eq!(before.page_id().get(), self.children[index]);
             }
         }
@@ -190,7 +192,7 @@ impl InnerLevel {
 /// Gives every child a hint, as use does.
 fn warm(node: &TestPage) {
     for index in 0..=node.view().count().unwrap() {
-        let word = node.view().child_word(index).unwrap();
+        let word = node.view().load().unwrap().child_word(index).unwrap();
         let swip = node.view().child(index).unwrap().with_hint(FrameIndex::new(index as u32));
         node.writer().put_word(word, swip.raw()).unwrap();
     }

@@ -43,6 +43,7 @@ impl LeafLevel {
         }
         let leaf = &self.leaves[at];
         let found = leaf.view().find(key).unwrap();
+        assert_eq!(leaf.view().load().unwrap().find_inside(key), Ok(found));
         assert_eq!(found.is_some(), self.model.contains_key(key));
         let old = self.model.insert(key.to_vec(), (value.to_vec(), flags));
         match found {

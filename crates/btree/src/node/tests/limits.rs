@@ -66,6 +66,10 @@ proptest! {
             let number = (number * 4 + 2) as u8;
             let (key, value) = entry(size, key_len, first(number), number);
             let value = &value[..value.len().min(value_len)];
+            if leaf.view().covers(&key) == Ok(Covers::Inside) {
+                let node = leaf.view().load().unwrap();
+                assert_eq!(node.find_inside(&key), leaf.view().find(&key));
+            }
             if leaf.view().covers(&key) == Ok(Covers::Inside)
                 && leaf.view().find(&key) == Ok(None)
                 && leaf.view().can_hold(&key, value.len()).unwrap()
