@@ -5,13 +5,14 @@
 //!
 //! ```text
 //!   raise   1  the capacity rises    2  the new frames go to the free list
-//!   lower   1  the capacity falls: from here on the clock does not come to the frames above it
-//!           2  each of them is taken off the free list, or evicted, dirty ones in batches, log first; pinned ones are waited for
-//!           3  their memory is returned
+//!   lower   1  the gate narrows; those inside are waited for until they fit
+//!           2  the capacity falls: from here on the clock does not come to the frames above it
+//!           3  each of them is taken off the free list, or evicted, dirty ones in batches, log first; pinned ones are waited for
+//!           4  their memory is returned
 //!           or, when a pin stays or a page cannot be written: all that was taken goes back, and the capacity is what it was
 //! ```
 //!
-//! Nobody but the one who lowers takes a frame out of use, so each that it took stays taken, and the rounds of step 2 end. Memory
+//! Nobody but the one who lowers takes a frame out of use, so each that it took stays taken, and the rounds of step 3 end. Memory
 //! is returned beside readers with stale hints, who then read zeros of a frame that holds no page; no I/O ever touches it
 //! (`staging.rs`).
 
@@ -29,13 +30,13 @@ use crate::{BufferPool, MIN_FRAMES};
 #[derive(Debug)]
 pub(crate) struct Budget {
     capacity: AtomicUsize,
-    /// Held by who moves it.
-    moving: Mutex<()>,
+    /// Held by who moves it: the fewest frames that it may be moved to.
+    least: Mutex<usize>,
 }
 
 impl Budget {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { capacity: AtomicUsize::new(capacity), moving: Mutex::default() }
+        Self { capacity: AtomicUsize::new(capacity), least: Mutex::new(MIN_FRAMES) }
     }
 
     /// Frames in use. A number that is a moment old harms nobody: frames are owned, whatever it says.
@@ -46,17 +47,16 @@ impl Budget {
 
 impl BufferPool {
     /// Moves the budget to `frames` pages, while the pool is in use. Lowering writes and evicts pages, and returns their memory to the
-    /// system in blocks of 2 MiB; it waits for pins as a fault does ([`crate::PoolOptions::exhausted_wait`]). The caller holds no latch
-    /// and no pin.
+    /// system in blocks of 2 MiB; it waits for pins as a fault does ([`crate::PoolOptions::exhausted_wait`]), and before that as long for
+    /// operations that were admitted with more than half of it. The caller holds no latch, no pin and no [`crate::Admission`].
     ///
-    /// Whoever needs frames of a number, a tree for example, says how low the budget may go.
-    ///
-    /// Errors: [`PageError::BudgetRefused`] for fewer than [`MIN_FRAMES`], for more than were reserved
-    /// ([`crate::PoolOptions::frames_max`]), and for frames that stay pinned; those of writing. The budget is then what it was.
+    /// Errors: [`PageError::BudgetRefused`] for fewer than [`MIN_FRAMES`] or than somebody needs ([`BufferPool::require_frames`]), for
+    /// more than were reserved ([`crate::PoolOptions::frames_max`]), and for frames that stay pinned; those of writing. The budget
+    /// is then what it was.
     pub fn set_capacity(&self, frames: usize) -> PageResult<()> {
-        let _alone = self.budget.moving.lock();
-        if !(MIN_FRAMES..=self.frames.len()).contains(&frames) {
-            return Err(self.refused(frames, MIN_FRAMES));
+        let least = self.budget.least.lock();
+        if !(*least..=self.frames.len()).contains(&frames) {
+            return Err(self.refused(frames, *least));
         }
         let before = self.capacity();
         if frames < before {
@@ -74,6 +74,20 @@ impl BufferPool {
     /// beside it.
     pub fn set_capacity_bytes(&self, bytes: usize) -> PageResult<()> {
         self.set_capacity(bytes / self.size.get())
+    }
+
+    /// Says that the caller cannot work with fewer frames, a tree for example: the budget is never lowered below that, while the pool
+    /// lives.
+    ///
+    /// Errors: [`PageError::BudgetRefused`] if it is lower already.
+    pub fn require_frames(&self, frames: usize) -> PageResult<()> {
+        let mut least = self.budget.least.lock();
+        let capacity = self.capacity();
+        if capacity < frames {
+            return Err(self.refused(capacity, frames));
+        }
+        *least = frames.max(*least);
+        Ok(())
     }
 
     /// Frames that the budget can be raised to.
@@ -101,6 +115,10 @@ impl BufferPool {
 
     /// Takes the frames from `to` to `from` out of use, or none of them.
     fn take_out(&self, to: usize, from: usize) -> PageResult<Vec<FrameIndex>> {
+        if let Err(admitted) = self.gate.narrow(to, Instant::now() + self.exhausted_wait) {
+            self.set(from);
+            return Err(self.refused(to, 2 * admitted));
+        }
         self.set(to);
         let (mut taken, mut left) =
             (Vec::new(), (to..from).map(|index| FrameIndex::new(index as u32)).collect());

@@ -12,11 +12,14 @@
 
 mod world;
 
+use std::sync::Arc;
+
 use pagestone_buffer_pool::Restart;
 use pagestone_page_format::{FrameIndex, PageId};
 use pagestone_swip::SwipWord;
-use pagestone_sync::checking::{DEADLOCK, model};
+use pagestone_sync::checking::{DEADLOCK, explore, model};
 use pagestone_sync::faults::planted;
+use pagestone_sync::thread;
 use world::{Content, FIRST, World, beside, cold, look, under};
 
 const PAGES: [Content; 3] = [[100; 2], [200; 2], [300; 2]];
@@ -297,6 +300,50 @@ fn p9_a_frame_above_the_budget_has_no_owner() {
             beside(bound, full, [hold, lower], at_rest);
             beside(bound, full, [hold, lower_and_raise], at_rest);
         });
+}
+
+#[test]
+fn admission_reaches_everybody_in_turn() {
+    const GATE: &str = "admission in turn";
+    fn enter(world: &World) {
+        drop(world.pool.admit(1));
+    }
+    /// Somebody is inside while two come; the one of them does not leave, and the other asks for what fits beside it.
+    fn two_come(world: &Arc<World>) {
+        let inside = world.pool.admit(1);
+        let [stays, fits] = [1, 0].map(|frames| {
+            let world = Arc::clone(world);
+            thread::spawn(move || std::mem::forget(world.pool.admit(frames)))
+        });
+        drop(inside);
+        stays.join().expect("no panic");
+        fits.join().expect("no panic");
+    }
+    model(GATE, "admission_reaches_everybody_in_turn", 2)
+        .catches("who leaves the gate tells nobody", ASLEEP)
+        .catches("who enters the gate does not tell the next one", ASLEEP)
+        .run(|bound| {
+            beside(bound, || World::new(PAGES), [enter, enter], |_| ());
+            explore(bound, || two_come(&Arc::new(World::new(PAGES))));
+        });
+}
+
+#[test]
+fn admission_is_kept_while_the_budget_falls() {
+    fn lower(world: &World) {
+        world.pool.set_capacity(1).expect("nobody stays");
+    }
+    fn stay(world: &World) {
+        let admission = world.pool.admit(1);
+        let kept = admission.frames() == 0 || world.pool.capacity() == 2;
+        assert!(kept, "the frames that were promised are gone");
+    }
+    model("admission in turn", "admission_is_kept_while_the_budget_falls", 2)
+        .catches(
+            "a lowered budget does not wait for who was admitted",
+            &["the frames that were promised are gone"],
+        )
+        .run(|bound| beside(bound, || World::new(PAGES), [lower, stay], at_rest));
 }
 
 #[test]

@@ -25,7 +25,7 @@
 //! | `InvalidPageSize` | no power of two from 4 KiB to 1 MiB, or a page of another file | another size |
 //! | `AllocationState` | freed twice, or given out twice | a bug of the caller's |
 //! | `BufferPoolExhausted` | every frame is pinned | drop pins, or a larger pool |
-//! | `BudgetRefused` | a pool's budget below its pins, or above its reservation | drop pins, or reserve more |
+//! | `BudgetRefused` | a pool's budget below its pins or a tree's least, or above its reservation | drop pins, or reserve more |
 //! | `Closed` | the handle was closed | open again |
 
 use std::sync::Arc;
@@ -111,7 +111,7 @@ pub enum PageError {
     BudgetRefused {
         /// Frames asked for.
         frames: usize,
-        /// The fewest that could be had: those above are not all pinned.
+        /// The fewest that could be had: what somebody needs at least, and what holds all that is pinned or admitted.
         least: usize,
         /// Frames that were reserved.
         most: usize,

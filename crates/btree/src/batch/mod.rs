@@ -49,9 +49,9 @@ use crate::node::NodeView;
 use crate::retry::optimistically;
 use crate::{TreeError, TreeResult};
 
-/// A batch may change as many leaves as make up this part of the pool's frames, which is half of what the admission gate gives
-/// out; and as many map pages, which is the other half.
-const SHARE_OF_FRAMES: usize = 4;
+/// A batch may change as many leaves as make up half of what the admission gate gives out, which is a quarter of the pool's
+/// frames; and as many map pages, which is the other half.
+const SHARE_OF_ADMISSION: usize = 2;
 /// Looks at a leaf that somebody holds, before all others are let go of.
 const LOOKS: usize = 64;
 /// Times that all others are let go of, before it is looked again where the leaves are.
@@ -105,7 +105,7 @@ impl<'a> Batch<'a> {
     fn new(env: &'a LoggedPool, ops: Vec<Op<'a>>, extents: Vec<(PageId, u32)>) -> Self {
         let of = |op: &Op<'_>| (op.key.len(), op.cell.map_or(0, |cell| cell.value.len()));
         let log_bytes = log_bytes(ops.iter().map(of));
-        Self { env, ops, extents, log_bytes, max_pages: env.pool().capacity() / SHARE_OF_FRAMES }
+        Self { env, ops, extents, log_bytes, max_pages: env.pool().admission_max() / SHARE_OF_ADMISSION }
     }
 
     /// What its group asks for, if it changes so many leaves and frees these runs.
@@ -128,6 +128,8 @@ impl<'a> Batch<'a> {
     ) -> TreeResult<Option<BatchDone>> {
         let frees: Vec<_> = leaves.iter().flat_map(|leaf| leaf.frees.iter().copied()).collect();
         let mut txn = self.env.begin(self.reserve(leaves.len(), &frees))?;
+        // The budget may have been lowered since the batch was made; from here on it waits for us.
+        within("leaves", leaves.len(), self.env.pool().admission_max() / SHARE_OF_ADMISSION)?;
         let pages = match as_planned(leaves) {
             Some(pages) => Some(pages),
             None => match self.pin(leaves)? {
