@@ -123,7 +123,9 @@ impl BTree {
     }
 
     /// The tree whose root stands at `root_id`. Reads nothing; [`crate::TreeError::WrongNode`] comes from the first use if
-    /// something else stands there.
+    /// something else stands there. The pool's budget cannot be lowered below [`MIN_TREE_FRAMES`] any more.
+    ///
+    /// Errors: `BudgetRefused` for a pool with fewer, `InvalidPageId` for a root that no pool can hold.
     pub fn open(env: Arc<LoggedPool>, tree_id: u32, root_id: PageId) -> PageResult<Self> {
         Self::with_counters(env, tree_id, root_id, Arc::default())
     }
@@ -141,6 +143,7 @@ impl BTree {
         root_id: PageId,
         counters: Arc<Counters>,
     ) -> PageResult<Self> {
+        env.pool().require_frames(MIN_TREE_FRAMES)?;
         let root = AtomicSwipWord::new(SwipWord::new(root_id)?);
         let env = TreeEnv { env, dropped: AtomicBool::new(false), counters };
         Ok(Self { shared: Arc::new(Shared { env, tree_id, root_id, root }) })

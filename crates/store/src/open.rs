@@ -118,6 +118,7 @@ pub(crate) fn open(
     steps.begin(RecoveryStep::Redo, log_bytes);
     let late_log = Arc::new(LateLog::reading(verified.end));
     let mut pool_options = PoolOptions::new(frames);
+    pool_options.frames_max = options.pool_bytes_max / first.page_size.get();
     pool_options.log = Some(Arc::clone(&late_log) as Arc<dyn WriteAhead>);
     pool_options.poison = poison.clone();
     let pool = Arc::new(BufferPool::with_options(pages, pool_options)?);

@@ -65,8 +65,11 @@ pub enum TornWrites {
 pub struct Options {
     /// Size of every page, 4 KiB to 64 KiB; an existing store keeps the one it was created with.
     pub page_size: PageSize,
-    /// Memory for pages, in bytes.
+    /// Memory for pages, in bytes. It can be moved while the store is open, by [`crate::Store::set_pool_bytes`].
     pub pool_bytes: usize,
+    /// What `pool_bytes` can be raised to; less than it, 0 for example, means as much. Costs address space and, used or not, 3 % of it in
+    /// memory for headers and tables.
+    pub pool_bytes_max: usize,
     /// The log's budget, in bytes: checkpoints keep it below, writers wait when they cannot.
     pub log_bytes: u64,
     /// Size of one log segment, at least 64 KiB.
@@ -94,6 +97,7 @@ impl Default for Options {
         Self {
             page_size: DEFAULT_PAGE_SIZE,
             pool_bytes: 256 << 20,
+            pool_bytes_max: 0,
             log_bytes: 1 << 30,
             segment_bytes: 64 << 20,
             durability: Durability::Strict,

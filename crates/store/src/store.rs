@@ -219,6 +219,33 @@ impl Store {
         crate::verify::verify(&self.inner.core, &mut progress)
     }
 
+    /// Moves the memory for pages to `bytes`, while the store is in use; that is rounded down to whole pages. Raising returns at once, and
+    /// the memory is taken as it is used. Lowering writes what is dirty, evicts, and gives the memory back to the system in blocks of
+    /// 2 MiB before it returns; it waits for operations under way, for ten seconds at most and twice.
+    ///
+    /// A batch of writes that changes more leaves than a quarter of the lower budget has pages is
+    /// [`BatchTooLarge`](pagestone_btree::TreeError::BatchTooLarge) from then on, also if it had begun.
+    ///
+    /// Errors: `BudgetRefused` for less than a tree needs, 32 pages, for more than [`Options::pool_bytes_max`], and if pages stay pinned; those
+    /// of writing. The budget is then what it was.
+    ///
+    /// ```
+    /// use pagestone_store::{Options, Store};
+    /// # let dir = tempfile::tempdir().expect("a directory");
+    /// # let dir = dir.path().join("store");
+    /// let options = Options { pool_bytes: 8 << 20, pool_bytes_max: 64 << 20, ..Options::default() };
+    /// let store = Store::open(&dir, options)?;
+    /// store.set_pool_bytes(64 << 20)?; // there is memory to spare
+    /// store.set_pool_bytes(1 << 20)?; // somebody else needs it
+    /// assert_eq!(store.stats()?.pool.frames, 256);
+    /// assert!(store.set_pool_bytes(65 << 20).is_err());
+    /// # Ok::<(), pagestone_store::StoreError>(())
+    /// ```
+    pub fn set_pool_bytes(&self, bytes: usize) -> StoreResult<()> {
+        self.env().check_open()?;
+        Ok(self.env().pool().set_capacity_bytes(bytes)?)
+    }
+
     /// What opening found and did.
     pub fn open_report(&self) -> &OpenReport {
         &self.inner.report
