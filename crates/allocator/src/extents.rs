@@ -49,6 +49,17 @@ impl Extents {
         self.total
     }
 
+    /// The first extent: its start and length.
+    pub(crate) fn first(&self) -> Option<(u64, u64)> {
+        self.by_place.first_key_value().map(|(start, len)| (*start, *len))
+    }
+
+    /// The extent that holds this id: its start and length.
+    pub(crate) fn around(&self, id: u64) -> Option<(u64, u64)> {
+        let (start, len) = self.by_place.range(..=id).next_back()?;
+        (start + len > id).then_some((*start, *len))
+    }
+
     /// The last extent: its start and length.
     pub(crate) fn last(&self) -> Option<(u64, u64)> {
         self.by_place.last_key_value().map(|(start, len)| (*start, *len))

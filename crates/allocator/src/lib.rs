@@ -25,7 +25,7 @@
 //! are pages like any other: mini-transactions change them, and a crash takes allocation and use of a page together or not
 //! at all. What this crate keeps in memory is rebuilt from them region by region, as regions are needed.
 //!
-//! [`PageAllocator`] is for whoever has a store of pages and no log: it keeps its own map, in two generations, and is durable when it
+//! [`PageAllocator`] is for whoever has a store of pages and no log: it keeps its own maps, in two generations, and is durable when it
 //! is asked to be. The two know nothing of each other's files; they share the extents.
 #![forbid(unsafe_code)]
 

@@ -47,6 +47,8 @@ impl PageKind {
     pub const ALLOCATOR_ROOT: PageKind = PageKind(5);
     /// A map page of such an allocator.
     pub const ALLOCATOR_MAP: PageKind = PageKind(6);
+    /// A page of such an allocator that says where map pages stand, or other pages of this kind.
+    pub const ALLOCATOR_INDEX: PageKind = PageKind(7);
 }
 
 /// Where a page keeps its references to others.

@@ -26,6 +26,12 @@ pub mod hint {
 /// Threads.
 pub mod thread {
     pub use loom::thread::{Builder, JoinHandle, spawn, yield_now};
+
+    /// A number of the calling thread that no other thread of the model has, the same in every execution.
+    pub fn place() -> usize {
+        let id = format!("{:?}", loom::thread::current().id());
+        id.bytes().filter(u8::is_ascii_digit).fold(0, |number, digit| number * 10 + usize::from(digit - b'0'))
+    }
 }
 
 /// A mutual exclusion lock without poisoning.

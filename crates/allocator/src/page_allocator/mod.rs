@@ -4,44 +4,60 @@
 //! in use is given to nobody else before its free is on the disk.
 //!
 //! ```text
-//!   sync:   changed maps, each into the slot that does not count ──► store.sync
-//!           root A, which names the slots that count from now on ──► store.sync     the commit
-//!           root B, the same                                        with the next sync
+//!   allocate, free ──► cache.rs    one of a few, by thread: a lease of ids, and ids that came back
+//!                        ├► region.rs, bits.rs   two bits an id: in use, and known to the disk
+//!                        └► space.rs             the other free ids, as extents; the end of the file
+//!   first use of a region ──► directory.rs       where its map stands
+//!   sync ──► commit.rs                           what changed, into slots that do not count; then the root
+//!
+//!   layout.rs, pages.rs, entry.rs                the pages of its own, and what they say
 //! ```
 //!
-//! Root A is written over only while root B is durable, and B only once A is. So a torn root is one that the other stands in for: if A
-//! is torn, B is the commit before; if B is torn, A is the last one. A map in a slot that counts is never written over, so the commit
-//! before stays whole until the next one is durable. Two generations, as in a shadow-paged file: Lorie, *Physical integrity in a large
-//! segmented database*, TODS 1977.
-//!
-//! ```text
-//!   pages.rs   the pages of its own: roots and maps, where they stand, what they say
-//!   state.rs   which ids are in use, free, held
-//! ```
+//! Locks, in the order in which they are taken: of the commit and of the directory, which are held across I/O; of the caches, in their
+//! order; of the space. Nothing is held across I/O that `allocate` or `free` waits for, unless they need a map that was never read.
 
+mod bits;
+mod cache;
+mod commit;
+mod directory;
+mod entry;
+mod layout;
 mod pages;
-mod state;
+mod region;
+mod space;
+mod variant;
 
 use std::path::Path;
 
 use pagestone_direct_io::PageFile;
 use pagestone_page_format::{PageError, PageId, PageResult, PageSize, PageStore, Poison};
-use pagestone_sync::Mutex;
+use pagestone_sync::faults::planted;
+use pagestone_sync::{Arc, Mutex, MutexGuard};
 
-use pages::{Copy, HEAD_PAGES, ROOTS, Root, decode_map, encode_map, map_page};
-use state::{Commit, State};
+use bits::{masks, runs};
+use cache::{Cache, Caches};
+use commit::{RootB, write_root};
+use directory::{Directory, Totals, check_length};
+use layout::{HEAD_PAGES, Layout, ROOTS};
+use pages::{Copy, Root};
+use region::{Region, Regions};
+use space::{Need, Space};
 
-/// Pages that are read at once when a file is opened.
-const READ_BATCH: usize = 64;
+/// How many maps one run of ids looks at before it is taken from behind the others.
+const LOOKS: u32 = 4;
 
-/// Gives out the page ids of a store, lowest first, and takes them back. All calls may come from many threads at once.
+/// Gives out the page ids of a store, and takes them back. All calls may come from many threads at once, and these rarely meet.
 ///
 /// It owns page 0 and some few pages more, about two in 32 000 with pages of 4 KiB; the ids that it gives out begin at 1. `allocate` and
-/// `free` work in memory, and cost a few searches in ordered maps, whatever the size of the file; [`PageAllocator::sync`] makes them
-/// durable. After a crash the ids are as the last sync left them: so sync before anything durable refers to an id that was allocated,
-/// and free an id once nothing durable refers to it. An id whose free is not durable yet is given to nobody.
+/// `free` work in memory; the map of a region of [`crate::region_bits`] ids is read when the first of them is freed, or looked for, and takes
+/// two bits an id in memory from then on. [`PageAllocator::sync`] makes them durable. No call costs more in a larger file. After a crash
+/// the ids are as the last sync left them: so sync before anything durable refers to an id that was allocated, and free an id once nothing
+/// durable refers to it. An id whose free is not durable yet is given to nobody.
 ///
-/// The store may be shared with a pool, which must not touch the allocator's own pages.
+/// Freed ids are used first, the lowest first, but that each thread holds up to 64 in a row for itself.
+///
+/// The store may be shared with a pool, which must not touch the allocator's own pages; call `BufferPool::discard` before an id is freed,
+/// so that a dirty frame never overwrites what its page became.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -56,28 +72,36 @@ const READ_BATCH: usize = 64;
 /// ids.free(a)?;
 /// assert_ne!(ids.allocate()?, a); // a crash would bring its owner back
 /// ids.sync()?;
-/// assert_eq!(ids.allocate()?, a);
 ///
-/// drop(ids); // without a sync: as after a crash
+/// drop(ids); // without a sync since: as after a crash
 /// let ids = PageAllocator::new(store)?;
-/// assert!(ids.is_allocated(b) && !ids.is_allocated(a));
+/// assert!(ids.is_allocated(b)? && !ids.is_allocated(a)?);
+/// assert_eq!(ids.allocate()?, a);
 /// # Ok::<(), pagestone_page_format::PageError>(())
 /// ```
-#[derive(Debug)]
 pub struct PageAllocator {
     store: Box<dyn PageStore>,
-    state: Mutex<State>,
-    /// One commit at a time; held across I/O, and taken before `state`.
+    layout: Layout,
+    caches: Caches,
+    regions: Regions,
+    space: Mutex<Space>,
+    directory: Mutex<Directory>,
+    /// One commit at a time.
     committing: Mutex<RootB>,
     poison: Poison,
+    /// Ids in use when it was opened.
+    in_use_before: u64,
 }
 
-/// Whether copy B of the root says what copy A says, on the disk or with the next sync.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum RootB {
-    Same,
-    /// A crash came between the two, or it is damaged.
-    Behind,
+impl std::fmt::Debug for PageAllocator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let totals = self.totals(&self.caches.all(), &self.space.lock());
+        f.debug_struct("PageAllocator")
+            .field("store", &self.store)
+            .field("high_water", &totals.high_water)
+            .field("in_use", &totals.in_use)
+            .finish()
+    }
 }
 
 impl PageAllocator {
@@ -92,52 +116,67 @@ impl PageAllocator {
     /// let first = ids.allocate()?;
     /// ids.sync()?;
     /// drop(ids);
-    /// assert!(PageAllocator::open(&path, DEFAULT_PAGE_SIZE)?.is_allocated(first));
+    /// assert!(PageAllocator::open(&path, DEFAULT_PAGE_SIZE)?.is_allocated(first)?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open(path: impl AsRef<Path>, page_size: PageSize) -> PageResult<Self> {
         Self::new(PageFile::open(path, page_size)?)
     }
 
-    /// Over a store: one in which an allocator was before, or one without a written page, which is made an allocator's.
+    /// Over a store: one in which an allocator was before, or one in which nothing was ever written, which is made an allocator's.
     ///
-    /// Reads one page for every [`crate::region_bits`] ids. Errors, with the store as it was: `Mismatch` for pages that are not an
-    /// allocator's; `Malformed` for a map that contradicts itself or is longer than the file; `ChecksumMismatch` and its like for a page
-    /// of the allocator's that is damaged; whatever the store gives.
+    /// Reads two pages. Errors, with the store as it was: `Mismatch` for a store with pages and no allocator's; `Malformed` for pages that
+    /// are not an allocator's, or say more than the store has; `ChecksumMismatch` and its like if both copies of the root are damaged;
+    /// whatever the store gives.
     pub fn new(store: impl PageStore + 'static) -> PageResult<Self> {
         let store: Box<dyn PageStore> = Box::new(store);
-        let (root, b) = match (Copy::read(&*store, ROOTS[0])?, Copy::read(&*store, ROOTS[1])?) {
+        let layout = Layout::new(store.page_size());
+        let [a, b] = ROOTS.map(|id| Copy::read(&*store, id, &layout));
+        let (root, b) = match (a?, b?) {
             (Copy::Whole(a), Copy::Whole(b)) if a.generation <= b.generation => (b, RootB::Same),
             (Copy::Whole(a), _) => (a, RootB::Behind),
             (_, Copy::Whole(b)) => (b, RootB::Same),
-            // The first of all commits, or it was cut: what a root of no regions says stands in one sector, so it is there or it is not.
-            (Copy::Unwritten, Copy::Unwritten) => {
-                check_unwritten(&*store)?;
-                let root = Root { generation: 1, slots: Vec::new() };
-                store.grow(HEAD_PAGES)?;
-                store.sync()?; // whoever finds a part of a root finds a file that was cut
-                write_root(&*store, &root)?;
-                (root, RootB::Same)
-            }
+            (Copy::Unwritten, Copy::Unwritten) => (create(&*store)?, RootB::Same),
             (Copy::Damaged(error), _) | (Copy::Unwritten, Copy::Damaged(error)) => return Err(error),
         };
-        let maps = read_maps(&*store, &root)?;
         let room = store.len()?;
-        let state = State::new(store.page_size(), root, maps, room);
-        if state.high_water > room {
-            return Err(PageError::Malformed {
-                page_id: PageId::new(state.high_water - 1),
-                reason: "in use, and past the end of the file",
-            });
-        }
-        Ok(Self { store, state: Mutex::new(state), committing: Mutex::new(b), poison: Poison::new() })
+        check_length(&root, &layout, room)?;
+        Ok(Self {
+            layout,
+            caches: Caches::new(),
+            regions: Regions::new(),
+            space: Mutex::new(Space::new(layout, root.regions, root.high_water, room)),
+            in_use_before: root.in_use,
+            directory: Mutex::new(Directory::new(layout, root)),
+            committing: Mutex::new(b),
+            poison: Poison::new(),
+            store,
+        })
     }
 
-    /// An id that nobody has, the lowest; the file has room for its page.
+    /// An id that nobody has; the file has room for its page.
     ///
     /// Errors: `NoSpace` if the file cannot grow, or whatever the store gives; `Poisoned` after a sync that failed.
     pub fn allocate(&self) -> PageResult<PageId> {
-        self.allocate_extent(1)
+        self.poison.check()?;
+        if let Some(id) = self.caches.own().take() {
+            return Ok(PageId::new(id));
+        }
+        self.allocate_leased()
+    }
+
+    #[cold]
+    fn allocate_leased(&self) -> PageResult<PageId> {
+        self.obtain(1, |cache, _| {
+            loop {
+                if let Some(id) = cache.take() {
+                    return Ok(PageId::new(id));
+                }
+                let mut space = self.space.lock();
+                cache.flush(&mut space);
+                cache.lease(space.lease(&self.regions)?);
+            }
+        })
     }
 
     /// `count` ids in a row, of which this is the first; otherwise as [`PageAllocator::allocate`]. `NoSpace` for none, and for more than
@@ -145,55 +184,186 @@ impl PageAllocator {
     pub fn allocate_extent(&self, count: u32) -> PageResult<PageId> {
         self.poison.check()?;
         let count = count.into();
-        loop {
-            let mut state = self.state.lock();
-            let place = state.find(count)?;
-            if place.file_pages <= state.room {
-                state.take(place.start, count);
-                return Ok(PageId::new(place.start));
+        self.obtain(count, |cache, looks| {
+            let start = {
+                let mut space = self.space.lock();
+                cache.recall(&mut space);
+                space.take_run(&self.regions, count, looks > 0)?
+            };
+            for (region, word, mask) in self.words(start, count) {
+                let region = self.regions.get(region).expect("ids of known regions alone are free");
+                let before = region.in_use.set(word, mask);
+                assert!(
+                    before == 0,
+                    "A2: of {count} ids from {start} on some are handed out and have an owner"
+                );
+                cache.changed(region, mask.count_ones().into());
             }
-            drop(state);
-            // No I/O under the lock: by now somebody may have taken the place, so it is looked for again.
-            let room = self.grown(place.file_pages)?;
-            let mut state = self.state.lock();
-            state.room = state.room.max(room);
+            Ok(PageId::new(start))
+        })
+    }
+
+    /// Attempts something that takes ids, again and again with what it needs, under the lock of the thread's cache. It is told how many
+    /// more maps may be looked at.
+    fn obtain<T>(&self, ids: u64, attempt: impl Fn(&mut Cache, u32) -> Result<T, Need>) -> PageResult<T> {
+        let (mut looks, mut all) = (LOOKS, false);
+        loop {
+            let attempted = attempt(&mut self.caches.own(), looks);
+            let need = match attempted {
+                Ok(done) => return Ok(done),
+                Err(need) => need,
+            };
+            match self.provide(need, ids) {
+                Ok(()) if need == Need::Look && !all => looks = looks.saturating_sub(1),
+                Ok(()) => {}
+                // A full disk: what other threads hold, and what stands in maps that nobody has looked at, is all there is.
+                Err(PageError::NoSpace { .. }) if !all => {
+                    (looks, all) = (u32::MAX, true);
+                    self.recall();
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
-    fn grown(&self, pages: u64) -> PageResult<u64> {
-        if self.store.len()? < pages {
-            self.store.grow(pages)?;
+    /// Does what must be done with no cache and no space locked.
+    #[cold]
+    fn provide(&self, need: Need, ids: u64) -> PageResult<()> {
+        match need {
+            Need::Load(region) => self.known(region).map(drop),
+            Need::Look => {
+                let next = self.directory.lock().next_to_look_at(&*self.store, &self.regions)?;
+                match next {
+                    Some(region) => self.known(region).map(drop)?,
+                    None => self.space.lock().looked = true,
+                }
+                Ok(())
+            }
+            Need::Grow(pages) => {
+                if self.store.len()? < pages {
+                    self.store.grow(pages)?;
+                }
+                let room = self.store.len()?.max(pages);
+                let mut space = self.space.lock();
+                space.room = space.room.max(room);
+                Ok(())
+            }
+            Need::NoSpace => {
+                Err(PageError::NoSpace { needed: ids.saturating_mul(self.layout.size.get() as u64) })
+            }
         }
-        Ok(self.store.len()?.max(pages))
+    }
+
+    fn recall(&self) {
+        let mut caches = self.caches.all();
+        let mut space = self.space.lock();
+        caches.iter_mut().for_each(|cache| cache.recall(&mut space));
+    }
+
+    /// A region that has a map: it is read if nobody has read it.
+    fn known(&self, region: u64) -> PageResult<&Arc<Region>> {
+        if let Some(known) = self.regions.get(region) {
+            return Ok(known);
+        }
+        let mut directory = self.directory.lock();
+        if self.regions.get(region).is_none() {
+            let words = directory.read_map(&*self.store, region)?;
+            let mut space = self.space.lock();
+            self.regions.add(Arc::new(Region::new(region, &words)));
+            space.take_in(region, &words);
+        }
+        Ok(self.regions.get(region).expect("it was added"))
     }
 
     /// Takes an id back. It is given out again after the next [`PageAllocator::sync`], or at once if none has seen it allocated.
     ///
     /// Errors, with nothing changed: `AllocationState` for an id that is free (a double free), `InvalidPageId` for one of the
-    /// allocator's own.
+    /// allocator's own and one that no file has; whatever the store gives if the map of the id was never read.
     pub fn free(&self, id: PageId) -> PageResult<()> {
-        self.free_extent(id, 1)
+        self.poison.check()?;
+        let region = self.region_of(id)?.ok_or(PageError::AllocationState { page_id: id, state: "free" })?;
+        let at = id.get() % self.layout.bits;
+        let (word, bit) = ((at / 64) as usize, at % 64);
+        let mut cache = self.caches.own();
+        if region.in_use.clear(word, 1 << bit) != 0 {
+            return Err(PageError::AllocationState { page_id: id, state: "free" });
+        }
+        cache.changed(region, -1);
+        let known = region.known.get(word) >> bit & 1 == 1;
+        if known && !planted("a freed id is given out though the disk knows its owner") {
+            return Ok(()); // held
+        }
+        if cache.give(region, word, bit, id.get()) {
+            cache.flush(&mut self.space.lock());
+        }
+        Ok(())
     }
 
     /// Takes `count` ids from `first` on back, all or none, however they were allocated; otherwise as [`PageAllocator::free`].
     pub fn free_extent(&self, first: PageId, count: u32) -> PageResult<()> {
-        self.poison.check()?;
-        self.state.lock().give(first.get(), count.into())
+        match count {
+            0 => return Ok(()),
+            1 => return self.free(first),
+            _ => self.poison.check()?,
+        }
+        let (start, count) = (first.get(), u64::from(count));
+        let free = |id: u64| PageError::AllocationState { page_id: PageId::new(id), state: "free" };
+        if start.checked_add(count).is_none_or(|end| end > self.layout.end()) {
+            return Err(PageError::InvalidPageId { page_id: first });
+        }
+        if let Some(own) = self.layout.last_own(start, count) {
+            return Err(PageError::InvalidPageId { page_id: PageId::new(own) });
+        }
+        let mapped = self.space.lock().regions * self.layout.bits;
+        if start + count > mapped {
+            return Err(free(start.max(mapped)));
+        }
+        for region in start / self.layout.bits..(start + count).div_ceil(self.layout.bits) {
+            self.known(region)?;
+        }
+        // Nobody changes anything between the look at the last of them and the change of the first.
+        let mut caches = self.caches.all();
+        let words: Vec<_> = self.words(start, count).collect();
+        for (region, word, mask) in &words {
+            let region = self.regions.get(*region).expect("it was known a moment ago");
+            let missing = !region.in_use.get(*word) & mask;
+            if missing != 0 {
+                let at = *word as u64 * 64 + u64::from(missing.trailing_zeros());
+                return Err(free(region.number * self.layout.bits + at));
+            }
+        }
+        let mut space = self.space.lock();
+        for (region, word, mask) in words {
+            let region = self.regions.get(region).expect("it was known a moment ago");
+            region.in_use.clear(word, mask);
+            caches[0].changed(region, -i64::from(mask.count_ones()));
+            let first = region.number * self.layout.bits + word as u64 * 64;
+            for (start, len) in runs([mask & !region.known.get(word)].into_iter()) {
+                space.give(first + start, len);
+            }
+        }
+        Ok(())
     }
 
-    /// Whether somebody has this id. The allocator's own are nobody's.
-    pub fn is_allocated(&self, id: PageId) -> bool {
-        self.state.lock().is_in_use(id.get())
+    /// Whether somebody has this id. The allocator's own are nobody's. Errors: whatever the store gives if the map of the id was never read.
+    pub fn is_allocated(&self, id: PageId) -> PageResult<bool> {
+        if id > PageId::MAX || self.layout.is_own(id.get()) {
+            return Ok(false);
+        }
+        let at = id.get() % self.layout.bits;
+        let region = self.region_of(id)?;
+        Ok(region.is_some_and(|region| region.in_use.get((at / 64) as usize) >> (at % 64) & 1 == 1))
     }
 
-    /// One past the highest id in use. It falls at a sync, when ids at the end have become free.
+    /// One past the highest id that somebody has, or whose free is not durable yet.
     pub fn high_water(&self) -> u64 {
-        self.state.lock().high_water
+        self.now().high_water
     }
 
     /// Ids below the high water that nobody has, those among them that wait for a sync.
     pub fn free_count(&self) -> u64 {
-        self.state.lock().free_count()
+        let totals = self.now();
+        totals.high_water - self.layout.own_below(totals.high_water) - totals.in_use
     }
 
     /// The store behind it.
@@ -201,70 +371,46 @@ impl PageAllocator {
         &*self.store
     }
 
-    /// Makes every call that returned before this one durable, and with them whatever was written to the store.
-    ///
-    /// Writes the maps of the regions that changed, not the whole map, and costs two syncs of the store, or one if nothing changed. An
-    /// error in writing the maps has changed nothing, and the call can be made again; any later one is final: the handle is `Poisoned`,
-    /// and reopening finds the state before or the one after.
-    pub fn sync(&self) -> PageResult<()> {
-        let mut b = self.committing.lock();
-        self.poison.check()?;
-        let begun = self.state.lock().begin();
-        let Some(commit) = begun else { return self.finally(self.store.sync()) };
-        if let Err(error) = self.write_maps(&commit, *b) {
-            self.state.lock().abort(commit);
-            return Err(error);
-        }
-        self.finally(self.store.sync())?;
-        *b = RootB::Same;
-        self.finally(write_root(&*self.store, &commit.root))?;
-        self.state.lock().commit(commit);
-        Ok(())
+    fn now(&self) -> Totals {
+        let mut caches = self.caches.all();
+        let mut space = self.space.lock();
+        caches.iter_mut().for_each(|cache| cache.flush(&mut space));
+        self.totals(&caches, &space)
     }
 
-    /// What must be durable before root A is written over.
-    fn write_maps(&self, commit: &Commit, b: RootB) -> PageResult<()> {
-        if b == RootB::Behind {
-            let root = self.state.lock().root().encode(&*self.store, ROOTS[1]);
-            self.store.write_page(&mut { root })?;
-        }
-        let generation = commit.root.generation;
-        let page = |(region, slot, bits): &(usize, usize, Vec<u64>)| {
-            encode_map(&*self.store, *region, *slot, generation, bits)
-        };
-        let mut pages: Vec<_> = commit.maps.iter().map(page).collect();
-        self.store.write_many(&mut pages)
+    /// With what was returned to the caches flushed, as it is for all but a look.
+    fn totals(&self, caches: &[MutexGuard<'_, Cache>], space: &Space) -> Totals {
+        let in_use = caches.iter().map(|cache| cache.in_use).sum();
+        let in_use = self.in_use_before.checked_add_signed(in_use).expect("more was freed than was in use");
+        let high_water = space.high_water(|id| caches.iter().any(|cache| cache.holds(id)));
+        Totals { regions: space.regions, high_water, in_use }
     }
 
-    fn finally(&self, result: PageResult<()>) -> PageResult<()> {
-        result.map_err(|error| self.poison.poison(format_args!("syncing the allocator's map: {error}")))
+    /// The region of an id, if it has a map. `InvalidPageId` for an id of the allocator's own, and one that no file has.
+    fn region_of(&self, id: PageId) -> PageResult<Option<&Arc<Region>>> {
+        let number = id.get() / self.layout.bits;
+        if id.get() >= self.layout.end() || self.layout.is_own(id.get()) {
+            return Err(PageError::InvalidPageId { page_id: id });
+        }
+        if let Some(region) = self.regions.get(number) {
+            return Ok(Some(region));
+        }
+        if number >= self.space.lock().regions { Ok(None) } else { self.known(number).map(Some) }
+    }
+
+    /// The words of the maps in which these ids stand: region, word, bits.
+    fn words(&self, start: u64, count: u64) -> impl Iterator<Item = (u64, usize, u64)> {
+        let (bits, end) = (self.layout.bits, start + count);
+        (start / bits..end.div_ceil(bits)).flat_map(move |region| {
+            let first = region * bits;
+            let (from, to) = (start.max(first), end.min(first + bits));
+            masks(from - first, to - from).map(move |(word, mask)| (region, word, mask))
+        })
     }
 }
 
-/// Copy A, durable, then copy B.
-fn write_root(store: &dyn PageStore, root: &Root) -> PageResult<()> {
-    store.write_page(&mut root.encode(store, ROOTS[0]))?;
-    store.sync()?;
-    store.write_page(&mut root.encode(store, ROOTS[1]))
-}
-
-fn read_maps(store: &dyn PageStore, root: &Root) -> PageResult<Vec<Vec<u64>>> {
-    let size = store.page_size();
-    let slots: Vec<(usize, usize)> = root.slots.iter().copied().enumerate().collect();
-    let mut maps = Vec::with_capacity(slots.len());
-    for batch in slots.chunks(READ_BATCH) {
-        let ids: Vec<PageId> = batch.iter().map(|(region, slot)| map_page(*region, *slot, size)).collect();
-        let mut pages: Vec<_> = ids.iter().map(|id| store.allocate_page(*id)).collect();
-        store.read_many(&ids, &mut pages).into_iter().collect::<PageResult<()>>()?;
-        for ((region, _), page) in batch.iter().zip(&pages) {
-            maps.push(decode_map(page, *region, root)?);
-        }
-    }
-    Ok(maps)
-}
-
-/// Refuses a store in which anything was ever written (R7), a part of a page behind the last whole one among it.
-fn check_unwritten(store: &dyn PageStore) -> PageResult<()> {
+/// Makes an allocator's of a store in which nothing was ever written, a part of a page behind the last whole one among it (R7).
+fn create(store: &dyn PageStore) -> PageResult<Root> {
     for id in (0..=store.len()?).map(PageId::new) {
         if !store.is_unwritten(id)? {
             return Err(PageError::Mismatch {
@@ -273,5 +419,9 @@ fn check_unwritten(store: &dyn PageStore) -> PageResult<()> {
             });
         }
     }
-    Ok(())
+    store.grow(HEAD_PAGES)?;
+    store.sync()?; // whoever finds a part of a root finds a file that was cut (A4)
+    let root = Root::first();
+    write_root(store, &root)?;
+    Ok(root)
 }

@@ -106,7 +106,7 @@ fn main() -> PageResult<()> {
     let ids = PageAllocator::new(Arc::clone(&records))?;
     let pool = BufferPool::new(records, 16);
     for (number, id) in pages.iter().enumerate() {
-        assert!(ids.is_allocated(*id));
+        assert!(ids.is_allocated(*id)?);
         assert_eq!(pool.fetch(*id)?.read()?.payload()[..8], (number as u64).to_le_bytes());
     }
     assert_eq!(ids.allocate()?, lost, "nobody was told of it before the crash");
