@@ -31,7 +31,7 @@ pub use finish::{
 };
 pub use lock::{lock_shared_within, lock_within};
 pub use page_file::{PageFile, PageFileOptions};
-pub use real::RealDisk;
+pub use real::{MappedPage, RealDisk};
 pub use seam::{
     Backend, Create, DirectIo, Disk, DurableBy, File, Map, MapAccess, OpenHow, PathKind, ReadAt, WriteAt,
 };

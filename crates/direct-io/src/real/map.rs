@@ -15,8 +15,11 @@
 //!
 //! A byte of a mapped file is initialised and any value is a `u8`, so nothing is asked of the contents. A read fault of the
 //! device raises a signal too, and a missing block does where the disk is full: callers reserve what they map to write.
+//!
+//! [`MappedPage`] is a slice under another name: it owns nothing and promises nothing that its slice does not.
 #![allow(unsafe_code)]
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
@@ -63,6 +66,62 @@ impl RealMap {
             MapAccess::Write => Pages::Write(unsafe { options.map_mut(file) }?),
         };
         Ok(Self { pages, _in_use: in_use, descriptor })
+    }
+}
+
+/// The bytes of one page of a map, without a copy: what pagers lend. Unsized, as `str` is.
+///
+/// ```
+/// use pagestone_direct_io::MappedPage;
+/// let mut bytes = [0; 1024];
+/// MappedPage::from_bytes_mut(&mut bytes).as_bytes_mut()[..5].copy_from_slice(b"stone");
+/// assert_eq!(&MappedPage::from_bytes(&bytes).as_bytes()[..5], b"stone");
+/// ```
+#[repr(transparent)]
+#[derive(PartialEq, Eq)]
+pub struct MappedPage([u8]);
+
+impl MappedPage {
+    /// These bytes.
+    pub fn from_bytes(bytes: &[u8]) -> &Self {
+        let page = std::ptr::from_ref(bytes) as *const Self;
+        // SAFETY: the type is transparent over `[u8]`: the pointer has the same address, length and layout, the borrow the same life,
+        // and any bytes are a page.
+        unsafe { &*page }
+    }
+
+    /// These bytes, to change.
+    pub fn from_bytes_mut(bytes: &mut [u8]) -> &mut Self {
+        let page = std::ptr::from_mut(bytes) as *mut Self;
+        // SAFETY: as above; and the one `&mut` of the slice is given up for the one `&mut` of the page.
+        unsafe { &mut *page }
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Its bytes, to change.
+    pub fn as_bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for MappedPage {
+    /// The size and never the bytes, which are the user's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MappedPage({} bytes)", self.len())
     }
 }
 

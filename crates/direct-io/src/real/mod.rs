@@ -64,6 +64,8 @@ mod ring;
 #[cfg(target_os = "linux")]
 mod ring_shelf;
 
+pub use map::MappedPage;
+
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
