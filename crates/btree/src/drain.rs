@@ -36,7 +36,7 @@ use crate::{BTree, TreeResult};
 /// Leaves of one parent that go in one group: few enough for the least pool, enough that groups are not all framing.
 const LEAVES_PER_GROUP: usize = 4;
 /// Runs from which on no further leaf joins a group: one of long values alone may have more.
-const FREES_PER_GROUP: usize = 32;
+pub(crate) const FREES_PER_GROUP: usize = 32;
 /// Log bytes of the operations on one page beside the key in them.
 const FRAMING: usize = 128;
 
@@ -236,15 +236,27 @@ fn append_references(node: &Node<'_>, runs: &mut Vec<(PageId, u32)>) -> Result<(
         return Ok(());
     }
     for slot in 0..node.believe(node.view().count())? {
-        match node.believe(references(node.view(), slot))? {
-            Ok(more) => runs.extend(more),
-            Err(reason) => {
-                let page_id = node.id();
-                return Err(node.refuse(PageError::Malformed { page_id, reason }.into()));
-            }
-        }
+        append_reference(node, slot, runs)?;
     }
     Ok(())
+}
+
+/// The runs that an entry of a leaf refers to.
+pub(crate) fn append_reference(
+    leaf: &Node<'_>,
+    slot: usize,
+    runs: &mut Vec<(PageId, u32)>,
+) -> Result<(), Interrupt> {
+    match leaf.believe(references(leaf.view(), slot))? {
+        Ok(more) => {
+            runs.extend(more);
+            Ok(())
+        }
+        Err(reason) => {
+            let page_id = leaf.id();
+            Err(leaf.refuse(PageError::Malformed { page_id, reason }.into()))
+        }
+    }
 }
 
 /// A file that names a page twice would have it latched twice, which never succeeds.

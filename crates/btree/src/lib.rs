@@ -15,6 +15,7 @@
 //!   split.rs    put when it has not            merge.rs   what removals leave behind
 //!   cursor.rs   both directions, on private copies of leaves
 //!   check/      every node from the root to the leaves, for `verify`
+//!   remove_range.rs  many entries, in bounded groups
 //!   listing.rs  entries that change together with the tree that they list
 //!   drain.rs    the pages of a dropped tree, freed in bounded groups
 //!   batch/      many changes, over several trees, in one group
@@ -42,6 +43,7 @@ mod node;
 mod overflow;
 mod range;
 mod read;
+mod remove_range;
 mod retry;
 mod split;
 mod tree;
@@ -57,6 +59,7 @@ pub use error::{Interrupt, TreeError, TreeResult};
 pub use node::{max_inline_value, max_key_len, redo_range};
 pub use overflow::{MAX_VALUE_LEN, ValueReader};
 pub use range::Range;
+pub use remove_range::RemovalRecord;
 pub use split::split_log_bytes;
 pub use tree::{BTree, MIN_TREE_FRAMES, TREE_BASE_ID, TreeStats, WeakTree};
 pub use update::{CompareAndSwap, Updated};

@@ -152,8 +152,11 @@ pub(crate) fn open(
         steps.begin(RecoveryStep::Checkpoint, log_bytes);
         core.relieve()?;
     }
+    // 9. What was being removed goes on now: later it might take what was put meanwhile.
+    let finished_removals = core.catalog.finish_removals(&core.env)?;
     let report = OpenReport {
         created,
+        finished_removals,
         groups: replayed.groups,
         records: replayed.records,
         log_bytes,

@@ -29,6 +29,8 @@ pub struct OpenReport {
     pub restored: u64,
     /// Whether there were remains of a batch behind the last whole group, which no acknowledged write can be in.
     pub torn_tail: bool,
+    /// Removals of ranges that were interrupted and that this opening has finished.
+    pub finished_removals: u64,
     /// A copy of the superblock that could not be used; the other one was, and this opening has written it anew.
     pub superblock_damage: Option<String>,
     /// Whether data goes past the system's page cache.

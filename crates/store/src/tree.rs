@@ -4,7 +4,7 @@
 //! waits for nothing of the kind. All else is the tree's ([`BTree`]).
 
 use std::io::Read;
-use std::ops::RangeBounds;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use pagestone_btree::{BTree, CompareAndSwap, Cursor, Put, Range, TreeResult, Updated, ValueReader};
@@ -167,6 +167,44 @@ impl Tree {
             None => Ok(false),
             Some(lsn) => self.inner.acknowledge(lsn).map(|()| true),
         }
+    }
+
+    /// Removes the entries whose keys lie within the bounds; gives how many they were.
+    ///
+    /// Others see them go leaf by leaf, in key order, and may put keys behind that, which stay. Once it is under way all of them go:
+    /// what a crash interrupts, the next opening finishes before it gives out a handle. A range within one leaf goes at one instant.
+    ///
+    /// Errors: those of [`Tree::remove`], also of a part of the range; then what is left of it stays.
+    ///
+    /// ```
+    /// # use pagestone_store::{Options, Store};
+    /// # let dir = tempfile::tempdir().expect("a directory");
+    /// # let store = Store::open(dir.path().join("store"), Options::default())?;
+    /// let tree = store.default_tree();
+    /// for day in ["2024-12-30", "2025-01-01", "2025-01-02"] {
+    ///     tree.put(day.as_bytes(), b"")?;
+    /// }
+    /// assert_eq!(tree.remove_range(.."2025")?, 1);
+    /// assert_eq!(tree.len()?, 2);
+    /// # Ok::<(), pagestone_store::StoreError>(())
+    /// ```
+    pub fn remove_range<K: AsRef<[u8]>>(&self, bounds: impl RangeBounds<K>) -> StoreResult<u64> {
+        // One past a bound that is meant the other way round.
+        let behind = |key: &K| [key.as_ref(), &[0]].concat();
+        let from = match bounds.start_bound() {
+            Bound::Included(key) => key.as_ref().to_vec(),
+            Bound::Excluded(key) => behind(key),
+            Bound::Unbounded => Vec::new(),
+        };
+        let to = match bounds.end_bound() {
+            Bound::Included(key) => Some(behind(key)),
+            Bound::Excluded(key) => Some(key.as_ref().to_vec()),
+            Bound::Unbounded => None,
+        };
+        let Core { env, catalog, .. } = self.core();
+        let (entries, lsn) = catalog.remove_range(env, &self.tree, from, to)?;
+        lsn.map_or(Ok(()), |lsn| self.inner.acknowledge(lsn))?;
+        Ok(entries)
     }
 
     /// The value of the key, if there is one.

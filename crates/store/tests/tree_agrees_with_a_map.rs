@@ -64,6 +64,7 @@ fn agree(page: usize, frames: usize, seed: u64, steps: usize) {
             }
             11..16 => assert_eq!(tree.remove(&key).expect("remove"), model.remove(&key).is_some()),
             16..18 => assert_eq!(tree.get(&key).expect("get").as_ref(), model.get(&key)),
+            18 if step % 40 == 18 => remove_range(&tree, &mut model, key, &mut random),
             18 => walk_around(&tree, &model, &key, &mut random),
             _ if step % 7 == 0 => store.checkpoint().expect("checkpoint"),
             _ => assert_eq!(tree.contains_key(&key).expect("contains"), model.contains_key(&key)),
@@ -79,12 +80,30 @@ fn agree(page: usize, frames: usize, seed: u64, steps: usize) {
             assert!(contents(&store).expect("scan") == model, "after reopening at step {step}");
         }
     }
-    assert!(contents(&store).expect("scan") == model);
+    assert!(support::verified_contents(&store).expect("scan") == model);
     let backward: Vec<_> = tree.range::<&[u8]>(..).rev().collect::<Result<_, _>>().expect("scan");
     assert!(backward.iter().map(|(key, value)| (key, value)).eq(model.iter().rev()));
     assert_eq!(tree.len().expect("len"), model.len() as u64);
     let stats = store.stats().expect("stats");
     assert!(stats.tree.height >= 2, "{stats:?}");
+}
+
+/// From a key on, as far as some hundred entries at most, with every kind of bound.
+fn remove_range(tree: &pagestone_store::Tree, model: &mut State, key: Vec<u8>, random: &mut Rng) {
+    let far = model.range(key.clone()..).nth(random.below(300) as usize).map(|(key, _)| key.clone());
+    let bound = |key: Vec<u8>, random: &mut Rng| match random.below(2) {
+        0 => Bound::Included(key),
+        _ => Bound::Excluded(key),
+    };
+    let to = match far {
+        Some(far) if far > key => bound(far, random),
+        // One that is longer than any key.
+        _ => bound([&key[..], &[0; 2000]].concat(), random),
+    };
+    let bounds = (bound(key, random), to);
+    let gone: Vec<Vec<u8>> = model.range(bounds.clone()).map(|(key, _)| key.clone()).collect();
+    assert_eq!(tree.remove_range(bounds).expect("remove_range"), gone.len() as u64);
+    gone.iter().for_each(|key| drop(model.remove(key)));
 }
 
 /// A cursor and iterators from a key on, in both directions, against the model.

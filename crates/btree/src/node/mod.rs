@@ -59,7 +59,7 @@ mod tests;
 pub use limits::{max_inline_value, max_key_len};
 pub use ops::redo_range;
 pub(crate) use ops::{AbsorbRight, CutNode, EndLevel, FormatNode, InsertCell, InsertSeparator, MarkObsolete};
-pub(crate) use ops::{RemoveCell, RemoveSeparator, UpdateCell};
+pub(crate) use ops::{RemoveCell, RemoveCells, RemoveSeparator, UpdateCell};
 #[cfg_attr(not(test), expect(unused_imports, reason = "moves are not wired yet"))]
 pub(crate) use ops::{SetChild, SetRightSibling};
 pub(crate) use split::{SplitPoint, choose_split};

@@ -7,6 +7,7 @@
 //!   key                      value, little-endian
 //!   00                       format 1 (8) │ drops (8) │ next tree id (32)                    the head
 //!   01, then the name        format 1 (8) │ state (8) │ tree id (32) │ page id of root (64)  an entry
+//!   02, then tree id (32), number (64), part (8)    a removal of a range that is under way: `removals.rs`
 //!
 //!   drops   0 no entry is dropping    1 some may be
 //!   state   0 live                    1 dropping
@@ -26,6 +27,8 @@ pub const MAX_TREE_NAME: usize = 200;
 pub(super) const HEAD_KEY: &[u8] = &[0];
 /// What the keys of entries begin with.
 pub(super) const ENTRY_PREFIX: u8 = 1;
+/// What the keys of removals begin with.
+pub(super) const REMOVAL_PREFIX: u8 = 2;
 const FORMAT: u8 = 1;
 /// The first id behind those of the catalog and the default tree.
 const FIRST_TREE: u32 = TREE_BASE_ID + 1;

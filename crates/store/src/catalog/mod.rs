@@ -7,6 +7,7 @@
 //! ```text
 //!   mod.rs         Catalog: find, create, rename, list; one changes it at a time
 //!    ├ drops.rs       drop: the intent, then the pages; taken up again after a crash
+//!    ├ removals.rs    remove_range: the intent, then the entries; finished by the next opening
 //!    ├ open_trees.rs  who uses which tree
 //!    └ entry.rs       the bytes
 //!
@@ -23,6 +24,7 @@
 mod drops;
 mod entry;
 mod open_trees;
+mod removals;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +36,7 @@ use pagestone_sync::atomic::AtomicU64;
 pub use entry::MAX_TREE_NAME;
 
 use crate::{StoreError, StoreResult};
-use entry::{ENTRY_PREFIX, Entry, HEAD_KEY, Head, bad, key_of, name_of};
+use entry::{ENTRY_PREFIX, Entry, HEAD_KEY, Head, REMOVAL_PREFIX, bad, key_of, name_of};
 use open_trees::OpenTrees;
 
 /// The catalog's own tree id.
@@ -55,11 +57,14 @@ pub struct TreeInfo {
 #[derive(Debug)]
 pub(crate) struct Catalog {
     list: BTree,
+    default: BTree,
     known: Mutex<Known>,
     /// One frees the pages of a dropped tree at a time. Taken before `known`.
     freeing: Mutex<()>,
     /// Drops that were taken up again and failed.
     failed_drops: AtomicU64,
+    /// Number of the next removal of a range. An opening leaves none of an earlier one.
+    next_removal: AtomicU64,
 }
 
 /// What one who changes the catalog, or hands out a tree, needs beside it.
@@ -77,9 +82,11 @@ impl Catalog {
     pub(crate) fn new(default: &BTree, root: PageId) -> PageResult<Self> {
         Ok(Self {
             list: default.beside(CATALOG_TREE, root)?,
+            default: default.clone(),
             known: Mutex::new(Known::default()),
             freeing: Mutex::new(()),
             failed_drops: AtomicU64::new(0),
+            next_removal: AtomicU64::new(0),
         })
     }
 
@@ -160,6 +167,9 @@ impl Catalog {
         while let Ok(()) = listed {
             match cursor.next() {
                 Ok(None) => break,
+                Ok(Some((key, value))) if key.starts_with(&[REMOVAL_PREFIX]) => {
+                    wrong.extend(removals::check(key, value).err());
+                }
                 Ok(Some((key, value))) => match name_of(key).and_then(|_| Entry::decode(value, head)) {
                     Ok(entry) if seen.insert(entry.tree) => {
                         trees.push(self.list.beside(entry.tree, entry.root)?)
@@ -197,7 +207,9 @@ impl Catalog {
         let mut cursor = self.list.cursor();
         cursor.seek(&[ENTRY_PREFIX])?;
         while let Some((key, value)) = cursor.next()? {
-            visit(name_of(key)?, Entry::decode(value, head)?);
+            if !key.starts_with(&[REMOVAL_PREFIX]) {
+                visit(name_of(key)?, Entry::decode(value, head)?);
+            }
         }
         Ok(())
     }

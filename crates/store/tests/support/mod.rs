@@ -39,6 +39,8 @@ pub type State = BTreeMap<Vec<u8>, Vec<u8>>;
 pub enum Step {
     Put(Vec<u8>, Vec<u8>),
     Remove(Vec<u8>),
+    /// From the first key on, up to the second, which stays.
+    RemoveRange(Vec<u8>, Vec<u8>),
     Checkpoint,
     Sync,
 }
@@ -49,6 +51,7 @@ impl Step {
         match self {
             Self::Put(key, value) => tree.put(key, value).map(|_| ()),
             Self::Remove(key) => tree.remove(key).map(|_| ()),
+            Self::RemoveRange(from, to) => tree.remove_range::<Vec<u8>>(from.clone()..to.clone()).map(|_| ()),
             Self::Checkpoint => store.checkpoint(),
             Self::Sync => store.sync(),
         }
@@ -58,6 +61,7 @@ impl Step {
         match self {
             Self::Put(key, value) => drop(state.insert(key.clone(), value.clone())),
             Self::Remove(key) => drop(state.remove(key)),
+            Self::RemoveRange(from, to) => state.retain(|key, _| key < from || key >= to),
             Self::Checkpoint | Self::Sync => {}
         }
     }

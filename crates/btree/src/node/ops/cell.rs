@@ -3,8 +3,10 @@
 use pagestone_page_format::slotted::SlottedError;
 use pagestone_page_format::{OpKind, PageOp, PageResult, PageWriter};
 
-use super::codec::{Reader, put_flagged};
-use super::{INSERT_CELL, REMOVE_CELL, UPDATE_CELL, change, count_insert, count_remove, expect};
+use super::codec::{Reader, put_bytes, put_flagged};
+use super::{
+    INSERT_CELL, REMOVE_CELL, REMOVE_CELLS, UPDATE_CELL, change, count_insert, count_remove, expect,
+};
 use crate::node::content::rewrite;
 
 /// Puts an entry into a leaf that does not have its key and can hold it.
@@ -28,6 +30,31 @@ pub(crate) struct UpdateCell<'a> {
 pub(crate) struct RemoveCell<'a> {
     pub(crate) key: &'a [u8],
 }
+
+/// Takes the entries of a leaf out whose keys are not below `from` and, if there is an end, below `to`; there may be none.
+#[derive(Clone, Copy)]
+pub(crate) struct RemoveCells<'a> {
+    pub(crate) from: &'a [u8],
+    pub(crate) to: Option<&'a [u8]>,
+}
+
+impl<'a> RemoveCells<'a> {
+    pub(super) fn decode(payload: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader::new(payload);
+        let from = reader.bytes()?;
+        let to = match reader.byte()? {
+            0 => Some(reader.rest()),
+            TO_THE_END => {
+                reader.end()?;
+                None
+            }
+            _ => return None,
+        };
+        Some(Self { from, to })
+    }
+}
+
+const TO_THE_END: u8 = 1;
 
 impl<'a> InsertCell<'a> {
     pub(super) fn decode(payload: &'a [u8]) -> Option<Self> {
@@ -129,5 +156,33 @@ impl PageOp for RemoveCell<'_> {
 
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.key);
+    }
+}
+
+impl PageOp for RemoveCells<'_> {
+    fn kind(&self) -> OpKind {
+        REMOVE_CELLS
+    }
+
+    fn apply(&self, page: &PageWriter<'_>) -> PageResult<()> {
+        change(page, |node, area| {
+            expect(node, true, self.from)?;
+            let first = node.lower_bound(self.from)?;
+            let end = match self.to {
+                Some(to) => node.lower_bound(to)?,
+                None => node.count()?,
+            };
+            for slot in (first..end).rev() {
+                area.remove(slot)?;
+                count_remove(page, slot)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_bytes(out, self.from);
+        out.push(if self.to.is_none() { TO_THE_END } else { 0 });
+        out.extend_from_slice(self.to.unwrap_or_default());
     }
 }

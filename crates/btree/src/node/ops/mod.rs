@@ -12,6 +12,7 @@
 //!   0x0208 MarkObsolete     the right page of a merge
 //!   0x0209 SetChild         0x020a SetRightSibling     a page moved
 //!   0x0210 EndLevel         all behind a node is gone
+//!   0x0211 RemoveCells      those of a leaf within a range
 //! ```
 
 mod cell;
@@ -25,7 +26,7 @@ mod split;
 use pagestone_page_format::slotted::{SlottedError, SlottedWriter};
 use pagestone_page_format::{OpKind, PageError, PageId, PageOp, PageResult, PageWriter, RedoRange};
 
-pub(crate) use cell::{InsertCell, RemoveCell, UpdateCell};
+pub(crate) use cell::{InsertCell, RemoveCell, RemoveCells, UpdateCell};
 pub(crate) use format::FormatNode;
 pub(crate) use links::{EndLevel, SetChild, SetRightSibling};
 pub(crate) use merge::{AbsorbRight, MarkObsolete};
@@ -47,6 +48,7 @@ const MARK_OBSOLETE: OpKind = 0x0208;
 const SET_CHILD: OpKind = 0x0209;
 const SET_RIGHT_SIBLING: OpKind = 0x020a;
 const END_LEVEL: OpKind = 0x0210;
+const REMOVE_CELLS: OpKind = 0x0211;
 
 /// Redo of the tree's operations, for recovery.
 pub fn redo_range() -> RedoRange {
@@ -74,6 +76,7 @@ fn redo(kind: OpKind, payload: &[u8], page: &PageWriter<'_>) -> PageResult<()> {
         SET_CHILD => apply(SetChild::decode(payload), page),
         SET_RIGHT_SIBLING => apply(SetRightSibling::decode(payload), page),
         END_LEVEL => apply(EndLevel::decode(payload), page),
+        REMOVE_CELLS => apply(RemoveCells::decode(payload), page),
         _ => Err(PageError::Mismatch {
             expected: "an operation on a node".into(),
             found: format!("kind {kind:#06x}"),
