@@ -104,6 +104,8 @@ impl Recovery {
         self.secure()?;
         let found = self.found.as_ref().expect("what was secured was found");
         let generation = alone.master.lock().next_generation(&found.report, &self.start.poison)?;
-        Ok(Wal { alone: Some(alone), ..self.start(generation)? })
+        let mut log = self.start(generation)?;
+        log.alone = Some(alone);
+        Ok(log)
     }
 }

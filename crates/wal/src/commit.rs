@@ -66,8 +66,11 @@ impl Wal {
         self.wait_durable(lsn)
     }
 
-    /// Calls back once everything before `lsn` is durable or never will be: at once, or from the thread that leads the
+    /// Calls back, once, when everything before `lsn` is durable or never will be: at once, or from the thread that leads the
     /// batch. Nobody is made to lead by this: somebody has to wait or to flush. The callback must not wait for the log.
+    ///
+    /// Told to the callback: `Poisoned`; `BeyondEnd` for an LSN that nothing was appended at; `Dropped` where the log is dropped
+    /// before anybody flushed that far.
     pub fn on_durable(&self, lsn: Lsn, callback: impl FnOnce(WalResult<()>) + Send + 'static) {
         let mut state = self.state.lock();
         let answer = if self.is_lsn_durable(lsn) {
@@ -357,6 +360,16 @@ impl Wal {
             callback(Err(self.poison.poison(cause).into()));
         }
         error.into()
+    }
+}
+
+impl Drop for Wal {
+    /// Whoever waits for a callback is told that none will say more; nobody can wait otherwise, as waiting borrows the log.
+    fn drop(&mut self) {
+        let callbacks = std::mem::take(&mut self.state.lock().commit.callbacks);
+        for ((lsn, _), callback) in callbacks {
+            callback(Err(self.poison.check().err().map_or(WalError::Dropped { lsn }, WalError::from)));
+        }
     }
 }
 

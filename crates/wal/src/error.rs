@@ -84,6 +84,13 @@ pub enum WalError {
         /// The end of the log.
         end: Lsn,
     },
+    /// The handle was dropped before this LSN was durable: told to who is called back ([`crate::Wal::on_durable`]). What the next opening
+    /// finds of it may be anything up to all of it.
+    #[error("the log was dropped before LSN {lsn} was durable")]
+    Dropped {
+        /// What was waited for.
+        lsn: Lsn,
+    },
     /// The handle saw a failure on the write path and is dead until it is reopened (R5, L9).
     #[error("poisoned by an earlier failure: {cause}")]
     Poisoned {

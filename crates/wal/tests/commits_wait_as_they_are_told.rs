@@ -67,3 +67,31 @@ fn a_background_leader_that_fails_tells_everybody() {
     assert!(matches!(log.wait_durable(end), Err(WalError::Poisoned { .. })));
     drop(leader);
 }
+
+/// A callback that nobody ever calls is a client that waits for ever.
+#[test]
+fn who_is_to_be_called_back_is_told_when_the_log_is_dropped() {
+    let log = log(&SimDisk::new(1), CommitMode::Relaxed);
+    let durable = log.append_logical(0x4000, b"one").expect("room");
+    let (told, answers) = mpsc::channel();
+    let tell = |number: u64, told: &mpsc::Sender<_>| {
+        let told = told.clone();
+        move |result| told.send((number, result)).expect("heard")
+    };
+    log.on_durable(durable, tell(1, &told));
+    log.flush().expect("healthy");
+    let lost = log.append_logical(0x4000, b"two").expect("room");
+    log.on_durable(lost, tell(2, &told));
+    log.on_durable(lost, tell(3, &told));
+    drop(log);
+    drop(told);
+    let answers: Vec<_> = answers.iter().collect();
+    assert!(matches!(answers[0], (1, Ok(()))), "{answers:?}");
+    for (answer, number) in answers[1..].iter().zip(2..) {
+        assert!(
+            matches!(answer, (found, Err(WalError::Dropped { lsn })) if (*found, *lsn) == (number, lost)),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(answers.len(), 3, "each once");
+}
