@@ -34,9 +34,33 @@ fn is_full_disk(error: &StoreError) -> bool {
 /// The threads of one handle.
 #[derive(Debug)]
 pub(crate) struct Workers {
-    stop: Arc<StopSignal>,
     spawner: Spawner,
+    /// Who writes to the log, and waits for room in it: ended first, while there still are those who make it.
+    writers: Crew,
+    /// Who makes room: flush, checkpoints, segments.
+    keepers: Crew,
+}
+
+/// Threads that are told together.
+#[derive(Debug)]
+struct Crew {
+    stop: Arc<StopSignal>,
     workers: Vec<Worker>,
+}
+
+impl Crew {
+    fn new() -> Self {
+        Self { stop: Arc::new(StopSignal::new()), workers: Vec::new() }
+    }
+
+    /// Ends them all and waits for it.
+    fn stop(&mut self) {
+        self.stop.stop();
+        for worker in self.workers.drain(..) {
+            // A panic was reported to `on_panic` when it happened and poisoned the handle.
+            let _ = worker.join();
+        }
+    }
 }
 
 impl Workers {
@@ -45,7 +69,7 @@ impl Workers {
     }
 
     fn with(spawner: Spawner) -> Self {
-        Self { stop: Arc::new(StopSignal::new()), spawner, workers: Vec::new() }
+        Self { spawner, writers: Crew::new(), keepers: Crew::new() }
     }
 
     /// The names are those that the system shows, so they have 15 bytes at most.
@@ -73,7 +97,7 @@ impl Workers {
     /// Finishes, once, what was being dropped when the store was closed or killed. A drop that fails is counted and stays logged: the
     /// next opening takes it up, or whoever asks for its name, and is told the error. It is no reason to end the handle.
     fn resume_drops(&mut self, core: &Arc<Core>) -> StoreResult<()> {
-        let (stop, core) = (Arc::clone(&self.stop), Arc::clone(core));
+        let (stop, core) = (Arc::clone(&self.writers.stop), Arc::clone(core));
         let poison = core.env.poison().clone();
         let on_panic = move |message: String| {
             poison.poison(format_args!("the thread pagestone-drops panicked: {message}"));
@@ -86,7 +110,7 @@ impl Workers {
             .spawner
             .spawn(ThreadClass::Efficient, "pagestone-drops", on_panic, body)
             .map_err(|error| StoreError::io("starting a background thread", error))?;
-        self.workers.push(worker);
+        self.writers.workers.push(worker);
         Ok(())
     }
 
@@ -98,7 +122,7 @@ impl Workers {
         name: &'static str,
         work: impl Fn(&Core) -> StoreResult<Duration> + Send + 'static,
     ) -> StoreResult<()> {
-        let (stop, core) = (Arc::clone(&self.stop), Arc::clone(core));
+        let (stop, core) = (Arc::clone(&self.keepers.stop), Arc::clone(core));
         let poison = core.env.poison().clone();
         let on_panic = move |message: String| {
             poison.poison(format_args!("the thread {name} panicked: {message}"));
@@ -121,7 +145,7 @@ impl Workers {
             .spawner
             .spawn(class, name, on_panic, body)
             .map_err(|error| StoreError::io("starting a background thread", error))?;
-        self.workers.push(worker);
+        self.keepers.workers.push(worker);
         Ok(())
     }
 
@@ -130,18 +154,52 @@ impl Workers {
         self.spawner.to_string()
     }
 
-    /// Ends them all and waits for it.
+    /// Ends them all and waits for it. A group of an interrupted drop that waits for room in the log gets it from those who end last;
+    /// without them it would wait as long as any writer may.
     pub(crate) fn stop(&mut self) {
-        self.stop.stop();
-        for worker in self.workers.drain(..) {
-            // A panic was reported to `on_panic` when it happened and poisoned the handle.
-            let _ = worker.join();
-        }
+        self.writers.stop();
+        self.keepers.stop();
     }
 }
 
 impl Drop for Workers {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Who is told to stop may be in the middle of something that needs the others.
+    #[test]
+    fn who_makes_room_outlives_who_waits_for_it() {
+        let mut workers = Workers::none();
+        let (ask, asked) = mpsc::channel::<mpsc::Sender<()>>();
+        let stop = Arc::clone(&workers.keepers.stop);
+        let keeper = move || {
+            while !stop.wait_for(Duration::from_millis(1)) {
+                asked.try_iter().for_each(|answer: mpsc::Sender<()>| answer.send(()).expect("waited for"));
+            }
+        };
+        let stop = Arc::clone(&workers.writers.stop);
+        let (done, is_done) = mpsc::channel();
+        let writer = move || {
+            while !stop.wait_for(Duration::from_secs(3600)) {}
+            let (answer, answered) = mpsc::channel();
+            // Fails where the keeper has ended: its end of the channel went with it.
+            done.send(ask.send(answer).is_ok() && answered.recv().is_ok()).expect("waited for");
+        };
+        let on_panic = |message: String| panic!("{message}");
+        let spawn = |name, body: Box<dyn FnOnce() + Send>| {
+            Spawner::unpinned().spawn(ThreadClass::Efficient, name, on_panic, body).expect("a thread")
+        };
+        workers.keepers.workers.push(spawn("keeper", Box::new(keeper)));
+        workers.writers.workers.push(spawn("writer", Box::new(writer)));
+        workers.stop();
+        assert_eq!(is_done.recv(), Ok(true), "who makes room ended first");
     }
 }
