@@ -12,6 +12,7 @@
 
 use pagestone_buffer_pool::Flushed;
 use pagestone_page_format::{Lsn, PageResult};
+use pagestone_sync::faults::planted;
 
 use crate::{LoggedPool, MasterRecord};
 
@@ -35,10 +36,12 @@ impl LoggedPool {
     /// Errors: those of storage and log; every page that was not written is still dirty.
     pub fn checkpoint_round(&self, lsn: Lsn, at_most: usize) -> PageResult<Round> {
         // 1. Under the log's mutex: its end, and the oldest group whose pages may not be stamped yet.
-        let (end, oldest_in_progress) = self.log().checkpoint_floor();
+        let floor = self.log().checkpoint_floor();
         // 2. The oldest change that is in memory alone. Writers go on; what they change from now on begins at `end` or later,
         //    or is in progress above.
         let flushed = self.pool().flush_below(lsn, at_most)?;
+        let late = planted("a checkpoint asks the log after its scan").then(|| self.log().checkpoint_floor());
+        let (end, oldest_in_progress) = late.unwrap_or(floor);
         let reached = [oldest_in_progress, flushed.oldest].into_iter().flatten().fold(end, Lsn::min);
         Ok(Round { reached, flushed })
     }

@@ -1,9 +1,10 @@
 //! Pool, log and space map together: pages that change only by mini-transactions.
 
+use std::sync::Arc;
+
 use pagestone_allocator::LoggedAllocator;
 use pagestone_buffer_pool::BufferPool;
 use pagestone_page_format::{PageError, PageResult, Poison};
-use pagestone_sync::Arc;
 use pagestone_sync::atomic::{AtomicBool, Ordering};
 use pagestone_wal::Wal;
 

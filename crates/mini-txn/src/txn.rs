@@ -7,6 +7,7 @@ use pagestone_buffer_pool::{Admission, ExclusivePage, Pin};
 use pagestone_page_format::{
     Lsn, PageError, PageId, PageKind, PageOp, PageResult, PageSize, SpeculativePage,
 };
+use pagestone_sync::faults::planted;
 use pagestone_wal::{GroupBuilder, LogSpace};
 
 use crate::LoggedPool;
@@ -248,11 +249,12 @@ impl<'e> MiniTxn<'e> {
         self.change_map_pages()?;
         let space = self.space.take().expect("a mini-transaction is committed once");
         let appended = self.env.log().append(space, &mut self.group);
+        let (start, lsn) = (appended.start, appended.end);
+        let in_progress = (!planted("a group ends before its pages are stamped")).then_some(appended);
         for latched in self.latched.iter().filter(|latched| latched.changed) {
-            latched.page.publish(appended.start, appended.end);
+            latched.page.publish(start, lsn);
         }
         self.changed = false;
-        let lsn = appended.end;
         // Before anybody can see the pages that use them, and free them: else what is put to use here would be what another group
         // has freed by then (L8).
         if let Some(ids) = self.ids.take() {
@@ -261,7 +263,7 @@ impl<'e> MiniTxn<'e> {
         self.extents.drain(..).for_each(ExtentReservation::commit);
         self.latched.clear();
         // Only now may a checkpoint forget that the group is in progress (L5): its pages carry their rec LSN.
-        drop(appended);
+        drop(in_progress);
         std::mem::replace(&mut self.released, self.env.allocator().release()).commit(lsn);
         for released in std::mem::take(&mut self.released_extents) {
             released.commit(lsn);
