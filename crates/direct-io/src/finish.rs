@@ -95,6 +95,32 @@ pub fn write_all_batch(file: &dyn File, batch: &mut [WriteAt<'_>]) {
     finish_writes(file, batch);
 }
 
+/// Writes every buffer of the batch, each whole or not at all whatever cuts the power, as [`File::write_batch_atomic`] has it: each `result` is its
+/// length or that write's own error. One that was interrupted, or found the device busy, is made again as a whole.
+///
+/// Errors: `Unsupported` where the system cannot; `InvalidData` for a write that came short all the same: it may be torn.
+pub fn write_all_batch_atomic(file: &dyn File, batch: &mut [WriteAt<'_>]) {
+    file.write_batch_atomic(batch);
+    for write in batch {
+        write.result = finish_atomic(file, write);
+    }
+}
+
+fn finish_atomic(file: &dyn File, write: &mut WriteAt<'_>) -> io::Result<usize> {
+    let mut patience = Patience::new();
+    loop {
+        match std::mem::replace(&mut write.result, Ok(0)) {
+            Ok(took) if took == write.buf.len() => return Ok(took),
+            Ok(_) => {
+                let message = "a write that was to be whole came short";
+                return Err(io::Error::new(ErrorKind::InvalidData, message));
+            }
+            Err(error) => patience.after(error)?,
+        }
+        file.write_batch_atomic(std::slice::from_mut(write));
+    }
+}
+
 /// Writes every buffer that the iterator gives, while it makes the next; otherwise as [`write_all_batch`]. Gives them back in their order,
 /// each with its `result`.
 pub fn write_all_stream<'b>(

@@ -26,8 +26,8 @@ mod shared_sync;
 
 pub use double_write::{DoubleWrite, DoubleWriteFile, DoubleWriteStats, Restored};
 pub use finish::{
-    read_exact_at, read_exact_batch, read_exact_vectored_at, write_all_at, write_all_batch, write_all_stream,
-    write_all_vectored_at, write_durable,
+    read_exact_at, read_exact_batch, read_exact_vectored_at, write_all_at, write_all_batch,
+    write_all_batch_atomic, write_all_stream, write_all_vectored_at, write_durable,
 };
 pub use lock::{lock_shared_within, lock_within};
 pub use page_file::{PageFile, PageFileOptions};

@@ -15,7 +15,7 @@
 use std::ffi::OsString;
 use std::fmt::Debug;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -94,6 +94,22 @@ pub trait File: Send + Sync + Debug {
         let mut batch: Vec<WriteAt<'b>> = writes.collect();
         self.write_batch(&mut batch);
         batch
+    }
+
+    /// The lengths, in bytes, of writes that a power cut leaves whole or undone: the powers of two from the least to the greatest. `None`
+    /// where the system makes no such promise. [`File::write_batch_atomic`] makes them.
+    fn atomic_write_units(&self) -> Option<RangeInclusive<usize>> {
+        None
+    }
+
+    /// Writes several ranges, in any order or at once, of which a power cut leaves each whole or undone (`RWF_ATOMIC`); they are durable after a
+    /// sync, as others are. Each has a length of [`File::atomic_write_units`] and stands at a multiple of it; no two overlap. What came of each
+    /// is in its `result`: its length or an error, for none is short. Raw: may give `Interrupted`. [`crate::write_all_batch_atomic`] is what
+    /// to call. By itself all of them are `Unsupported`.
+    fn write_batch_atomic(&self, batch: &mut [WriteAt<'_>]) {
+        for write in batch {
+            write.result = Err(io::ErrorKind::Unsupported.into());
+        }
     }
 
     /// Reads into several buffers, one behind the other, from one position. Raw, as [`File::read_at`] is: what it gives fills them in

@@ -13,6 +13,7 @@
 //! ```
 
 use std::io::{self, IoSlice, IoSliceMut};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use pagestone_sync::atomic::{AtomicBool, Ordering};
@@ -128,6 +129,14 @@ impl File for SharedSync {
 
     fn write_stream<'b>(&self, writes: &mut dyn Iterator<Item = WriteAt<'b>>) -> Vec<WriteAt<'b>> {
         self.file.write_stream(writes)
+    }
+
+    fn atomic_write_units(&self) -> Option<RangeInclusive<usize>> {
+        self.file.atomic_write_units()
+    }
+
+    fn write_batch_atomic(&self, batch: &mut [WriteAt<'_>]) {
+        self.file.write_batch_atomic(batch);
     }
 
     fn read_vectored_at(&self, bufs: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {

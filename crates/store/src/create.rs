@@ -68,7 +68,7 @@ pub(crate) fn create(
     // 3. The log, the double-write file, the data file, each durable in itself.
     let uuid = new_uuid()?;
     Wal::create(Arc::clone(disk), dir.join("log"), &crate::open::wal_options(options), uuid)?;
-    if options.torn_writes == TornWrites::DoubleWrite {
+    if matches!(options.torn_writes, TornWrites::Best | TornWrites::DoubleWrite) {
         torn_writes::make(disk, dir, options, options.page_size)?;
     }
     file.set_len(0).map_err(|error| StoreError::io("emptying the unfinished data file", error))?;

@@ -15,7 +15,7 @@
 //!   create.rs      a new store, whole or not there at all
 //!   open.rs        lock, superblock, log, torn pages, redo, next generation: numbered steps
 //!   open_report.rs what that found and did, and how far it has come
-//!   torn_writes.rs the file `doublewrite`
+//!   torn_writes.rs the file `doublewrite`, or atomic writes instead
 //!   checkpoint.rs  correct beside writers (L5, L6)
 //!   pace.rs        when pages are written and when a checkpoint is published
 //!   background.rs  flusher, checkpointer, supplier of log segments; or `tick`

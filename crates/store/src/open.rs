@@ -168,6 +168,7 @@ pub(crate) fn open(
         torn_tail: replayed.torn_tail,
         superblock_damage: damage,
         direct_io,
+        torn_writes: core.protection.how,
         took_by_step: steps.took(),
         took: began.elapsed(),
     };

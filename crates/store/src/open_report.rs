@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use pagestone_page_format::{Lsn, PageResult};
 
+use crate::TornWrites;
+
 /// What opening found and did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OpenReport {
@@ -35,6 +37,8 @@ pub struct OpenReport {
     pub superblock_damage: Option<String>,
     /// Whether data goes past the system's page cache.
     pub direct_io: bool,
+    /// What keeps pages whole that are being written when the power fails: what [`crate::Options::torn_writes`] came to.
+    pub torn_writes: TornWrites,
     /// How long each step took, those that there were.
     pub took_by_step: Vec<(RecoveryStep, Duration)>,
     /// How long opening took.

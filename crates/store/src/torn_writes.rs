@@ -79,30 +79,86 @@ pub(crate) fn recover(
     end: Lsn,
     poison: &Poison,
 ) -> StoreResult<(Box<dyn PageStore>, Protection)> {
-    let protected = |twice, restored| Protection { how: options.torn_writes, restored, twice };
+    let how = choose(options, &pages)?;
     let size = superblock.page_size;
-    let file = match find(disk, dir, options)? {
-        Some(file) => file,
-        None if options.torn_writes == TornWrites::Off => return Ok((Box::new(pages), protected(None, 0))),
-        None => {
+    let file = match (find(disk, dir, options)?, how) {
+        (Some(file), _) => file,
+        (None, TornWrites::DoubleWrite) => {
             let file = make(disk, dir, options, size)?;
             // Before a page is written in its place in reliance on it.
             disk.sync_dir(dir).map_err(|error| StoreError::io("syncing the store's directory", error))?;
             file
         }
+        (None, _) => return once(how, pages, 0),
     };
     let checksum = PageChecksum::new(superblock.checksum, superblock.uuid);
     let found = DoubleWriteFile::read(file, size, superblock.uuid, checksum)?;
-    let restored = found.restore(&pages, superblock.checkpoint, end)?;
-    let count = restored.pages();
-    match options.torn_writes {
-        TornWrites::DoubleWrite => {
-            let twice = Arc::new(restored.write_twice(pages, poison.clone()));
-            Ok((Box::new(Arc::clone(&twice)), protected(Some(twice), count)))
+    let copies = found.restore(&pages, superblock.checkpoint, end)?;
+    let restored = copies.pages();
+    if how == TornWrites::DoubleWrite {
+        let twice = Arc::new(copies.write_twice(pages, poison.clone()));
+        return Ok((Box::new(Arc::clone(&twice)), Protection { how, restored, twice: Some(twice) }));
+    }
+    copies.forget()?;
+    once(how, pages, restored)
+}
+
+/// What is done of what was asked for: never [`TornWrites::Best`].
+fn choose(options: &Options, pages: &PageFile) -> StoreResult<TornWrites> {
+    match (options.torn_writes, pages.has_atomic_writes()) {
+        (TornWrites::Best, true) => Ok(TornWrites::Atomic),
+        (TornWrites::Best, false) => Ok(TornWrites::DoubleWrite),
+        (TornWrites::Atomic, false) => Err(StoreError::InvalidOption {
+            option: "torn_writes",
+            found: "Atomic".into(),
+            expected: format!(
+                "another one: the file system makes no atomic writes of {} bytes",
+                pages.page_size().get()
+            ),
+        }),
+        (asked, _) => Ok(asked),
+    }
+}
+
+/// Pages that are written in their places alone.
+fn once(how: TornWrites, pages: PageFile, restored: u64) -> StoreResult<(Box<dyn PageStore>, Protection)> {
+    let pages = if how == TornWrites::Atomic { pages.with_atomic_writes()? } else { pages };
+    Ok((Box::new(pages), Protection { how, restored, twice: None }))
+}
+
+#[cfg(test)]
+mod tests {
+    use pagestone_direct_io::DirectIo;
+    use pagestone_testkit::{AtomicWrites, SimDisk, SimOptions};
+
+    use super::*;
+
+    /// What is asked for, what the disk has, what is done.
+    #[test]
+    fn atomic_writes_are_taken_where_they_are_offered_for_a_whole_page() {
+        use TornWrites::{Atomic, Best, DoubleWrite, Off};
+        let chosen = |torn_writes, atomic_writes, direct, bytes| {
+            let disk = SimDisk::with(SimOptions { atomic_writes, ..SimOptions::default() });
+            let how = OpenHow::create_new(direct);
+            let file = pagestone_direct_io::Disk::open(&disk, Path::new("/data"), &how).expect("a file");
+            let size = PageSize::new(bytes).expect("a size");
+            let uuid = pagestone_page_format::StoreUuid::new([1; 16]);
+            let checksum = PageChecksum::new(pagestone_page_format::ChecksumKind::Crc32c, uuid);
+            let pages = PageFile::new(file, crate::superblock::PAGES_AT, size, checksum);
+            choose(&Options { torn_writes, ..Options::default() }, &pages).ok()
+        };
+        let (none, kept, direct) = (AtomicWrites::None, AtomicWrites::Kept, DirectIo::Required);
+        for asked in [DoubleWrite, Off] {
+            assert_eq!(chosen(asked, kept, direct, 4096), Some(asked));
         }
-        TornWrites::Off => {
-            restored.forget()?;
-            Ok((Box::new(pages), protected(None, count)))
+        assert_eq!(chosen(Best, kept, direct, 4096), Some(Atomic));
+        assert_eq!(chosen(Atomic, kept, direct, 4096), Some(Atomic));
+        // Not offered; through the cache; larger than the largest unit.
+        for (offered, direct, bytes) in
+            [(none, direct, 4096), (kept, DirectIo::Off, 4096), (kept, direct, 8192)]
+        {
+            assert_eq!(chosen(Best, offered, direct, bytes), Some(DoubleWrite), "{offered:?}, {bytes}");
+            assert_eq!(chosen(Atomic, offered, direct, bytes), None, "{offered:?}, {bytes}");
         }
     }
 }

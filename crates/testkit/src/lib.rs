@@ -52,6 +52,6 @@ pub use environment::{Mount, OpenDir, as_another_user, is_superuser, skipped};
 pub use error_loop::{ErrorLoop, ErrorLoopReport, Strike, StruckDisk};
 pub use rng::Rng;
 pub use sim::{
-    AfterFailedSync, DiskOp, FaultId, FaultKind, FaultPlan, FaultTally, Keep, NotDurable, PlannedFault,
-    Schedule, SimDisk, SimOptions, Violation, errno,
+    AfterFailedSync, AtomicWrites, DiskOp, FaultId, FaultKind, FaultPlan, FaultTally, Keep, NotDurable,
+    PlannedFault, Schedule, SimDisk, SimOptions, Violation, errno,
 };

@@ -25,8 +25,8 @@
 //! A region that is free keeps its bytes. Recovery may find them and gives back an old copy only where it can do no harm: every
 //! header says from which sequence on regions are needed, and the caller gives the LSN from which its log repeats every change.
 //!
-//! After InnoDB's doublewrite buffer. Where a device writes whole pages atomically (`RWF_ATOMIC`) all this is not needed; that is not
-//! built.
+//! After InnoDB's doublewrite buffer. Where the file writes whole pages atomically all this is not needed:
+//! [`crate::PageFile::with_atomic_writes`].
 
 mod header;
 mod recover;

@@ -75,6 +75,8 @@ pub struct PageFile {
     base: u64,
     size: PageSize,
     checksum: PageChecksum,
+    /// Pages are written whole or not at all.
+    atomic: bool,
     /// One grower at a time: [`File::reserve`] wants the end of the file for itself. Held across I/O; nobody who holds a
     /// latch may grow.
     growing: Mutex<()>,
@@ -109,6 +111,7 @@ impl PageFile {
             base,
             size,
             checksum,
+            atomic: false,
             growing: Mutex::new(()),
             spare: Mutex::new(Vec::new()),
             poison: Poison::new(),
@@ -119,6 +122,26 @@ impl PageFile {
     /// The file, for what is no page in it.
     pub fn file(&self) -> &Arc<dyn File> {
         &self.file
+    }
+
+    /// Whether a page can be written so that a power cut leaves it whole or as it was: the file makes writes of its length atomic
+    /// ([`File::atomic_write_units`]), and pages stand at multiples of it.
+    pub fn has_atomic_writes(&self) -> bool {
+        let size = self.size.get();
+        let units = self.file.atomic_write_units();
+        units.is_some_and(|units| units.contains(&size))
+            && size.is_power_of_two()
+            && self.base.is_multiple_of(size as u64)
+    }
+
+    /// From here on every page is written so, but for those of [`PageStore::write_new`]. Each is a transfer of its own.
+    ///
+    /// Errors: `Io` of kind `Unsupported` where [`PageFile::has_atomic_writes`] says no.
+    pub fn with_atomic_writes(self) -> PageResult<Self> {
+        if !self.has_atomic_writes() {
+            return Err(PageError::io("write pages atomically", ErrorKind::Unsupported.into()));
+        }
+        Ok(Self { atomic: true, ..self })
     }
 
     /// What stamps and verifies its pages.
@@ -233,6 +256,19 @@ impl PageFile {
         Ok(ids.windows(2).all(|pair| pair[0] != pair[1]))
     }
 
+    /// Writes pages that have places by `write`, as many at once as may be under way.
+    fn write_waves(
+        &self,
+        pages: &mut [Page],
+        write: impl Fn(&Self, &mut [Page]) -> PageResult<()>,
+    ) -> PageResult<()> {
+        pages.iter().try_for_each(|page| self.check_size(page))?;
+        // Where a page is there twice the later one counts: in turn.
+        let wave =
+            if self.have_places(pages.iter().map(Page::id).collect())? { self.wave_pages() } else { 1 };
+        pages.chunks_mut(wave).try_for_each(|wave| write(self, wave))
+    }
+
     fn growth_error(&self, source: io::Error, needed: u64) -> PageError {
         if is_no_space(&source) { PageError::NoSpace { needed } } else { PageError::io("grow", source) }
     }
@@ -274,18 +310,20 @@ impl PageStore for PageFile {
         self.check_size(page)?;
         let file_len = self.room_for([page.id()])?;
         let offset = self.offset_within(page.id(), file_len)?;
+        if self.atomic {
+            return self.write_whole(std::slice::from_mut(page));
+        }
         let bytes = page.to_checksummed_bytes(&self.checksum);
         write_all_at(&*self.file, bytes, offset).map_err(|source| PageError::io("write a page", source))
     }
 
     /// All at once where the file can, neighbours together. If one of the pages has no place, none is written.
     fn write_many(&self, pages: &mut [Page]) -> PageResult<()> {
-        pages.iter().try_for_each(|page| self.check_size(page))?;
-        if !self.have_places(pages.iter().map(Page::id).collect())? {
-            // The later one counts, so they are written in turn.
-            return pages.iter_mut().try_for_each(|page| self.write_page(page));
-        }
-        pages.chunks_mut(self.wave_pages()).try_for_each(|wave| self.write_wave(wave))
+        if self.atomic { self.write_waves(pages, Self::write_whole) } else { self.write_new(pages) }
+    }
+
+    fn write_new(&self, pages: &mut [Page]) -> PageResult<()> {
+        self.write_waves(pages, Self::write_wave)
     }
 
     /// From where they are, neighbours together.
@@ -293,8 +331,9 @@ impl PageStore for PageFile {
         let size = self.size.get();
         assert_eq!(images.len(), ids.len() * size, "PageStore::write_stamped is given one image per id");
         let wave = if self.have_places(ids.to_vec())? { self.wave_pages() } else { 1 };
+        let write = if self.atomic { Self::write_stamped_whole } else { Self::write_stamped_wave };
         let mut waves = ids.chunks(wave).zip(images.chunks(wave * size));
-        waves.try_for_each(|(ids, images)| self.write_stamped_wave(ids, images))
+        waves.try_for_each(|(ids, images)| write(self, ids, images))
     }
 
     /// The first failure is told as what it is, all later calls as `Poisoned`.

@@ -12,7 +12,7 @@ use std::io::{self, ErrorKind};
 use pagestone_page_format::{AlignedBuf, Page, PageError, PageId, PageResult};
 
 use super::PageFile;
-use crate::{Backend, File, ReadAt, WriteAt, read_exact_batch, write_all_stream};
+use crate::{Backend, File, ReadAt, WriteAt, read_exact_batch, write_all_batch_atomic, write_all_stream};
 
 /// So many bytes of a batch are under way at once at most.
 const WAVE_BYTES: usize = 1 << 20;
@@ -129,6 +129,28 @@ impl PageFile {
         let written = write_all_stream(&*self.file, &mut writes);
         let written = written.into_iter().try_for_each(|write| write.result.map(drop));
         written.map_err(|source| PageError::io("write pages", source))
+    }
+
+    /// Writes pages that have places, each whole or not at all, all at once. No page is there twice.
+    pub(super) fn write_whole(&self, pages: &mut [Page]) -> PageResult<()> {
+        let writes = pages.iter_mut().map(|page| {
+            let offset = self.place(page.id()).expect("every page of the wave has a place");
+            WriteAt::new(page.to_checksummed_bytes(&self.checksum), offset)
+        });
+        self.write_all_whole(writes.collect())
+    }
+
+    /// The same for pages that are stamped and stand one behind the other.
+    pub(super) fn write_stamped_whole(&self, ids: &[PageId], images: &[u8]) -> PageResult<()> {
+        let place = |id: &PageId| self.place(*id).expect("every page of the wave has a place");
+        let writes = ids.iter().zip(images.chunks_exact(self.size.get()));
+        self.write_all_whole(writes.map(|(id, image)| WriteAt::new(image, place(id))).collect())
+    }
+
+    fn write_all_whole(&self, mut writes: Vec<WriteAt<'_>>) -> PageResult<()> {
+        write_all_batch_atomic(&*self.file, &mut writes);
+        let written = writes.into_iter().try_for_each(|write| write.result.map(drop));
+        written.map_err(|source| PageError::io("write pages atomically", source))
     }
 
     fn write_runs(&self, pages: &mut [Page], buffer: &mut [u8]) -> PageResult<()> {

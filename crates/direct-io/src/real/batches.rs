@@ -72,6 +72,14 @@ impl Batches {
         true
     }
 
+    /// Writes the batch, each range whole or not at all. False, with nothing done, where it has to be done one by one.
+    pub(super) fn write_atomic(&self, file: &Arc<Descriptor>, batch: &mut [WriteAt<'_>]) -> bool {
+        match self.way(file) {
+            Way::Blocking | Way::Threads(_) => false,
+            Way::IoUring(rings) => rings.write_atomic(file, batch),
+        }
+    }
+
     /// Writes what the iterator gives, each that `may_begin` as soon as it is there; one that may not is left as one that was interrupted. `None`,
     /// with nothing asked of the iterator, where transfers do not go on by themselves.
     pub(super) fn write_stream<'b>(

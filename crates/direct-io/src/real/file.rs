@@ -1,7 +1,7 @@
 //! An open file of the real file system.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use pagestone_page_format::{AlignedBuf, IO_ALIGNMENT};
@@ -203,6 +203,23 @@ impl File for RealFile {
             }
         }
         batch
+    }
+
+    fn atomic_write_units(&self) -> Option<RangeInclusive<usize>> {
+        // The promise is one of direct writes alone.
+        let (least, most) = dsync::atomic_units(&self.descriptor).filter(|_| self.is_direct())?;
+        Some(least as usize..=most as usize)
+    }
+
+    /// Without a way back to the system's cache: what goes through it is not whole.
+    fn write_batch_atomic(&self, batch: &mut [WriteAt<'_>]) {
+        let ranges = batch.iter().map(|write| Transfer::of(write.buf, write.offset));
+        if self.is_batch(ranges) && self.batches.write_atomic(&self.descriptor, batch) {
+            return;
+        }
+        for write in batch {
+            write.result = dsync::write_atomic(&self.descriptor, write.buf, write.offset);
+        }
     }
 
     fn read_vectored_at(&self, bufs: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {

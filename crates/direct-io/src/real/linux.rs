@@ -40,11 +40,28 @@ pub(super) fn open_dsync(path: &Path) -> io::Result<File> {
 
 /// `pwritev2` with `RWF_DSYNC`, once, for the same reason.
 pub(super) fn write_dsync(file: &File, buf: &[u8], offset: u64) -> io::Result<usize> {
+    write_with(file, buf, offset, libc::RWF_DSYNC)
+}
+
+/// `pwritev2` with `RWF_ATOMIC`, once.
+pub(super) fn write_atomic(file: &File, buf: &[u8], offset: u64) -> io::Result<usize> {
+    write_with(file, buf, offset, libc::RWF_ATOMIC)
+}
+
+/// Lengths that [`write_atomic`] takes: the least and the greatest, both powers of two. `None` where the system says that there are none, or
+/// does not know (before Linux 6.11).
+pub(super) fn atomic_units(file: &File) -> Option<(u32, u32)> {
+    let found = ask(file, libc::STATX_WRITE_ATOMIC)?;
+    let (least, most) = (found.stx_atomic_write_unit_min, found.stx_atomic_write_unit_max);
+    (least > 0 && least <= most).then_some((least, most))
+}
+
+fn write_with(file: &File, buf: &[u8], offset: u64, flags: libc::c_int) -> io::Result<usize> {
     let offset = libc::off_t::try_from(offset).map_err(|_| io::Error::from(ErrorKind::InvalidInput))?;
     let part = libc::iovec { iov_base: buf.as_ptr().cast_mut().cast(), iov_len: buf.len() };
     // SAFETY: the borrowed file keeps the descriptor open; the call reads one `iovec`, which is a local, and the bytes that it
     // names, which are borrowed until the call returns, and writes to neither.
-    let took = unsafe { libc::pwritev2(file.as_raw_fd(), &raw const part, 1, offset, libc::RWF_DSYNC) };
+    let took = unsafe { libc::pwritev2(file.as_raw_fd(), &raw const part, 1, offset, flags) };
     usize::try_from(took).map_err(|_| match io::Error::last_os_error() {
         error if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EOPNOTSUPP)) => {
             ErrorKind::Unsupported.into()
@@ -139,18 +156,22 @@ pub(super) fn clear_nonblocking(file: &File) -> io::Result<()> {
 /// What the system says of direct I/O on this file: the larger of its two alignments, zero for none at all, `None` where
 /// it does not say (before Linux 6.1).
 fn direct_alignment(file: &File) -> Option<u32> {
+    let found = ask(file, libc::STATX_DIOALIGN)?;
+    Some(match found.stx_dio_offset_align {
+        0 => 0,
+        offset => offset.max(found.stx_dio_mem_align),
+    })
+}
+
+/// What the system tells of a file under this bit of a mask, if it tells it.
+fn ask(file: &File, what: libc::c_uint) -> Option<libc::statx> {
     // SAFETY: `statx` is made of integers only, for which all bits zero is a value.
     let mut found: libc::statx = unsafe { std::mem::zeroed() };
     // SAFETY: the path is a C string literal, the descriptor is kept open by the borrowed file, and `found` is a whole
     // `statx` that lives through the call, which writes at most that.
-    let result = unsafe {
-        libc::statx(file.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_DIOALIGN, &mut found)
-    };
-    let told = check(result).is_ok() && found.stx_mask & libc::STATX_DIOALIGN != 0;
-    told.then(|| match found.stx_dio_offset_align {
-        0 => 0,
-        offset => offset.max(found.stx_dio_mem_align),
-    })
+    let result =
+        unsafe { libc::statx(file.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, what, &mut found) };
+    (check(result).is_ok() && found.stx_mask & what != 0).then_some(found)
 }
 
 fn set_flags(file: &File, change: impl FnOnce(libc::c_int) -> libc::c_int) -> io::Result<()> {

@@ -13,7 +13,7 @@
 //!   ring.rs         batches through io_uring, on Linux                   unsafe
 //!   ring_shelf.rs   the rings of a file between batches, on Linux
 //!   no_ring.rs      the same name elsewhere: there is none
-//!   no_dsync.rs     where no write is durable by itself; on Linux linux.rs has those that are
+//!   no_dsync.rs     where no write is durable, or whole, by itself; on Linux linux.rs has those that are
 //!   platform        the system's calls under the same names everywhere:
 //!     unix.rs         what every Unix does alike
 //!      ├ linux.rs       O_DIRECT, fdatasync, fallocate                     unsafe

@@ -36,6 +36,10 @@ impl Rings {
         match *self {}
     }
 
+    pub(super) fn write_atomic(&self, _file: &Descriptor, _batch: &mut [WriteAt<'_>]) -> bool {
+        match *self {}
+    }
+
     pub(super) fn write(&self, _file: &Descriptor, _batch: &mut [WriteAt<'_>]) -> bool {
         match *self {}
     }

@@ -64,7 +64,17 @@ impl Rings {
 
     /// Writes the batch. False, with nothing done, where there is no ring.
     pub(super) fn write(&self, file: &File, batch: &mut [WriteAt<'_>]) -> bool {
-        let Some(results) = self.run(write_entries(file, batch)) else { return false };
+        self.write_with(file, batch, 0)
+    }
+
+    /// Writes the batch, each range whole or not at all (`RWF_ATOMIC`). False, with nothing done, where there is no ring.
+    pub(super) fn write_atomic(&self, file: &File, batch: &mut [WriteAt<'_>]) -> bool {
+        self.write_with(file, batch, libc::RWF_ATOMIC)
+    }
+
+    fn write_with(&self, file: &File, batch: &mut [WriteAt<'_>], flags: i32) -> bool {
+        let entries = batch.iter().map(|write| write_entry(file, write, flags));
+        let Some(results) = self.run(entries.collect()) else { return false };
         for (write, result) in batch.iter_mut().zip(results) {
             write.result = result;
         }
@@ -86,7 +96,7 @@ impl Rings {
         for write in writes {
             results.push(Err(ErrorKind::Interrupted.into()));
             if whole && may_begin(&write) {
-                let entry = write_entry(file, &write).user_data(batch.len() as u64);
+                let entry = write_entry(file, &write, 0).user_data(batch.len() as u64);
                 whole = flight.make_room(&mut results) && flight.push(&entry);
                 waiting += write.buf.len();
             }
@@ -117,7 +127,7 @@ impl Rings {
             return None;
         }
         let link = |entry: squeue::Entry| entry.flags(squeue::Flags::IO_LINK);
-        let mut entries: Vec<_> = write_entries(file, chain).into_iter().map(link).collect();
+        let mut entries: Vec<_> = chain.iter().map(|write| link(write_entry(file, write, 0))).collect();
         let sync = opcode::Fsync::new(types::Fd(file.as_raw_fd())).flags(types::FsyncFlags::DATASYNC);
         entries.push(sync.build());
         let Some(mut results) = self.run(entries) else {
@@ -160,14 +170,10 @@ fn is_cancelled(result: &io::Result<usize>) -> bool {
     matches!(result, Err(error) if error.raw_os_error() == Some(libc::ECANCELED))
 }
 
-fn write_entries(file: &File, batch: &[WriteAt<'_>]) -> Vec<squeue::Entry> {
-    batch.iter().map(|write| write_entry(file, write)).collect()
-}
-
-fn write_entry(file: &File, write: &WriteAt<'_>) -> squeue::Entry {
+fn write_entry(file: &File, write: &WriteAt<'_>, flags: i32) -> squeue::Entry {
     let descriptor = types::Fd(file.as_raw_fd());
     let entry = opcode::Write::new(descriptor, write.buf.as_ptr(), entry_len(write.buf.len()));
-    entry.offset(write.offset).build()
+    entry.offset(write.offset).rw_flags(flags).build()
 }
 
 /// A length as an entry has it. The kernel transfers less than 2 GiB at once in any case: the rest is finished by the caller.

@@ -1,7 +1,7 @@
 //! One point at which the power is cut: what is durable there, and the atoms of what is pending.
 //!
 //! Invariant: an atom is on the medium whole or not at all. It is a sector of one write, 4 KiB of one write in a file
-//! that is said to be page-atomic, one change of a length, or one change of names.
+//! that is said to be page-atomic, one write that was asked to be atomic of a disk that keeps that, one change of a length, or one change of names.
 
 use std::ops::Range;
 use std::path::Path;
@@ -98,7 +98,7 @@ impl Cut {
             let first = atoms.len();
             match &pending.change {
                 Change::Write(write) => {
-                    let whole = page_atomic(&model.durable.files[&write.file].path);
+                    let whole = write.atomic || page_atomic(&model.durable.files[&write.file].path);
                     for (piece, sectors) in write.pieces.iter().enumerate() {
                         let (from, to) = (sectors.from, sectors.to);
                         match atoms.last_mut() {

@@ -19,6 +19,19 @@ use super::names::{DirId, Node};
 use super::state::{State, reported};
 use crate::crash::{CrashOptions, CrashStates};
 
+/// What a simulated disk says of writes that are whole or undone after a power cut
+/// ([`File::write_batch_atomic`](pagestone_direct_io::File::write_batch_atomic)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum AtomicWrites {
+    /// That it has none.
+    #[default]
+    None,
+    /// That direct ones of 512 to 4096 bytes are, and keeps it.
+    Kept,
+    /// The same, and tears them: what relies on them must then be found to lose pages.
+    Torn,
+}
+
 /// How a simulated disk behaves when nothing fails.
 #[derive(Clone, Debug)]
 pub struct SimOptions {
@@ -29,11 +42,13 @@ pub struct SimOptions {
     /// Whether a write gives other threads a chance between its start and its effect, so that writes that can overlap
     /// do.
     pub yield_in_writes: bool,
+    /// Atomic writes of its files.
+    pub atomic_writes: AtomicWrites,
 }
 
 impl Default for SimOptions {
     fn default() -> Self {
-        Self { seed: 0, direct: true, yield_in_writes: false }
+        Self { seed: 0, direct: true, yield_in_writes: false, atomic_writes: AtomicWrites::None }
     }
 }
 

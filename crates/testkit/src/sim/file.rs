@@ -3,15 +3,15 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use pagestone_direct_io::{File, Map, MapAccess, ReadAt, WriteAt};
 use pagestone_page_format::IO_ALIGNMENT;
 
-use super::content::CHUNK;
-use super::disk::SimDisk;
+use super::content::{CHUNK, SECTOR};
+use super::disk::{AtomicWrites, SimDisk};
 use super::errno::errno;
 use super::fault::{DiskOp, Fault};
 use super::journal::{LengthChange, Operation};
@@ -93,16 +93,16 @@ impl SimFile {
     /// A write that the audit knows of while it lasts.
     fn write_from(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         let Some(range) = self.flight(bufs.iter().map(|buf| buf.len()).sum(), offset) else {
-            return self.write_audited(bufs, offset);
+            return self.write_audited(bufs, offset, false);
         };
         self.disk.state().begin_write(self.id, self.file, &self.path, range.clone());
-        let result = self.write_audited(bufs, offset);
+        let result = self.write_audited(bufs, offset, false);
         self.disk.state().end_write(self.id, self.file, &range);
         result
     }
 
-    /// A write, of which the audit knows already.
-    fn write_audited(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+    /// A write, of which the audit knows already; one that is `whole` is neither short nor torn.
+    fn write_audited(&self, bufs: &[IoSlice<'_>], offset: u64, whole: bool) -> io::Result<usize> {
         let buf: Cow<'_, [u8]> = match bufs {
             [one] => Cow::Borrowed(one),
             _ => Cow::Owned(bufs.iter().flat_map(|buf| buf.iter().copied()).collect()),
@@ -112,6 +112,8 @@ impl SimFile {
         self.check_writable()?;
         self.check_alignment(bufs.iter().map(|buf| &**buf), offset)?;
         let len = match fault {
+            Some(Fault::Torn { .. }) if whole => 0,
+            Some(Fault::Short(_)) if whole => buf.len(),
             Some(Fault::Short(most) | Fault::Torn { bytes: most, .. }) => buf.len().min(most),
             _ => buf.len(),
         };
@@ -123,12 +125,32 @@ impl SimFile {
                 std::thread::yield_now();
                 state = self.disk.state();
             }
-            let write = state.write_live(self.file, offset, &buf[..len]);
+            let write = state.write_live(self.file, offset, &buf[..len], whole);
             state.record(Operation::Write(write));
         }
         match fault {
             Some(Fault::Torn { errno: number, .. } | Fault::DoneButReported(number)) => Err(errno(number)),
             _ => Ok(len),
+        }
+    }
+
+    /// A batch, of which all are under way from the first to the last of them, in whichever order they are done here.
+    fn write_all(&self, batch: &mut [WriteAt<'_>], write_one: impl Fn(&WriteAt<'_>) -> io::Result<usize>) {
+        let mut state = self.disk.state();
+        let order = state.batch_order(DiskOp::Write, &self.path, batch.len());
+        let ranges =
+            batch.iter().filter_map(|write| self.flight(write.buf.len(), write.offset)).collect::<Vec<_>>();
+        for range in &ranges {
+            state.begin_write(self.id, self.file, &self.path, range.clone());
+        }
+        drop(state);
+        for at in order {
+            let write = &mut batch[at];
+            write.result = write_one(write);
+        }
+        let mut state = self.disk.state();
+        for range in &ranges {
+            state.end_write(self.id, self.file, range);
         }
     }
 
@@ -199,23 +221,25 @@ impl File for SimFile {
     }
 
     fn write_batch(&self, batch: &mut [WriteAt<'_>]) {
-        let mut state = self.disk.state();
-        let order = state.batch_order(DiskOp::Write, &self.path, batch.len());
-        // All are under way from the first to the last of them, in whichever order they are done here.
-        let ranges =
-            batch.iter().filter_map(|write| self.flight(write.buf.len(), write.offset)).collect::<Vec<_>>();
-        for range in &ranges {
-            state.begin_write(self.id, self.file, &self.path, range.clone());
-        }
-        drop(state);
-        for at in order {
-            let write = &mut batch[at];
-            write.result = self.write_audited(&[IoSlice::new(write.buf)], write.offset);
-        }
-        let mut state = self.disk.state();
-        for range in &ranges {
-            state.end_write(self.id, self.file, range);
-        }
+        self.write_all(batch, |write| self.write_audited(&[IoSlice::new(write.buf)], write.offset, false));
+    }
+
+    fn atomic_write_units(&self) -> Option<RangeInclusive<usize>> {
+        let atomic = self.disk.state().options.atomic_writes;
+        (self.direct && atomic != AtomicWrites::None).then_some(SECTOR..=CHUNK)
+    }
+
+    fn write_batch_atomic(&self, batch: &mut [WriteAt<'_>]) {
+        let units = self.atomic_write_units();
+        let whole = self.disk.state().options.atomic_writes == AtomicWrites::Kept;
+        self.write_all(batch, |write| {
+            let units = units.as_ref().ok_or_else(|| errno(libc::EOPNOTSUPP))?;
+            let len = write.buf.len();
+            if !(units.contains(&len) && len.is_power_of_two() && write.offset.is_multiple_of(len as u64)) {
+                return Err(errno(libc::EINVAL));
+            }
+            self.write_audited(&[IoSlice::new(write.buf)], write.offset, whole)
+        });
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -224,10 +248,10 @@ impl File for SimFile {
 
     fn write_dsync(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         let Some(range) = self.flight(buf.len(), offset) else {
-            return self.write_audited(&[IoSlice::new(buf)], offset);
+            return self.write_audited(&[IoSlice::new(buf)], offset, false);
         };
         self.disk.state().begin_write(self.id, self.file, &self.path, range.clone());
-        let result = self.write_audited(&[IoSlice::new(buf)], offset).and_then(|took| {
+        let result = self.write_audited(&[IoSlice::new(buf)], offset, false).and_then(|took| {
             let end = offset as usize + took;
             let chunks = offset as usize / CHUNK..end.div_ceil(CHUNK);
             if took > 0 {

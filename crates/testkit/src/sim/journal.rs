@@ -64,6 +64,8 @@ pub(crate) struct Write {
     pub(crate) pieces: Arc<[Piece]>,
     /// The file's new length if it grew.
     pub(crate) extend: Option<u64>,
+    /// It reaches the medium whole or not at all. It lies in one chunk.
+    pub(crate) atomic: bool,
     /// It was seen in a map: offset and length span the changed sectors, which need not be all between.
     pub(crate) mapped: bool,
 }
@@ -153,7 +155,15 @@ impl Write {
             }
         }
         let (offset, end) = ((first * SECTOR) as u64, ((last + 1) * SECTOR) as u64);
-        Self { file, offset, len: end - offset, pieces: pieces.into(), extend: None, mapped: true }
+        Self {
+            file,
+            offset,
+            len: end - offset,
+            pieces: pieces.into(),
+            extend: None,
+            atomic: false,
+            mapped: true,
+        }
     }
 
     /// Cuts a write into pieces; `content` is the file after it.

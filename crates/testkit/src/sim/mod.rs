@@ -40,7 +40,7 @@ mod tally;
 mod watch;
 
 pub use audit::{NotDurable, Violation};
-pub use disk::{Keep, SimDisk, SimOptions};
+pub use disk::{AtomicWrites, Keep, SimDisk, SimOptions};
 pub use errno::errno;
 pub use fault::{AfterFailedSync, DiskOp, FaultId, FaultPlan};
 pub use kind::FaultKind;

@@ -91,12 +91,15 @@ impl Medium {
         }
     }
 
-    /// Writes some sectors, by lot.
+    /// Writes some sectors, by lot; of an atomic write all or none.
     fn persist_some(&mut self, write: &Write, rng: &mut Rng) {
+        if write.atomic && rng.chance(128) {
+            return;
+        }
         let bytes = self.bytes_mut(write.file);
         for piece in &*write.pieces {
             for sector in piece.from..piece.to {
-                if rng.chance(128) {
+                if write.atomic || rng.chance(128) {
                     bytes.content.put_sectors(piece.index, &piece.chunk, sector, sector + 1);
                 }
             }

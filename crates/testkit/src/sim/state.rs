@@ -120,14 +120,14 @@ impl State {
     }
 
     /// Changes the live bytes of a file and gives the change, which the caller records.
-    pub(super) fn write_live(&mut self, file: FileId, offset: u64, bytes: &[u8]) -> Write {
+    pub(super) fn write_live(&mut self, file: FileId, offset: u64, bytes: &[u8], atomic: bool) -> Write {
         let live = self.live.bytes_mut(file);
         let end = offset + bytes.len() as u64;
         let extend = (end > live.len).then_some(end);
         live.content.write(offset as usize, bytes);
         live.extend(end);
         let pieces = Write::pieces(&live.content, offset, bytes.len() as u64);
-        Write { file, offset, len: bytes.len() as u64, pieces, extend, mapped: false }
+        Write { file, offset, len: bytes.len() as u64, pieces, extend, atomic, mapped: false }
     }
 
     /// Makes live bytes of a file zero, as far as it has any there, and gives the change, which the caller records: the zeros reach
@@ -138,7 +138,7 @@ impl State {
         let len = end.checked_sub(offset).filter(|len| *len > 0)?;
         live.content.zero(offset as usize, len as usize);
         let pieces = Write::pieces(&live.content, offset, len);
-        Some(Write { file, offset, len, pieces, extend: None, mapped: false })
+        Some(Write { file, offset, len, pieces, extend: None, atomic: false, mapped: false })
     }
 
     /// Shows of a file what is durable and what is pending, and nothing else: what a failed sync left in the cache as clean
