@@ -2,7 +2,7 @@
 
 use pagestone_direct_io::PageFile;
 use pagestone_page_format::{DEFAULT_PAGE_SIZE, Lsn, Page, PageId};
-use pagestone_wal::{GroupBuilder, RecordKind, Wal, WalOptions};
+use pagestone_wal::{CommitMode, DurableBy, GroupBuilder, RecordKind, Wal, WalError, WalOptions};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = std::env::temp_dir().join(format!("pagestone-downstream-wal-{}", std::process::id()));
@@ -43,6 +43,29 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     drop(log);
     let report = Wal::open(dir.join("log"), &options)?.replay(|_| Ok(()))?;
     assert_eq!(report.groups, 1);
+
+    // Every way to make it durable by its name, chosen rather than probed; commits that do not wait; answers that come later.
+    let names = ["fdatasync", "pwritev2_dsync", "o_dsync", "io_uring"];
+    for (durable_by, name) in DurableBy::ALL.into_iter().zip(names) {
+        assert_eq!(durable_by.name(), name);
+        let options =
+            WalOptions { durable_by: Some(durable_by), commit: CommitMode::Relaxed, ..options.clone() };
+        let log = match Wal::open(dir.join(name), &options)?.start_alone() {
+            Err(WalError::InvalidOptions { reason }) => {
+                println!("{name} was not tried: {reason}");
+                continue;
+            }
+            other => other?,
+        };
+        assert_eq!(log.stats().durable_by, durable_by);
+        let patched = log.append_page_patch(PageId::new(1), 40, b"patch")?;
+        assert!(log.commit()? == patched && !log.is_lsn_durable(patched), "relaxed: nobody has waited");
+        let (told, answer) = std::sync::mpsc::channel();
+        log.on_durable(patched, move |result| told.send(result.is_ok()).expect("heard"));
+        log.flush_at_least(patched)?;
+        log.wait_durable(patched)?;
+        assert!(answer.recv()? && log.durable_lsn() >= patched);
+    }
     std::fs::remove_dir_all(dir)?;
     Ok(())
 }
