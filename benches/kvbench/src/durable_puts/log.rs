@@ -16,7 +16,7 @@ const UUID: StoreUuid = StoreUuid::new([7; 16]);
 const RECORD: usize = 140;
 
 /// A log; `None`, which is told, where the system has no such call.
-fn open(dir: &Path, durable_by: Option<DurableBy>) -> BenchResult<Option<Wal>> {
+pub(super) fn open(dir: &Path, durable_by: Option<DurableBy>) -> BenchResult<Option<Wal>> {
     let options = WalOptions { durable_by, log_bytes: 16 << 30, ..WalOptions::default() };
     Wal::create(Arc::new(RealDisk), dir.to_path_buf(), &options, UUID)?;
     let start = WalStart {

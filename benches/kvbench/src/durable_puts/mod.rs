@@ -4,11 +4,13 @@
 //!   clients.rs   contenders by turns: rates, latencies, time of processors
 //!   raw.rs       what the disk gives: loops that write and sync, and a bare log of leaders and followers
 //!   log.rs       the log by itself
+//!   segments.rs  what a writer feels of a change of segments
 //! ```
 
 mod clients;
 mod log;
 mod raw;
+mod segments;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -58,6 +60,8 @@ enum Part {
     Backends,
     /// Appends that nobody waits for.
     Appends,
+    /// Changes of segments.
+    Segments,
     /// Bytes of the log for each byte of a user's.
     Bytes,
     /// One client that never pauses.
@@ -102,6 +106,9 @@ fn all(args: &Args) -> BenchResult<()> {
     }
     if args.wants(Part::Appends) {
         log::appends(&args.dir, args.rounds(), args.turn() / 2)?;
+    }
+    if args.wants(Part::Segments) {
+        segments::changes(&args.dir, if args.quick { 4 } else { 12 })?;
     }
     if args.wants(Part::Bytes) {
         let keys = if args.quick { args.keys / 10 } else { args.keys };
