@@ -8,7 +8,8 @@
 //!   durable-puts         1 to 64 clients that wait until each put is durable, beside the disk, a bare log and other stores
 //!   log-bytes            what the log holds for each byte of a user's, by kind of record
 //!   write-out            a checkpoint beside raw writes of as many pages, those of the double-write counted
-//!   resident             point lookups with everything in memory, beside a map, LMDB and the same tree over plain memory
+//!   resident             point lookups with everything in memory, beside a map and LMDB
+//!   pool-tax             the same by swips, by the pool's table, and over the same nodes in plain memory
 //! ```
 #![deny(unsafe_code)] // peers/lmdb.rs opts out: its crate opens a map of a file, and leaves to the caller that nobody cuts it
 
@@ -54,6 +55,8 @@ enum Bench {
     WriteOut(write_out::Args),
     /// Point lookups with everything in memory, beside a map behind a lock and LMDB.
     Resident(resident::Args),
+    /// What the pool costs: a tree walked by swips, by the pool's table, and in plain memory.
+    PoolTax(resident::tax::Args),
 }
 
 /// What a bench fails with: the store, the disk, or a wrong answer.
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Bench::LogBytes(args) => log_bytes::run(&args),
         Bench::WriteOut(args) => write_out::run(&args),
         Bench::Resident(args) => resident::run(&args),
+        Bench::PoolTax(args) => resident::tax::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,11 +2,15 @@
 //!
 //! ```text
 //!   turns.rs   contenders by turns: keys looked up a second
+//!   tax.rs     one tree by swips, by the pool's table, and in plain memory
+//!   plain.rs   the pages in plain memory
 //! ```
 //!
 //! Every side has the same rows, put in the order of the keys; what it finds is looked at. A lookup of pagestone copies the value out, as
 //! it must; the map and LMDB lend it. LMDB is asked within one transaction for each 1024 keys.
 
+mod plain;
+pub(crate) mod tax;
 mod turns;
 
 use std::collections::BTreeMap;
