@@ -24,6 +24,8 @@ use pagestone_sync::atomic::{AtomicUsize, Ordering};
 use pagestone_sync::faults::planted;
 
 use crate::evict::{Chance, LOOK_AGAIN, Verdict, WRITE_BATCH, young_places};
+use crate::frame::Frame;
+use crate::table::PageTable;
 use crate::write_back::WhenLatched;
 use crate::{BufferPool, MIN_FRAMES};
 
@@ -43,6 +45,13 @@ impl Budget {
     pub(crate) fn capacity(&self) -> usize {
         self.capacity.load(Ordering::Relaxed)
     }
+}
+
+/// What a pool of so many frames has in memory beside the pages.
+const fn overhead(frames: usize) -> usize {
+    /// A place of a list: a frame's number and its turn.
+    const LISTED: usize = 16;
+    frames * size_of::<Frame>() + PageTable::bytes(frames) + (frames + young_places(frames)) * LISTED
 }
 
 impl BufferPool {
@@ -95,13 +104,10 @@ impl BufferPool {
         self.frames.len()
     }
 
-    /// Bytes of memory beside the pages: headers, table, free list. They are taken for every frame reserved.
+    /// Bytes of memory beside the pages: headers, table, lists. They are taken for every frame reserved, and are less than 3 % of its page of
+    /// 4 KiB in pools of 64 frames and more.
     pub fn overhead_bytes(&self) -> usize {
-        /// A place of the free list: a frame's number and its turn.
-        const LISTED: usize = 16;
-        size_of_val(&*self.frames)
-            + self.table.bytes()
-            + (self.frames.len() + young_places(self.frames.len())) * LISTED
+        overhead(self.frames.len())
     }
 
     fn set(&self, capacity: usize) {
@@ -178,5 +184,22 @@ impl BufferPool {
         });
         // Out of the table they go in the next round.
         dirty.chunks(WRITE_BATCH).try_for_each(|batch| self.write_back(batch, WhenLatched::Skip))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use pagestone_page_format::MIN_PAGE_SIZE;
+
+    use super::*;
+
+    #[test]
+    fn headers_and_tables_stay_below_three_parts_of_a_hundred() {
+        // Every number up to a quarter of a million; from there on what changes is the table, at powers of two.
+        let around = (6..=23u32).flat_map(|power| (1usize << power) / 3 * 5 - 4..(1 << power) / 3 * 5 + 8);
+        for frames in (64..1 << 18).chain(around) {
+            let (bytes, pages) = (overhead(frames), frames * MIN_PAGE_SIZE);
+            assert!(bytes * 100 < pages * 3, "{frames} frames: {bytes} bytes beside {pages}");
+        }
     }
 }

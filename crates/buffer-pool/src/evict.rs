@@ -40,7 +40,7 @@ pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(1);
 const YOUNG_SHARE: usize = 10;
 
 /// Places of the list of what was loaded last: its share twice, since it is looked at only when a frame is wanted.
-pub(crate) fn young_places(frames: usize) -> usize {
+pub(crate) const fn young_places(frames: usize) -> usize {
     2 * frames / YOUNG_SHARE + 2
 }
 

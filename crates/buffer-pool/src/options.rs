@@ -14,7 +14,7 @@ pub struct PoolOptions {
     /// Pages that it holds in memory at most; at least [`MIN_FRAMES`], at most 2^24 - 1.
     pub frames: usize,
     /// Pages that the budget can be raised to by [`crate::BufferPool::set_capacity`]. They cost address space, and, whether used or not, the
-    /// memory of their headers and table entries, up to 123 bytes each. Fewer than `frames` means `frames`.
+    /// memory of their headers and table entries, up to 122 bytes each. Fewer than `frames` means `frames`.
     pub frames_max: usize,
     /// The log that must be durable before a page is written (P11); none for pools of unlogged pages.
     pub log: Option<Arc<dyn WriteAhead>>,
