@@ -72,6 +72,7 @@ impl BufferPool {
             let taken = self.take_out(frames, before)?;
             debug_assert!(taken.len() == before - frames, "P9: every frame above the budget is taken once");
             self.arena.release_from(frames);
+            self.frame_was_wanted();
         } else {
             self.set(frames);
             (before..frames).for_each(|index| self.give_back(FrameIndex::new(index as u32)));

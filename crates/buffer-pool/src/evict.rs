@@ -81,10 +81,12 @@ impl BufferPool {
     /// As [`BufferPool::free_frame`], but nothing where every frame is pinned or latched now. May write pages.
     pub(crate) fn free_frame_now(&self) -> PageResult<Option<FrameIndex>> {
         loop {
-            if let Some(index) = self.free.pop() {
-                return Ok(Some(index));
+            let taken = self.free.pop();
+            self.frame_was_wanted();
+            if taken.is_some() {
+                return Ok(taken);
             }
-            if !self.sweep()? {
+            if self.sweep()? == 0 {
                 return Ok(self.free.pop());
             }
         }
@@ -101,8 +103,8 @@ impl BufferPool {
     }
 
     /// Goes round with the hand until a batch of frames is free. Clean victims first: dirty ones are written, in one batch, only
-    /// if [`CLEAN_SEARCH`] frames in a row had no clean one. Gives whether any frame was freed.
-    fn sweep(&self) -> PageResult<bool> {
+    /// if [`CLEAN_SEARCH`] frames in a row had no clean one. Gives how many frames were freed.
+    pub(crate) fn sweep(&self) -> PageResult<usize> {
         let capacity = self.capacity();
         let batch = EVICT_BATCH.min(capacity / 8).max(1);
         let (mut freed, mut dirty) = (0, Vec::new());
@@ -137,7 +139,7 @@ impl BufferPool {
             self.write_back(&dirty, WhenLatched::Skip)?;
             freed = dirty.iter().filter(|index| self.try_evict(**index) == Verdict::Freed).count();
         }
-        Ok(freed > 0)
+        Ok(freed)
     }
 
     fn try_evict(&self, index: FrameIndex) -> Verdict {

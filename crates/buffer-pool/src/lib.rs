@@ -16,7 +16,7 @@
 //!   flush.rs     who asks for it: one page, all, or the oldest first            admission.rs    who may pin several pages
 //!   loads.rs     who waits for another's load        by_id.rs     fetch and new_page, for any engine
 //!   batch.rs     many pages at once: fetch_many, prefetch         budget.rs  frames in use, raised and lowered
-//!   write_out.rs all that is dirty, in the order of the file
+//!   write_out.rs all that is dirty, in the order of the file      provider.rs  frames that are freed ahead of time
 //! ```
 //!
 //! In the face by swip a latch is never held across I/O or a wait: what needs I/O is a [`Restart::Fault`], which the caller
@@ -41,6 +41,7 @@ mod metrics;
 pub mod model;
 mod options;
 mod pool;
+mod provider;
 mod resolve;
 mod staging;
 mod stats;
@@ -55,5 +56,6 @@ pub use flush::Flushed;
 pub use guards::{ExclusivePage, OptimisticPage, Pin, SharedPage};
 pub use options::{MIN_FRAMES, PoolOptions};
 pub use pool::{BufferPool, Restart};
+pub use provider::PageProvider;
 pub use stats::PoolStats;
 pub use write_out::WriteOut;

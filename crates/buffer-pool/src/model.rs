@@ -1,11 +1,33 @@
 //! What models look at, under `--cfg loom` alone: the invariants of the pool, checked on the pool itself.
 
 use pagestone_page_format::{FrameIndex, PageId};
+use pagestone_sync::atomic::Ordering;
 
 use crate::BufferPool;
 use crate::table::Entry;
 
 impl BufferPool {
+    /// A provider is there, and awake; some thread will be it.
+    pub fn have_provider(&self) {
+        self.demand.served.store(true, Ordering::Relaxed);
+        self.demand.raise();
+    }
+
+    /// To be the provider, until it is ended.
+    pub fn be_provider(&self) {
+        self.provide_until_stopped();
+    }
+
+    /// Ends the provider.
+    pub fn end_provider(&self) {
+        self.demand.stop();
+    }
+
+    /// Frames on the free list now.
+    pub fn free_len(&self) -> usize {
+        self.free.len()
+    }
+
     /// P2, of each frame while nobody else has it latched: the table leads to it from the page that it holds, and from no other of
     /// those below `pages`.
     pub fn assert_residency(&self, pages: u64) {

@@ -19,6 +19,7 @@ use crate::evict::young_places;
 use crate::frame::Frame;
 use crate::loads::LoadPlace;
 use crate::metrics::PoolMetrics;
+use crate::provider::Demand;
 use crate::staging::Staging;
 use crate::stats::Counters;
 use crate::table::PageTable;
@@ -51,6 +52,8 @@ pub struct BufferPool {
     pub(crate) loads: Box<[LoadPlace]>,
     /// Signalled when a frame may have become evictable or a write-back ended.
     pub(crate) frame_freed: Waiters,
+    /// Where frames are asked for ahead of time.
+    pub(crate) demand: Demand,
     pub(crate) budget: Budget,
     pub(crate) gate: Gate,
     pub(crate) log: Option<std::sync::Arc<dyn WriteAhead>>,
@@ -119,6 +122,7 @@ impl BufferPool {
             staging: Staging::new(size),
             loads: (0..LOAD_PLACES).map(|_| LoadPlace::default()).collect(),
             frame_freed: Waiters::default(),
+            demand: Demand::default(),
             budget: Budget::new(capacity),
             gate: Gate::new(capacity),
             log: options.log,
@@ -236,6 +240,8 @@ impl BufferPool {
             write_batches: self.counters.write_batches.get(),
             load_waits: self.counters.load_waits.get(),
             frame_waits: self.counters.frame_waits.get(),
+            provided: self.counters.provided.get(),
+            failed_provisions: self.counters.failed_provisions.get(),
         }
     }
 

@@ -34,6 +34,10 @@ pub struct PoolStats {
     pub load_waits: u64,
     /// Times that an operation waited for a frame.
     pub frame_waits: u64,
+    /// Frames that a page provider freed ahead of time; their pages count among the evictions too.
+    pub provided: u64,
+    /// Rounds of a page provider that an error ended, which nobody was told.
+    pub failed_provisions: u64,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +53,8 @@ pub(crate) struct Counters {
     pub(crate) write_batches: Counter,
     pub(crate) load_waits: Counter,
     pub(crate) frame_waits: Counter,
+    pub(crate) provided: Counter,
+    pub(crate) failed_provisions: Counter,
 }
 
 /// A number that only rises.

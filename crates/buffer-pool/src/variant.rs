@@ -5,3 +5,10 @@
 pub(crate) const LOAD_PLACES: usize = 64;
 #[cfg(loom)]
 pub(crate) const LOAD_PLACES: usize = 1;
+
+/// The low mark of the page provider: this part of the frames, and so many at most.
+#[cfg(not(loom))]
+pub(crate) const PROVIDED_SHARE: usize = 64;
+#[cfg(loom)]
+pub(crate) const PROVIDED_SHARE: usize = 2;
+pub(crate) const PROVIDED_MAX: usize = 128;

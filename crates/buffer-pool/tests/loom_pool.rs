@@ -302,6 +302,53 @@ fn p9_a_frame_above_the_budget_has_no_owner() {
         });
 }
 
+fn provide(world: &World) {
+    world.pool.provide_frames().expect("storage is healthy");
+}
+
+#[test]
+fn p4_a_page_that_is_pinned_beside_the_provider_stays() {
+    fn hold(world: &World) {
+        let pin = world.fault(0);
+        assert_eq!(world.pool.frame_of(ID), Some(pin.frame()), "P4: a pinned page left its frame");
+    }
+    model("P4 safe evict", "p4_a_page_that_is_pinned_beside_the_provider_stays", 1)
+        .catches("an evictor does not look again under the latch", &["P4: a pinned page left its frame"])
+        .run(|bound| beside(bound, full, [provide, hold], at_rest));
+}
+
+#[test]
+fn p9_provider_and_budget_give_a_frame_one_owner() {
+    fn lower(world: &World) {
+        world.pool.set_capacity(1).expect("pins are short, and storage is healthy");
+    }
+    model("P9 one list", "p9_provider_and_budget_give_a_frame_one_owner", 1)
+        .catches("a lowered budget does not wait for who holds its frames", &["P9: ", "P2: "])
+        .run(|bound| beside(bound, full, [provide, lower], at_rest));
+}
+
+#[test]
+fn provider_sleeps_over_no_demand() {
+    fn awake() -> World {
+        let world = World::new(PAGES);
+        world.pool.have_provider();
+        world
+    }
+    /// Takes the last frame. The one before it can be had again.
+    fn take_two(world: &World) {
+        drop(world.fault(0));
+        drop(world.fault(1));
+        while world.pool.free_len() == 0 {
+            thread::yield_now();
+        }
+        world.pool.end_provider();
+    }
+    model("provider wakes", "provider_sleeps_over_no_demand", 1)
+        .catches("nobody asks the provider", &[NO_END])
+        .catches("what is wanted while the provider works is forgotten", &[NO_END])
+        .run(|bound| beside(bound, awake, [|world| world.pool.be_provider(), take_two], at_rest));
+}
+
 #[test]
 fn admission_reaches_everybody_in_turn() {
     const GATE: &str = "admission in turn";

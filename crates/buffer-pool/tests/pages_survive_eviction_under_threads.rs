@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pagestone_buffer_pool::BufferPool;
 use pagestone_page_format::{MIN_PAGE_SIZE, MemoryStore, PageId, PageSize, PageStore};
-use stress::Stress;
+use stress::{Figures, Stress};
 
 const PAGES: u64 = 600;
 
@@ -18,12 +18,13 @@ fn next(random: &mut u64) -> u64 {
     *random
 }
 
-fn hammer(frames: usize) {
+fn hammer(frames: usize) -> Figures {
     let store = MemoryStore::new(PageSize::new(MIN_PAGE_SIZE).expect("a page size"));
     let stress = Stress { pages: PAGES, frames, threads: 8, time: Duration::from_millis(1000) };
     let figures = stress.run(store);
     let enough = figures.pool.evictions > 1000 && figures.pool.write_backs > 100;
     assert!(enough && figures.validated > 100 && figures.discards > 100, "it proved little: {figures}");
+    figures
 }
 
 #[test]
@@ -34,6 +35,13 @@ fn eight_threads_on_64_frames() {
 #[test]
 fn eight_threads_on_20_frames() {
     hammer(20);
+}
+
+/// Enough of them for the page provider to have some to spare.
+#[test]
+fn eight_threads_on_256_frames() {
+    let figures = hammer(256);
+    assert!(figures.pool.provided > 100, "it proved little: {figures}");
 }
 
 /// Several pages held at once, taken in increasing order by all: eviction waits for none of them.

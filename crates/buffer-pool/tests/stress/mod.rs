@@ -1,16 +1,19 @@
-//! Threads that fetch, write, read by stale hints, prefetch, flush and discard the pages of one pool, move its budget, and believe nothing that they see.
+//! Threads that fetch, write, read by stale hints, prefetch, flush and discard the pages of one pool, move its budget, and believe
+//! nothing that they see; beside a page provider.
 //!
 //! Every page carries its id and one counter, repeated over the whole payload: any tear shows. Pages of one class in eight are
 //! discarded now and then, which takes them back to what storage has: their counters never stand above what was written. All others
 //! lose nothing.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use pagestone_buffer_pool::{BufferPool, PoolStats, Restart};
+use pagestone_buffer_pool::{BufferPool, PageProvider, PoolStats, Restart};
 use pagestone_page_format::{PageId, PageStore};
 use pagestone_swip::SwipWord;
+use pagestone_threading::{Spawner, ThreadClass};
 
 /// Looks at the clock after so many turns.
 const TURNS: u64 = 32;
@@ -41,7 +44,9 @@ impl Stress {
     /// Runs it over a store that holds nothing yet. Panics if a promise is broken.
     pub(crate) fn run(&self, store: impl PageStore + 'static) -> Figures {
         store.grow(self.pages).expect("room");
-        let pool = BufferPool::new(store, self.frames);
+        let pool = Arc::new(BufferPool::new(store, self.frames));
+        let provider =
+            PageProvider::start(&pool, &Spawner::unpinned(), ThreadClass::Worker).expect("a thread");
         for id in (0..self.pages).map(PageId::new) {
             write_count(pool.new_page(id).expect("a frame").write().expect("a latch").payload_mut(), id, 0);
         }
@@ -50,7 +55,7 @@ impl Stress {
         let until = Instant::now() + self.time;
         let mut figures = Figures::default();
         std::thread::scope(|scope| {
-            let (pool, written) = (&pool, &written);
+            let (pool, written) = (&*pool, &written);
             let threads: Vec<_> = (1..=self.threads)
                 .map(|seed| scope.spawn(move || Actor::new(pool, written, seed).run(until)))
                 .collect();
@@ -64,6 +69,7 @@ impl Stress {
             let written = written[id.get() as usize].load(Ordering::Relaxed);
             assert!(count == written || is_discarded(id) && count < written, "a lost update of page {id}");
         }
+        provider.stop().expect("it did not panic");
         figures.pool = pool.stats();
         pool.checkpoint().expect("written");
         assert_eq!(pool.dirty_len(), 0);
@@ -222,8 +228,8 @@ impl fmt::Display for Figures {
         write!(
             f,
             "{writes} writes, {reads} reads, {validated} optimistic reads, {restarts} restarts, {flushes} flushes, \
-             {discards} discards, {budgets} budgets; {} misses, {} evictions, {} write-backs",
-            pool.misses, pool.evictions, pool.write_backs
+             {discards} discards, {budgets} budgets; {} misses, {} evictions, {} of them ahead of time, {} write-backs",
+            pool.misses, pool.evictions, pool.provided, pool.write_backs
         )
     }
 }
