@@ -32,7 +32,7 @@ impl LoggedPool {
     }
 
     /// The pages.
-    pub fn pool(&self) -> &BufferPool {
+    pub fn pool(&self) -> &Arc<BufferPool> {
         &self.pool
     }
 

@@ -1,5 +1,5 @@
-//! The work that no caller waits for: the flush of relaxed writes, checkpoints, the next segments of the log, and the rest of
-//! interrupted drops.
+//! The work that no caller waits for: the flush of relaxed writes, checkpoints, the next segments of the log, frames freed ahead of
+//! time, and the rest of interrupted drops.
 //!
 //! Invariant: a background thread that panics or meets an error on the write path poisons the handle (E8, R5); none ends in
 //! silence.
@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pagestone_buffer_pool::PageProvider;
 use pagestone_page_format::PageError;
 use pagestone_threading::{Spawner, StopSignal, ThreadClass, Worker};
 use pagestone_wal::WalError;
@@ -39,6 +40,7 @@ pub(crate) struct Workers {
     writers: Crew,
     /// Who makes room: flush, checkpoints, segments.
     keepers: Crew,
+    provider: Option<PageProvider>,
 }
 
 /// Threads that are told together.
@@ -69,12 +71,12 @@ impl Workers {
     }
 
     fn with(spawner: Spawner) -> Self {
-        Self { spawner, writers: Crew::new(), keepers: Crew::new() }
+        Self { spawner, writers: Crew::new(), keepers: Crew::new(), provider: None }
     }
 
     /// The names are those that the system shows, so they have 15 bytes at most.
     pub(crate) fn start(core: &Arc<Core>, spawner: Spawner) -> StoreResult<Self> {
-        use ThreadClass::{Efficient, Performance};
+        use ThreadClass::{Efficient, Performance, Worker as Helper};
         let mut all = Self::with(spawner);
         if let Durability::Relaxed { interval } = core.durability {
             all.add(core, Performance, "pagestone-flush", move |core| core.sync().map(|()| interval))?;
@@ -90,6 +92,9 @@ impl Workers {
         all.add(core, Efficient, "pagestone-log", |core| {
             Ok(core.env.log().prepare().map(|()| LOOK_IDLE)?)
         })?;
+        if core.page_provider {
+            all.provider = Some(PageProvider::start(core.env.pool(), &all.spawner, Helper)?);
+        }
         all.resume_drops(core)?;
         Ok(all)
     }
@@ -158,6 +163,7 @@ impl Workers {
     /// without them it would wait as long as any writer may.
     pub(crate) fn stop(&mut self) {
         self.writers.stop();
+        drop(self.provider.take());
         self.keepers.stop();
     }
 }

@@ -39,6 +39,7 @@ pub(crate) struct Core {
     pub(crate) catalog: Catalog,
     pub(crate) durability: Durability,
     pub(crate) protection: Protection,
+    pub(crate) page_provider: bool,
     superblock: Mutex<SuperblockCopies>,
     pace: Pace,
     /// Held by whoever makes a checkpoint; one at a time.
@@ -83,6 +84,7 @@ impl Core {
             catalog,
             durability: options.durability,
             protection,
+            page_provider: options.page_provider,
             superblock,
             pace: Pace::new(options.log_bytes),
             checkpointing: Mutex::new(Reached { lsn: Lsn::ZERO, end: Lsn::ZERO }),

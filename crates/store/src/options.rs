@@ -92,6 +92,10 @@ pub struct Options {
     pub create: bool,
     /// Who does the work in the background.
     pub background: Background,
+    /// Whether a thread of the background evicts pages, and writes dirty ones, before their frames are wanted
+    /// ([`pagestone_buffer_pool::PageProvider`]). For data larger than the pool where there are cores to spare; without it whoever needs
+    /// a frame does the same work. With [`Background::Manual`] it is a part of [`crate::Store::tick`].
+    pub page_provider: bool,
     /// By which of the system's calls the log is made durable. `None` tries them all when the store is opened, for some milliseconds, and
     /// keeps the fastest; with [`Background::Manual`], where nothing may depend on the clock, it is [`DurableBy::Fdatasync`]. One that
     /// the system does not have is an error. [`crate::StoreStats`] tells the choice, in `log.durable_by`.
@@ -112,6 +116,7 @@ impl Default for Options {
             checksum: ChecksumKind::Crc32c,
             create: true,
             background: Background::Threads,
+            page_provider: false,
             durable_by: None,
         }
     }

@@ -83,6 +83,8 @@ impl StoreStats {
             ("write_batches_total", "batches in which they were written", self.pool.write_batches),
             ("load_waits_total", "waits for another thread's read", self.pool.load_waits),
             ("frame_waits_total", "waits for a frame", self.pool.frame_waits),
+            ("provided_frames_total", "frames freed ahead of time", self.pool.provided),
+            ("failed_provisions_total", "errors of freeing ahead of time", self.pool.failed_provisions),
             ("double_write_regions_total", "regions of copies written", self.double_write.regions),
             ("double_write_pages_total", "pages copied into them", self.double_write.pages),
             ("double_write_bytes_total", "bytes written into them", self.double_write.bytes),

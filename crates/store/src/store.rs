@@ -185,6 +185,9 @@ impl Store {
     pub fn tick(&self) -> StoreResult<()> {
         self.sync()?;
         self.inner.core.checkpoint_round()?;
+        if self.inner.core.page_provider {
+            self.env().pool().provide_frames()?;
+        }
         self.inner.core.catalog.resume_drops(&|| false)
     }
 

@@ -31,7 +31,7 @@ fn ours() -> BTreeMap<String, CpuSet> {
 }
 
 /// The threads that a store has as long as it is open.
-const STEADY: [&str; 3] = ["pagestone-ckpt", "pagestone-flush", "pagestone-log"];
+const STEADY: [&str; 4] = ["pagestone-ckpt", "pagestone-flush", "pagestone-log", "pagestone-pages"];
 
 /// As [`ours`], once the steady ones have come so far as to name themselves.
 fn started() -> BTreeMap<String, CpuSet> {
@@ -52,7 +52,8 @@ fn threads_have_names_and_run_where_the_store_says() {
     let dir = tempfile::tempdir().expect("a directory");
     let open = |background| {
         let durability = Durability::Relaxed { interval: Duration::from_millis(5) };
-        let options = Options { durability, background, pool_bytes: 1 << 20, ..Options::default() };
+        let (pool_bytes, page_provider) = (1 << 20, true);
+        let options = Options { durability, background, pool_bytes, page_provider, ..Options::default() };
         Store::open(dir.path().join("store"), options).expect("a store")
     };
     let mine = affinity().expect("Linux says");
@@ -75,6 +76,7 @@ fn threads_have_names_and_run_where_the_store_says() {
                 ("pagestone-flush", ThreadClass::Performance),
                 ("pagestone-ckpt", ThreadClass::Efficient),
                 ("pagestone-log", ThreadClass::Efficient),
+                ("pagestone-pages", ThreadClass::Worker),
             ] {
                 assert_eq!(threads.get(name), topology.cpus(class).as_ref(), "{name}");
             }
