@@ -9,6 +9,7 @@
 //!   checksum.rs   a page verified, over a page copied
 //!   file.rs       pages read and written, over raw reads and writes
 //!   pool.rs       a resident page fetched, over a map behind a lock
+//!   ids/          page ids allocated, freed and made durable; how they are packed, over best fit
 //!   raw/          the raw loops: what the device gives               unsafe
 //!   peers/        page-db in the same contests                       feature `peers`
 //! ```
@@ -16,6 +17,7 @@
 
 mod checksum;
 mod file;
+mod ids;
 mod peers;
 mod pool;
 mod raw;
@@ -56,6 +58,7 @@ enum Layer {
     Checksum,
     File,
     Pool,
+    Ids,
 }
 
 impl Args {
@@ -84,6 +87,9 @@ fn run(args: &Args) -> BenchResult<()> {
     }
     if args.wants(Layer::Pool) {
         pool::run(args)?;
+    }
+    if args.wants(Layer::Ids) {
+        ids::run(args)?;
     }
     Ok(())
 }

@@ -9,4 +9,4 @@ mod none;
 #[cfg(not(feature = "peers"))]
 use none as chosen;
 
-pub(crate) use chosen::{Pages, Pool, crc32c};
+pub(crate) use chosen::{Ids, Pages, Pool, crc32c};

@@ -42,3 +42,20 @@ impl Pool {
         match self.0 {}
     }
 }
+
+/// Page ids that there are not.
+pub(crate) struct Ids(Infallible);
+
+impl Ids {
+    pub(crate) fn create(_: &Path) -> BenchResult<Option<Self>> {
+        Ok(None)
+    }
+
+    pub(crate) fn allocate(&self) -> BenchResult<u64> {
+        match self.0 {}
+    }
+
+    pub(crate) fn free(&self, _: u64) -> BenchResult<()> {
+        match self.0 {}
+    }
+}

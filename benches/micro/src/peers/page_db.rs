@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use page_db::{BufferPool, Page, PageFile, PageFileOptions, PageId, PageSize};
+use page_db::{BufferPool, Page, PageAllocator, PageFile, PageFileOptions, PageId, PageSize};
 
 use crate::BenchResult;
 
@@ -56,6 +56,23 @@ impl Pool {
     pub(crate) fn read(&self, id: u64) -> BenchResult<u64> {
         let page = self.0.fetch(PageId::new(id))?;
         Ok(number(&page.read()))
+    }
+}
+
+/// Its page ids.
+pub(crate) struct Ids(PageAllocator);
+
+impl Ids {
+    pub(crate) fn create(path: &Path) -> BenchResult<Option<Self>> {
+        Ok(Some(Self(PageAllocator::open(path, PageSize::new(4096)?)?)))
+    }
+
+    pub(crate) fn allocate(&self) -> BenchResult<u64> {
+        Ok(self.0.allocate()?.get())
+    }
+
+    pub(crate) fn free(&self, id: u64) -> BenchResult<()> {
+        Ok(self.0.free(PageId::new(id))?)
     }
 }
 

@@ -4,9 +4,9 @@
 //! in use is given to nobody else before its free is on the disk.
 //!
 //! ```text
-//!   allocate, free ──► cache.rs    one of a few, by thread: a lease of ids, and ids that came back
-//!                        ├► region.rs, bits.rs   two bits an id: in use, and known to the disk
-//!                        └► space.rs             the other free ids, as extents; the end of the file
+//!   allocate.rs ──► cache.rs                     one of a few, by thread: a lease of ids, and ids that came back
+//!   free.rs     ──►  ├► region.rs, bits.rs       two bits an id: in use, and known to the disk
+//!                    └► space.rs                 the other free ids, as extents; the end of the file
 //!   first use of a region ──► directory.rs       where its map stands
 //!   sync ──► commit.rs                           what changed, into slots that do not count; then the root
 //!
@@ -16,11 +16,13 @@
 //! Locks, in the order in which they are taken: of the commit and of the directory, which are held across I/O; of the caches, in their
 //! order; of the space. Nothing is held across I/O that `allocate` or `free` waits for, unless they need a map that was never read.
 
+mod allocate;
 mod bits;
 mod cache;
 mod commit;
 mod directory;
 mod entry;
+mod free;
 mod layout;
 mod pages;
 mod region;
@@ -31,20 +33,16 @@ use std::path::Path;
 
 use pagestone_direct_io::PageFile;
 use pagestone_page_format::{PageError, PageId, PageResult, PageSize, PageStore, Poison};
-use pagestone_sync::faults::planted;
 use pagestone_sync::{Arc, Mutex, MutexGuard};
 
-use bits::{masks, runs};
+use bits::masks;
 use cache::{Cache, Caches};
 use commit::{RootB, write_root};
 use directory::{Directory, Totals, check_length};
 use layout::{HEAD_PAGES, Layout, ROOTS};
 use pages::{Copy, Root};
 use region::{Region, Regions};
-use space::{Need, Space};
-
-/// How many maps one run of ids looks at before it is taken from behind the others.
-const LOOKS: u32 = 4;
+use space::Space;
 
 /// Gives out the page ids of a store, and takes them back. All calls may come from many threads at once, and these rarely meet.
 ///
@@ -154,112 +152,6 @@ impl PageAllocator {
         })
     }
 
-    /// An id that nobody has; the file has room for its page.
-    ///
-    /// Errors: `NoSpace` if the file cannot grow, or whatever the store gives; `Poisoned` after a sync that failed.
-    pub fn allocate(&self) -> PageResult<PageId> {
-        self.poison.check()?;
-        if let Some(id) = self.caches.own().take() {
-            return Ok(PageId::new(id));
-        }
-        self.allocate_leased()
-    }
-
-    #[cold]
-    fn allocate_leased(&self) -> PageResult<PageId> {
-        self.obtain(1, |cache, _| {
-            loop {
-                if let Some(id) = cache.take() {
-                    return Ok(PageId::new(id));
-                }
-                let mut space = self.space.lock();
-                cache.flush(&mut space);
-                cache.lease(space.lease(&self.regions)?);
-            }
-        })
-    }
-
-    /// `count` ids in a row, of which this is the first; otherwise as [`PageAllocator::allocate`]. `NoSpace` for none, and for more than
-    /// [`crate::region_bits`] - 2.
-    pub fn allocate_extent(&self, count: u32) -> PageResult<PageId> {
-        self.poison.check()?;
-        let count = count.into();
-        self.obtain(count, |cache, looks| {
-            let start = {
-                let mut space = self.space.lock();
-                cache.recall(&mut space);
-                space.take_run(&self.regions, count, looks > 0)?
-            };
-            for (region, word, mask) in self.words(start, count) {
-                let region = self.regions.get(region).expect("ids of known regions alone are free");
-                let before = region.in_use.set(word, mask);
-                assert!(
-                    before == 0,
-                    "A2: of {count} ids from {start} on some are handed out and have an owner"
-                );
-                cache.changed(region, mask.count_ones().into());
-            }
-            Ok(PageId::new(start))
-        })
-    }
-
-    /// Attempts something that takes ids, again and again with what it needs, under the lock of the thread's cache. It is told how many
-    /// more maps may be looked at.
-    fn obtain<T>(&self, ids: u64, attempt: impl Fn(&mut Cache, u32) -> Result<T, Need>) -> PageResult<T> {
-        let (mut looks, mut all) = (LOOKS, false);
-        loop {
-            let attempted = attempt(&mut self.caches.own(), looks);
-            let need = match attempted {
-                Ok(done) => return Ok(done),
-                Err(need) => need,
-            };
-            match self.provide(need, ids) {
-                Ok(()) if need == Need::Look && !all => looks = looks.saturating_sub(1),
-                Ok(()) => {}
-                // A full disk: what other threads hold, and what stands in maps that nobody has looked at, is all there is.
-                Err(PageError::NoSpace { .. }) if !all => {
-                    (looks, all) = (u32::MAX, true);
-                    self.recall();
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Does what must be done with no cache and no space locked.
-    #[cold]
-    fn provide(&self, need: Need, ids: u64) -> PageResult<()> {
-        match need {
-            Need::Load(region) => self.known(region).map(drop),
-            Need::Look => {
-                let next = self.directory.lock().next_to_look_at(&*self.store, &self.regions)?;
-                match next {
-                    Some(region) => self.known(region).map(drop)?,
-                    None => self.space.lock().looked = true,
-                }
-                Ok(())
-            }
-            Need::Grow(pages) => {
-                if self.store.len()? < pages {
-                    self.store.grow(pages)?;
-                }
-                let room = self.store.len()?.max(pages);
-                let mut space = self.space.lock();
-                space.room = space.room.max(room);
-                Ok(())
-            }
-            Need::NoSpace => {
-                Err(PageError::NoSpace { needed: ids.saturating_mul(self.layout.size.get() as u64) })
-            }
-        }
-    }
-
-    fn recall(&self) {
-        let mut caches = self.caches.all();
-        let mut space = self.space.lock();
-        caches.iter_mut().for_each(|cache| cache.recall(&mut space));
-    }
-
     /// A region that has a map: it is read if nobody has read it.
     fn known(&self, region: u64) -> PageResult<&Arc<Region>> {
         if let Some(known) = self.regions.get(region) {
@@ -273,76 +165,6 @@ impl PageAllocator {
             space.take_in(region, &words);
         }
         Ok(self.regions.get(region).expect("it was added"))
-    }
-
-    /// Takes an id back. It is given out again after the next [`PageAllocator::sync`], or at once if none has seen it allocated.
-    ///
-    /// Errors, with nothing changed: `AllocationState` for an id that is free (a double free), `InvalidPageId` for one of the
-    /// allocator's own and one that no file has; whatever the store gives if the map of the id was never read.
-    pub fn free(&self, id: PageId) -> PageResult<()> {
-        self.poison.check()?;
-        let region = self.region_of(id)?.ok_or(PageError::AllocationState { page_id: id, state: "free" })?;
-        let at = id.get() % self.layout.bits;
-        let (word, bit) = ((at / 64) as usize, at % 64);
-        let mut cache = self.caches.own();
-        if region.in_use.clear(word, 1 << bit) != 0 {
-            return Err(PageError::AllocationState { page_id: id, state: "free" });
-        }
-        cache.changed(region, -1);
-        let known = region.known.get(word) >> bit & 1 == 1;
-        if known && !planted("a freed id is given out though the disk knows its owner") {
-            return Ok(()); // held
-        }
-        if cache.give(region, word, bit, id.get()) {
-            cache.flush(&mut self.space.lock());
-        }
-        Ok(())
-    }
-
-    /// Takes `count` ids from `first` on back, all or none, however they were allocated; otherwise as [`PageAllocator::free`].
-    pub fn free_extent(&self, first: PageId, count: u32) -> PageResult<()> {
-        match count {
-            0 => return Ok(()),
-            1 => return self.free(first),
-            _ => self.poison.check()?,
-        }
-        let (start, count) = (first.get(), u64::from(count));
-        let free = |id: u64| PageError::AllocationState { page_id: PageId::new(id), state: "free" };
-        if start.checked_add(count).is_none_or(|end| end > self.layout.end()) {
-            return Err(PageError::InvalidPageId { page_id: first });
-        }
-        if let Some(own) = self.layout.last_own(start, count) {
-            return Err(PageError::InvalidPageId { page_id: PageId::new(own) });
-        }
-        let mapped = self.space.lock().regions * self.layout.bits;
-        if start + count > mapped {
-            return Err(free(start.max(mapped)));
-        }
-        for region in start / self.layout.bits..(start + count).div_ceil(self.layout.bits) {
-            self.known(region)?;
-        }
-        // Nobody changes anything between the look at the last of them and the change of the first.
-        let mut caches = self.caches.all();
-        let words: Vec<_> = self.words(start, count).collect();
-        for (region, word, mask) in &words {
-            let region = self.regions.get(*region).expect("it was known a moment ago");
-            let missing = !region.in_use.get(*word) & mask;
-            if missing != 0 {
-                let at = *word as u64 * 64 + u64::from(missing.trailing_zeros());
-                return Err(free(region.number * self.layout.bits + at));
-            }
-        }
-        let mut space = self.space.lock();
-        for (region, word, mask) in words {
-            let region = self.regions.get(region).expect("it was known a moment ago");
-            region.in_use.clear(word, mask);
-            caches[0].changed(region, -i64::from(mask.count_ones()));
-            let first = region.number * self.layout.bits + word as u64 * 64;
-            for (start, len) in runs([mask & !region.known.get(word)].into_iter()) {
-                space.give(first + start, len);
-            }
-        }
-        Ok(())
     }
 
     /// Whether somebody has this id. The allocator's own are nobody's. Errors: whatever the store gives if the map of the id was never read.
@@ -396,6 +218,11 @@ impl PageAllocator {
             return Ok(Some(region));
         }
         if number >= self.space.lock().regions { Ok(None) } else { self.known(number).map(Some) }
+    }
+
+    /// A region of which some id was seen in use, or free.
+    fn region_at(&self, region: u64) -> &Arc<Region> {
+        self.regions.get(region).expect("a region that is known stays known")
     }
 
     /// The words of the maps in which these ids stand: region, word, bits.

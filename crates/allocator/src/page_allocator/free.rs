@@ -1,0 +1,91 @@
+//! Ids taken back.
+//!
+//! Invariant: of all who free one id, one succeeds: who turned its bit. Where the id goes from there is a matter of whether the disk knows it as
+//! in use: then nowhere, until a commit finds it (A2).
+
+use pagestone_page_format::{PageError, PageId, PageResult};
+use pagestone_sync::faults::planted;
+
+use super::PageAllocator;
+use super::bits::runs;
+
+impl PageAllocator {
+    /// Takes an id back. It is given out again after the next [`PageAllocator::sync`], or at once if none has seen it allocated.
+    ///
+    /// Errors, with nothing changed: `AllocationState` for an id that is free (a double free), `InvalidPageId` for one of the
+    /// allocator's own and one that no file has; whatever the store gives if the map of the id was never read.
+    pub fn free(&self, id: PageId) -> PageResult<()> {
+        self.poison.check()?;
+        let region = self.region_of(id)?.ok_or(PageError::AllocationState { page_id: id, state: "free" })?;
+        let at = id.get() % self.layout.bits;
+        let (word, bit) = ((at / 64) as usize, at % 64);
+        let mut cache = self.caches.own();
+        if region.in_use.clear(word, 1 << bit) != 0 {
+            return Err(PageError::AllocationState { page_id: id, state: "free" });
+        }
+        cache.changed(region, -1);
+        let known = region.known.get(word) >> bit & 1 == 1;
+        if known && !planted("a freed id is given out though the disk knows its owner") {
+            return Ok(()); // held
+        }
+        if cache.give(region, word, bit, id.get()) {
+            cache.flush(&mut self.space.lock());
+        }
+        Ok(())
+    }
+
+    /// Takes `count` ids from `first` on back, all or none, however they were allocated; otherwise as [`PageAllocator::free`].
+    pub fn free_extent(&self, first: PageId, count: u32) -> PageResult<()> {
+        match count {
+            0 => return Ok(()),
+            1 => return self.free(first),
+            _ => self.poison.check()?,
+        }
+        let (start, count) = (first.get(), u64::from(count));
+        let free = |id: u64| PageError::AllocationState { page_id: PageId::new(id), state: "free" };
+        if start.checked_add(count).is_none_or(|end| end > self.layout.end()) {
+            return Err(PageError::InvalidPageId { page_id: first });
+        }
+        if let Some(own) = self.layout.last_own(start, count) {
+            return Err(PageError::InvalidPageId { page_id: PageId::new(own) });
+        }
+        let mapped = self.space.lock().regions * self.layout.bits;
+        if start + count > mapped {
+            return Err(free(start.max(mapped)));
+        }
+        for region in start / self.layout.bits..(start + count).div_ceil(self.layout.bits) {
+            self.known(region)?;
+        }
+        let mut cache = self.caches.own();
+        self.clear(start, count).map_err(free)?;
+        let mut space = self.space.lock();
+        for (region, word, mask) in self.words(start, count) {
+            let region = self.region_at(region);
+            cache.changed(region, -i64::from(mask.count_ones()));
+            let first = region.number * self.layout.bits + word as u64 * 64;
+            for (start, len) in runs([mask & !region.known.get(word)].into_iter()) {
+                space.give(first + start, len);
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns the bits of ids that are in use, all or none; else gives the first that is not. Nobody has them then, and nobody gets them
+    /// yet. Of two calls that free the same id at the same time one at least finds that.
+    fn clear(&self, start: u64, count: u64) -> Result<(), u64> {
+        for (region, word, mask) in self.words(start, count) {
+            let own = self.region_at(region);
+            let missing = own.in_use.clear(word, mask);
+            if missing != 0 {
+                own.in_use.set(word, mask & !missing);
+                let cleared = self.words(start, count).take_while(|(r, w, _)| (*r, *w) != (region, word));
+                for (region, word, mask) in cleared {
+                    self.region_at(region).in_use.set(word, mask);
+                }
+                let first = region * self.layout.bits + word as u64 * 64;
+                return Err(first + u64::from(missing.trailing_zeros()));
+            }
+        }
+        Ok(())
+    }
+}
