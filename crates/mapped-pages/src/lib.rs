@@ -11,6 +11,8 @@
 //!   iter.rs        iterators over what is allocated
 //!   options.rs     MappedOptions: create, open, read_only         what is believed, and when a file has its name
 //!   read_only.rs   ReadOnly                                       a pager that cannot write
+//!   shared.rs      SharedPager                                    a pager for many threads
+//!   sub_pages/     SubPageAllocator, SubPageId                    pages in pieces
 //!   ───────────────────────────────────────────────────────────────────────────────────────────────
 //!   space.rs       which pages are free          maps.rs      the pages in memory
 //!   metadata.rs    commits, and opening          words.rs     what they change
@@ -39,7 +41,9 @@ mod pager;
 mod protected;
 mod read_only;
 mod root;
+mod shared;
 mod space;
+mod sub_pages;
 mod superblock;
 mod words;
 
@@ -54,3 +58,5 @@ pub use pager::{PageId, Pager, ProtectedPageId, ProtectedPageWriter};
 pub use pagestone_direct_io::MappedPage;
 pub use protected::{DynProtectedPageId, DynProtectedPageWriter};
 pub use read_only::ReadOnly;
+pub use shared::SharedPager;
+pub use sub_pages::{SubPageAllocator, SubPageId};

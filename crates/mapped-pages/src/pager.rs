@@ -124,6 +124,10 @@ impl<const PAGE_SIZE: usize> Pager<PAGE_SIZE> {
         self.0
     }
 
+    pub(crate) fn dyn_mut(&mut self) -> &mut DynPager {
+        &mut self.0
+    }
+
     /// Bytes of a page: `PAGE_SIZE`.
     pub fn page_size(&self) -> usize {
         PAGE_SIZE

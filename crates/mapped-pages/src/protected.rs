@@ -147,17 +147,32 @@ impl DynPager {
     /// A writer of a protected page, which begins with what was committed last. Errors are those of [`DynPager::get_protected`].
     pub fn get_protected_mut(&mut self, id: DynProtectedPageId) -> MappedResult<DynProtectedPageWriter<'_>> {
         self.poison.check()?;
+        let entry = self.stage(id)?;
+        Ok(DynProtectedPageWriter { pager: self, id, entry })
+    }
+
+    /// Puts what was committed last into the copy that does not count.
+    pub(crate) fn stage(&mut self, id: DynProtectedPageId) -> MappedResult<Entry> {
         let entry = self.protected(id)?;
         self.active(id, &entry)?;
-        let [active, other] = [entry.active, 1 - entry.active].map(|copy| index_of(id, entry.copies[copy]));
-        match entry.checksum {
-            None => self.maps.page_mut(other).fill(0),
-            Some(_) => {
-                let [active, other] = self.maps.pages_mut([active, other]);
-                other.copy_from_slice(active);
-            }
+        if entry.checksum.is_none() {
+            return Ok(self.stage_new(id, entry));
         }
-        Ok(DynProtectedPageWriter { pager: self, id, entry })
+        let copies = [entry.active, 1 - entry.active].map(|copy| index_of(id, entry.copies[copy]));
+        let [active, other] = self.maps.pages_mut(copies);
+        other.copy_from_slice(active);
+        Ok(entry)
+    }
+
+    /// The same for a page that was never written.
+    pub(crate) fn stage_new(&mut self, id: DynProtectedPageId, entry: Entry) -> Entry {
+        self.staged_mut(id, &entry).fill(0);
+        entry
+    }
+
+    /// The copy that does not count.
+    pub(crate) fn staged_mut(&mut self, id: DynProtectedPageId, entry: &Entry) -> &mut [u8] {
+        self.maps.page_mut(index_of(id, entry.copies[1 - entry.active]))
     }
 
     /// Makes durable what stands in the copy that does not count, and has a change make it count.
@@ -195,8 +210,7 @@ pub struct DynProtectedPageWriter<'a> {
 impl DynProtectedPageWriter<'_> {
     /// The page as it will be.
     pub fn page_mut(&mut self) -> &mut MappedPage {
-        let other = index_of(self.id, self.entry.copies[1 - self.entry.active]);
-        MappedPage::from_bytes_mut(self.pager.maps.page_mut(other))
+        MappedPage::from_bytes_mut(self.pager.staged_mut(self.id, &self.entry))
     }
 
     /// Makes it durable, whole, and what readers see.
