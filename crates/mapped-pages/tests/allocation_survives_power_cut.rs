@@ -6,7 +6,7 @@ mod model;
 use std::path::Path;
 
 use model::{Model, World};
-use pagestone_mapped_pages::{DynPager, MappedOptions, MappedPageError};
+use pagestone_mapped_pages::{DynPager, DynProtectedPageId, MappedOptions, MappedPageError};
 use pagestone_testkit::{AfterFailedSync, CrashOptions, FaultPlan, Keep, SimDisk};
 
 const PATH: &str = "/pages";
@@ -141,6 +141,40 @@ fn what_a_cut_left_behind_is_never_believed_later() {
         images += 1;
     }
     assert!(images > 100, "{images}");
+}
+
+/// Blocks that a cut fold wrote, and that the next fold does not write: of the directory as it was, and behind its end. Once the base has
+/// passed their sequence nothing but memory of them keeps them from counting (M3).
+#[test]
+fn what_only_a_cut_fold_wrote_does_not_count_after_the_next_one() {
+    for entries in [250, 260] {
+        let disk = SimDisk::new(13);
+        let mut world = World::create(&disk, Path::new(PATH), 12, 13, 500);
+        world.alloc_protected(entries).expect("a fold");
+        let options = CrashOptions { pairs_max: 2, ..from_here(&disk) };
+        let ids: Vec<DynProtectedPageId> = world.pager().iter_allocated_protected_pages().collect();
+        if entries == 250 {
+            world.alloc_protected(130).expect("a fold that reaches into another block");
+        } else {
+            world.pager().free_protected_bulk(&ids[130..]).expect("a fold of two blocks of the directory");
+        }
+        drop(world);
+        let mut images = 0;
+        for image in disk.crash_states(&options) {
+            let crashed = image.disk();
+            let mut pager = open(&crashed).unwrap_or_else(|error| panic!("{error}\n{}", image.explain()));
+            let left = pager.iter_allocated_protected_pages().filter(|id| id.0 < 125).collect::<Vec<_>>();
+            pager.free_protected_bulk(left).expect("a fold of one block of the directory");
+            pager.alloc_protected_bulk(125).expect("the same entries");
+            pager.alloc_protected_bulk(10).expect("some more");
+            let expected = Model::of(&pager).expect("whole");
+            drop(pager);
+            let (_, model) = found(&crashed).unwrap_or_else(|wrong| panic!("{wrong}\n{}", image.explain()));
+            assert_eq!(model, expected, "{}", image.explain());
+            images += 1;
+        }
+        assert!(images > 20, "{images}");
+    }
 }
 
 /// A file has its name once it is whole, and a creation that was cut can be made again (C8, C9, C12).
