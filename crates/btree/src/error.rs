@@ -21,6 +21,15 @@ pub enum TreeError {
     /// There is an entry of this key already.
     #[error("there is an entry of this key already")]
     KeyExists,
+    /// Only an empty tree can be filled so.
+    #[error("the tree has entries; only an empty one can be loaded")]
+    NotEmpty,
+    /// An entry's key does not sort behind the one before.
+    #[error("entry {entry} does not sort behind the one before")]
+    NotSorted {
+        /// Which entry, counted from 0.
+        entry: u64,
+    },
     /// The value is longer than any may be, or than the place for it.
     #[error("value of at least {len} bytes, at most {max} fit")]
     ValueTooLong {

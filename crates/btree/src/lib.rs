@@ -18,6 +18,7 @@
 //!   remove_range.rs  many entries, in bounded groups
 //!   listing.rs  entries that change together with the tree that they list
 //!   drain.rs    the pages of a dropped tree, freed in bounded groups
+//!   bulk/       a whole tree from entries in key order, past the pool
 //!   batch/      many changes, over several trees, in one group
 //!   node/       one page: layout, search, page operations
 //!   overflow/   values that are too long for a leaf, in extents, streamed in and out
@@ -30,6 +31,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod bulk;
 mod check;
 mod cursor;
 mod descend;
@@ -52,7 +54,8 @@ mod walk;
 mod write;
 
 pub use batch::{BatchChange, BatchDone, BatchOp, apply_batch};
-pub use check::{CheckVisitor, PageUse, ReachedPage, TreeFinding, TreeProblem, TreeReport};
+pub use bulk::BulkLoaded;
+pub use check::{CheckVisitor, PageUse, ReachedPage, TreeFinding, TreeProblem, TreeReport, TreeShape};
 pub use cursor::Cursor;
 pub use drain::Drained;
 pub use error::{Interrupt, TreeError, TreeResult};

@@ -15,6 +15,7 @@
 //! | `Wal(AlreadyExists)` | there is a log and no data file | restore the data file |
 //! | `Tree(KeyTooLong)` | it does not fit a page | a larger page size, or a shorter key |
 //! | `Tree(KeyExists)` | an insert of a key that is there | `put` replaces; `compare_and_swap` on condition |
+//! | `Tree(NotEmpty)`, `Tree(NotSorted)` | a bulk load into a tree with entries, or of entries out of order | an empty tree, sorted entries, each key once |
 //! | `Tree(ValueTooLong)` | more than 4 GiB | shorter values, several of them |
 //! | `Tree(Source)` | the reader of a value failed | the tree is as it was; again with another reader |
 //! | `Tree(BatchTooLarge)` | a batch takes too many leaves, too many regions of the file or too much log | split it up, or a larger pool and log |

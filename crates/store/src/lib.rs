@@ -47,7 +47,7 @@ pub use catalog::{MAX_TREE_NAME, TreeInfo};
 pub use error::{StoreError, StoreResult};
 pub use open_report::{OpenReport, RecoveryProgress, RecoveryStep};
 pub use options::{Background, Durability, Options, TornWrites};
-pub use pagestone_btree::{CompareAndSwap, TreeProblem, Updated};
+pub use pagestone_btree::{BulkLoaded, CompareAndSwap, TreeProblem, TreeShape, Updated};
 pub use pagestone_wal::DurableBy;
 pub use stats::StoreStats;
 pub use store::Store;

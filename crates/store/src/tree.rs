@@ -7,7 +7,9 @@ use std::io::Read;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use pagestone_btree::{BTree, CompareAndSwap, Cursor, Put, Range, TreeResult, Updated, ValueReader};
+use pagestone_btree::{
+    BTree, BulkLoaded, CompareAndSwap, Cursor, Put, Range, TreeResult, TreeShape, Updated, ValueReader,
+};
 use pagestone_page_format::{Lsn, PageError};
 
 use crate::checkpoint::Core;
@@ -161,6 +163,33 @@ impl Tree {
         Ok(put)
     }
 
+    /// Fills an empty tree with entries in key order, each key once: the fastest way to fill one, and with full pages. Others see no
+    /// entry before all are there; a crash or an error leaves the tree empty, and no page behind.
+    ///
+    /// Pages are written once, in large writes past the pool and the log.
+    ///
+    /// ```
+    /// # use pagestone_store::{Options, Store};
+    /// # let dir = tempfile::tempdir().expect("a directory");
+    /// # let store = Store::open(dir.path().join("store"), Options::default())?;
+    /// let tree = store.tree("squares")?;
+    /// let loaded = tree.bulk_load((0..10_000u32).map(|n| (n.to_be_bytes(), (u64::from(n) * u64::from(n)).to_le_bytes())))?;
+    /// assert_eq!((loaded.entries, tree.len()?), (10_000, 10_000));
+    /// # Ok::<(), pagestone_store::StoreError>(())
+    /// ```
+    ///
+    /// Errors, with the tree empty as before: `Tree(NotSorted)`; `Tree(NotEmpty)`, also if somebody put an entry meanwhile;
+    /// `Tree(BatchTooLarge)` past some ten thousand long values; those of [`Tree::put`].
+    pub fn bulk_load<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+    ) -> StoreResult<BulkLoaded> {
+        self.core().make_space()?;
+        let loaded = self.tree.bulk_load(entries)?;
+        loaded.lsn.map_or(Ok(()), |lsn| self.inner.acknowledge(lsn))?;
+        Ok(loaded)
+    }
+
     /// Removes the key; tells whether it was there.
     pub fn remove(&self, key: &[u8]) -> StoreResult<bool> {
         match self.tree.remove(key)? {
@@ -293,6 +322,11 @@ impl Tree {
     /// Whether it has none.
     pub fn is_empty(&self) -> StoreResult<bool> {
         Ok(self.tree.is_empty()?)
+    }
+
+    /// What the tree is made of: height, pages by kind, how full they are, what shared prefixes save. Reads every node of it.
+    pub fn shape(&self) -> StoreResult<TreeShape> {
+        Ok(self.tree.shape()?)
     }
 
     /// The longest key, in bytes.

@@ -86,7 +86,7 @@ pub fn apply_batch(env: &LoggedPool, ops: &[BatchOp<'_>]) -> TreeResult<BatchDon
     }
 }
 
-fn within(what: &'static str, found: usize, max: usize) -> TreeResult<()> {
+pub(crate) fn within(what: &'static str, found: usize, max: usize) -> TreeResult<()> {
     if found > max { Err(TreeError::BatchTooLarge { what, found, max }) } else { Ok(()) }
 }
 

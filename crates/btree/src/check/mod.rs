@@ -15,6 +15,7 @@
 //! of each page once at most, and the walk ends after as many steps as the file has pages, twice over.
 
 mod path;
+mod shape;
 mod walk;
 
 use pagestone_page_format::{PageError, PageId};
@@ -25,6 +26,7 @@ use crate::retry::optimistically;
 use crate::walk::HeldPage;
 use crate::{BTree, TreeError, TreeResult};
 use path::Path;
+pub use shape::TreeShape;
 use walk::Walk;
 
 /// What a tree uses a page for.
@@ -132,6 +134,12 @@ pub struct TreeReport {
     pub entries: u64,
     /// Pages of values.
     pub value_pages: u64,
+    /// Bytes of the leaves' pages that are in use, headers and fences among them.
+    pub leaf_bytes: u64,
+    /// Bytes of the inner nodes' pages that are in use.
+    pub node_bytes: u64,
+    /// Bytes of keys that are not stored, because all keys of their node begin with them.
+    pub prefix_bytes_saved: u64,
     /// Inner nodes that could not be looked below, each a finding: what hangs there was not reached.
     pub not_looked_below: u64,
 }

@@ -85,6 +85,21 @@ impl<'a> Walk<'a> {
         Ok(true)
     }
 
+    /// A node that is new to the walk. One that contradicts itself is judged elsewhere.
+    fn count(&mut self, depth: usize, level: u8) {
+        let node = self.path.nodes()[depth].view();
+        let used = node.used_bytes().unwrap_or(0) as u64;
+        let report = &mut self.report;
+        report.prefix_bytes_saved += node.prefix_bytes_saved().unwrap_or(0) as u64;
+        if level == 0 {
+            report.leaves += 1;
+            report.leaf_bytes += used;
+        } else {
+            report.nodes += 1;
+            report.node_bytes += used;
+        }
+    }
+
     /// A node on the way to `key`: told of if the walk is new here, judged if it has changed.
     fn take_in(&mut self, depth: usize, key: &[u8]) -> TreeResult<()> {
         let node = &self.path.nodes()[depth];
@@ -100,7 +115,7 @@ impl<'a> Walk<'a> {
             let usage = PageUse::Node { level };
             // Not the first time: what was merged into a node that the walk had left behind.
             if self.visitor.page(ReachedPage { page_id: id, parent, usage }) {
-                *(if level == 0 { &mut self.report.leaves } else { &mut self.report.nodes }) += 1;
+                self.count(depth, level);
             }
         }
         let now = Last::of(&self.path.nodes()[depth]).ok();

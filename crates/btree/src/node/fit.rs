@@ -249,6 +249,11 @@ impl NodeView<'_> {
         Ok(self.page().len() - self.area().free_space_after_compaction()?)
     }
 
+    /// Bytes of keys that are not stored, for the prefix that they share.
+    pub(crate) fn prefix_bytes_saved(&self) -> Result<usize, OutOfBounds> {
+        Ok(self.header()?.prefix_len * self.count()?)
+    }
+
     /// Whether it is so empty that it should be merged away: less than 40 % of its page in use, or no cells.
     pub(crate) fn is_sparse(&self) -> Result<bool, OutOfBounds> {
         Ok(self.count()? == 0 || self.used_tenths(0)? < SPARSE_TENTHS)

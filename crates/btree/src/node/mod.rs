@@ -39,10 +39,12 @@
 //!   fit.rs      what fits, and with which prefix
 //!   content.rs  a whole node, written to a page
 //!   split.rs    where to split, and by which key
+//!   build.rs    nodes from cells that come in key order
 //!   cuts.rs     where to divide a leaf that is to take many entries
 //!   ops/        the page operations, live and redo
 //! ```
 
+mod build;
 mod cells;
 mod content;
 mod cuts;
@@ -56,6 +58,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use build::{Closed, LevelBuilder};
 pub use limits::{max_inline_value, max_key_len};
 pub use ops::redo_range;
 pub(crate) use ops::{AbsorbRight, CutNode, EndLevel, FormatNode, InsertCell, InsertSeparator, MarkObsolete};

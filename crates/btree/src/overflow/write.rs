@@ -204,6 +204,6 @@ impl<'e> Writer<'e> {
 }
 
 /// The ids of the pages from number `from` on.
-fn ids_of(extents: &ExtentReservation<'_>, from: u64, count: usize) -> Vec<PageId> {
+pub(crate) fn ids_of(extents: &ExtentReservation<'_>, from: u64, count: usize) -> Vec<PageId> {
     Reference { len: 0, lsn: Lsn::ZERO, runs: extents.runs().to_vec() }.ids(from, count)
 }
