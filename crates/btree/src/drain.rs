@@ -22,12 +22,13 @@
 //! error: so none takes what is gone already for what was never there.
 
 use pagestone_buffer_pool::ExclusivePage;
-use pagestone_mini_txn::{MiniTxn, Reserve};
+use pagestone_mini_txn::{MiniTxn, PageHandle, Reserve};
 use pagestone_page_format::{Lsn, OutOfBounds, PageError, PageId, PageResult};
 
+use crate::believe::{check_whole, rehearse};
 use crate::descend::{Hold, Node, Seek};
 use crate::error::{Interrupt, TreeError};
-use crate::node::{EndLevel, MarkObsolete, RemoveCell, RemoveSeparator};
+use crate::node::{EndLevel, MarkObsolete, NodeView, RemoveCell, RemoveSeparator};
 use crate::overflow::references;
 use crate::retry::optimistically;
 use crate::split::{bug, view};
@@ -195,32 +196,41 @@ fn cut<'t>(
     frees: &[(PageId, u32)],
     key: &[u8],
 ) -> PageResult<()> {
-    // First, because it is how a file that lies about its pages is found out: then nothing was changed yet.
+    let keeps = edge.keeps.map(|page| txn.latch(page));
+    let ends: Vec<PageHandle> = edge.ends.into_iter().map(|page| txn.latch(page)).collect();
+    let goes: Vec<PageHandle> = edge.goes.into_iter().map(|page| txn.latch(page)).collect();
+    let entry = edge.entry.map(|page| txn.latch(page));
+    // First what can fail: bytes that make no sense, and a file that lies about its pages. Nothing was changed then.
+    let mut separators = Vec::new();
+    if let Some(keeps) = keeps {
+        separators = last_separators(view(txn, keeps), edge.children).map_err(bug(txn, keeps))?;
+        rehearse(txn, keeps, separators.iter().map(|key| RemoveSeparator { key }))?;
+    }
+    ends.iter().try_for_each(|end| check_whole(txn, *end))?;
+    if let Some(entry) = entry {
+        rehearse(txn, entry, [RemoveCell { key }])?;
+    }
     txn.free_extents(frees)?;
-    if let Some(keeps) = edge.keeps {
-        let keeps = txn.latch(keeps);
-        let mut separator = Vec::new();
-        for _ in 0..edge.children {
-            let node = view(txn, keeps);
-            let last = node.count().and_then(|count| count.checked_sub(1).ok_or(OutOfBounds));
-            separator.clear();
-            last.and_then(|last| node.append_key(last, &mut separator)).map_err(bug(txn, keeps))?;
-            txn.change(keeps, &RemoveSeparator { key: &separator })?;
-        }
+    if let Some(keeps) = keeps {
+        separators.iter().try_for_each(|key| txn.change(keeps, &RemoveSeparator { key }))?;
     }
-    for page in edge.ends {
-        let page = txn.latch(page);
-        txn.change(page, &EndLevel)?;
-    }
-    for page in edge.goes {
-        let page = txn.latch(page);
-        txn.change(page, &MarkObsolete)?;
-    }
-    if let Some(entry) = edge.entry {
-        let entry = txn.latch(entry);
+    ends.into_iter().try_for_each(|end| txn.change(end, &EndLevel))?;
+    goes.into_iter().try_for_each(|node| txn.change(node, &MarkObsolete))?;
+    if let Some(entry) = entry {
         txn.change(entry, &RemoveCell { key })?;
     }
     Ok(())
+}
+
+/// So many, the last one first.
+fn last_separators(node: NodeView<'_>, many: usize) -> Result<Vec<Vec<u8>>, OutOfBounds> {
+    let count = node.count()?;
+    let key_of = |back: usize| {
+        let mut key = Vec::new();
+        node.append_key(count.checked_sub(back).ok_or(OutOfBounds)?, &mut key)?;
+        Ok(key)
+    };
+    (1..=many).map(key_of).collect()
 }
 
 /// A node's own id, and the runs that its entries refer to.

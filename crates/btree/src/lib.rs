@@ -13,6 +13,7 @@
 //!   update.rs   insert, update_with, compare_and_swap: changes on condition of what stands there
 //!   multi_get.rs  many lookups whose waits overlap
 //!   split.rs    put when it has not            merge.rs   what removals leave behind
+//!   believe.rs  whether nodes are what a change of structure takes for granted
 //!   cursor.rs   both directions, on private copies of leaves
 //!   check/      every node from the root to the leaves, for `verify`
 //!   remove_range.rs  many entries, in bounded groups
@@ -31,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod believe;
 mod bulk;
 mod check;
 mod cursor;

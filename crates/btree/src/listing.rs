@@ -15,11 +15,12 @@ use pagestone_buffer_pool::ExclusivePage;
 use pagestone_mini_txn::Reserve;
 use pagestone_page_format::{Lsn, PageId};
 
+use crate::believe::rehearse;
 use crate::descend::{Hold, Node, Seek};
 use crate::error::{Interrupt, TreeError};
 use crate::node::{FormatNode, RemoveCell};
 use crate::retry::optimistically;
-use crate::split::{Cause, bug, view};
+use crate::split::{Cause, bug, check_chain, view};
 use crate::write::NewCell;
 use crate::{BTree, TreeResult};
 
@@ -89,6 +90,8 @@ impl BTree {
             let mut chain: Vec<_> = latched.chain.into_iter().map(|page| txn.latch(page)).collect();
             let leaf = *chain.last().expect("a chain ends with its leaf");
             let from = latched.from.map_or(leaf, |page| txn.latch(page));
+            check_chain(&txn, &chain, Cause::Put { key: new, value_len: value.len() })?;
+            rehearse(&txn, from, [RemoveCell { key: old }])?;
             txn.change(from, &RemoveCell { key: old })?;
             if view(&txn, leaf).has_room_for(new, value.len()).map_err(bug(&txn, leaf))? {
                 chain = vec![leaf]; // what went may have made the room

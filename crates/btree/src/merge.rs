@@ -15,7 +15,8 @@
 //!   1  go down to the parent; find a pair of siblings that should merge (`NodeView::should_absorb`), or the root's only child
 //!   2  begin with what that can need: log bytes, frames, the map page of the id that becomes free
 //!   3  go down again and latch parent, left, right, as they were looked at; if another page would go by now: let go, look again
-//!   4  free the id (the one step that can fail, so before the first change), absorb, mark obsolete, take the separator out
+//!   4  see whether the nodes are whole, free the id (what can fail, so before the first change); absorb, mark obsolete, take the
+//!      separator out
 //!   5  commit; look at the parent, which has become emptier, and at what has become neighbours below
 //! ```
 //!
@@ -29,6 +30,7 @@ use pagestone_mini_txn::{MiniTxn, PageHandle, Reserve};
 use pagestone_page_format::{PageId, PageResult, PageSize};
 use pagestone_sync::atomic::Ordering;
 
+use crate::believe::{check_whole, rehearse};
 use crate::descend::{Hold, Node, Seek};
 use crate::error::{Interrupt, TreeError};
 use crate::node::{AbsorbRight, Covers, FormatNode, MarkObsolete, RemoveSeparator, max_key_len};
@@ -153,6 +155,9 @@ impl BTree {
     ) -> PageResult<()> {
         match latched {
             Latched::Pair { parent, left, right, fence } => {
+                check_whole(&txn, left)?;
+                check_whole(&txn, right)?;
+                rehearse(&txn, parent, [RemoveSeparator { key: &fence }])?;
                 let absorb = AbsorbRight::of(view(&txn, right)).map_err(bug(&txn, right))?;
                 txn.free(txn.id(right), 1)?;
                 txn.change(left, &absorb)?;
@@ -174,6 +179,7 @@ impl BTree {
                 }
             }
             Latched::OnlyChild { root, child } => {
+                check_whole(&txn, child)?;
                 let copy = FormatNode::copy_of(view(&txn, child)).map_err(bug(&txn, child))?;
                 txn.free(txn.id(child), 1)?;
                 txn.change(root, &copy)?;

@@ -18,6 +18,7 @@ use pagestone_buffer_pool::ExclusivePage;
 use pagestone_mini_txn::Reserve;
 use pagestone_page_format::{Lsn, PageId};
 
+use crate::believe::{check_whole, rehearse};
 use crate::descend::{Hold, Node, Seek};
 use crate::drain::{FREES_PER_GROUP, append_reference};
 use crate::error::{Interrupt, TreeError};
@@ -149,16 +150,27 @@ impl BTree {
                 Ok(Some((leaf, record, part.entries as u64)))
             })?;
             let Some((leaf, noted, entries)) = latched else { continue };
-            txn.free_extents(&frees)?; // before the first change: an error has changed nothing
             let leaf = txn.latch(leaf);
+            let remove = RemoveCells { from, to: next.as_deref().or(to) };
+            let note = match (record, noted, &value) {
+                (Some(record), Some(page), Some(value)) => {
+                    Some((txn.latch(page), UpdateCell { key: record.key, value, flags: 0 }))
+                }
+                _ => None,
+            };
+            // First what can fail: nothing was changed then.
+            check_whole(&txn, leaf)?;
+            if let Some((page, op)) = note {
+                rehearse(&txn, page, [op])?;
+            }
+            txn.free_extents(&frees)?;
             let mut sparse = false;
             if entries > 0 {
-                txn.change(leaf, &RemoveCells { from, to: next.as_deref().or(to) })?;
+                txn.change(leaf, &remove)?;
                 sparse = view(&txn, leaf).is_sparse().map_err(bug(&txn, leaf))?;
             }
-            if let (Some(record), Some(page), Some(value)) = (record, noted, &value) {
-                let page = txn.latch(page);
-                txn.change(page, &UpdateCell { key: record.key, value, flags: 0 })?;
+            if let Some((page, op)) = note {
+                txn.change(page, &op)?;
             }
             let lsn = if txn.is_changed() { Some(txn.commit()?.lsn) } else { None };
             return Ok(RemovedSome { entries, next, lsn, sparse });

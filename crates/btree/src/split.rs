@@ -6,7 +6,8 @@
 //! ```text
 //!   1  go down to the leaf; count the nodes from the lowest one that has room for a separator whatever its length (or the root)
 //!   2  begin with what splitting so many can need: log bytes, one page id a node and one more for the root, frames
-//!   3  go down again and latch them, as they were looked at; if there are more by now: let go, begin again
+//!   3  go down again and latch them, as they were looked at; if there are more by now: let go, begin again; if one makes no sense,
+//!      that is an error, and nothing was changed
 //!   4  split top down: each node's parent has room by then; go on in the half that covers the key
 //!   5  insert, commit
 //! ```
@@ -15,6 +16,7 @@ use pagestone_buffer_pool::ExclusivePage;
 use pagestone_mini_txn::{MiniTxn, PageHandle, Reserve};
 use pagestone_page_format::{OutOfBounds, PageError, PageResult, PageSize};
 
+use crate::believe::{check_whole, rehearse};
 use crate::descend::{Hold, Node, Seek};
 use crate::error::Interrupt;
 use crate::node::{CutNode, FormatNode, InsertSeparator, NodeView, SplitPoint, choose_split, max_key_len};
@@ -113,7 +115,8 @@ impl BTree {
             if chain.len() > levels {
                 continue; // more has filled up meanwhile than was reserved for
             }
-            let chain = chain.into_iter().map(|page| txn.latch(page)).collect();
+            let chain: Vec<PageHandle> = chain.into_iter().map(|page| txn.latch(page)).collect();
+            check_chain(&txn, &chain, cause)?;
             return Ok((txn, chain));
         }
     }
@@ -229,6 +232,21 @@ impl BTree {
         self.count_split();
         Ok(side(point, key, left, right))
     }
+}
+
+/// Whether the nodes can be split as [`BTree::find_chain`] has found: those that are, are whole, and the one with room takes a
+/// separator.
+pub(crate) fn check_chain(txn: &MiniTxn<'_>, chain: &[PageHandle], cause: Cause<'_>) -> PageResult<()> {
+    for (index, node) in chain.iter().enumerate() {
+        let (id, node_view) = (txn.id(*node), view(txn, *node));
+        if !cause.has_room(node_view).map_err(bug(txn, *node))? {
+            check_whole(txn, *node)?;
+        } else if index + 1 < chain.len() && node_view.find(cause.key()).map_err(bug(txn, *node))?.is_none() {
+            // Any separator will do, and any child: it has room for the longest.
+            rehearse(txn, *node, [InsertSeparator { key: cause.key(), child: id }])?;
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn view<'t>(txn: &MiniTxn<'t>, node: PageHandle) -> NodeView<'t> {

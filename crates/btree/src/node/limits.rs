@@ -19,7 +19,7 @@ pub const fn max_key_len(page_size: PageSize) -> usize {
 }
 
 /// Key and value bytes of the largest cell of a leaf, so that a leaf whose fences are short holds four.
-const fn max_cell_len(page_size: PageSize) -> usize {
+pub(super) const fn max_cell_len(page_size: PageSize) -> usize {
     page_size.get() / 4 - 64
 }
 

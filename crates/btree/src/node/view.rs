@@ -9,7 +9,9 @@ use pagestone_page_format::slotted::{Cell, LoadedSlots, Search, SlottedError, Sl
 use pagestone_page_format::{OutOfBounds, PageKind, PageSize, SpeculativePage};
 use pagestone_swip::SwipWord;
 
+use super::fit::common_prefix;
 use super::header::{BASE, FIRST_CHILD, NodeHeader, RIGHT_SIBLING};
+use super::limits::{max_cell_len, max_key_len};
 
 /// Where a key stands beside a node's fences.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -201,7 +203,8 @@ impl<'a> NodeView<'a> {
         self.area().link_word(RIGHT_SIBLING)
     }
 
-    /// Whether the page is a whole and consistent node: for `verify`, where nobody is changing it.
+    /// Whether the page is a whole and consistent node: for `verify`, and before a change of structure, where nobody is changing it. What
+    /// passes has, once it has to be split, halves that fit their pages (`limits.rs`).
     pub(crate) fn check(&self) -> Result<(), SlottedError> {
         let header = self.header()?;
         self.area().check()?;
@@ -221,7 +224,29 @@ impl<'a> NodeView<'a> {
                 sound &= above && (!finite || key < upper);
             }
         }
-        if sound { Ok(()) } else { Err(SlottedError::Malformed) }
+        if sound && self.is_within_limits(&header, common_prefix(&lower, &upper))? {
+            Ok(())
+        } else {
+            Err(SlottedError::Malformed)
+        }
+    }
+
+    /// Whether no key, cell or fence is longer than any may be, and the prefix is one that is cut (`fences_share`, or more if tight).
+    fn is_within_limits(&self, header: &NodeHeader, fences_share: usize) -> Result<bool, OutOfBounds> {
+        let size = self.page_size()?;
+        let key_max = max_key_len(size);
+        let cell_max = if header.level == 0 { max_cell_len(size) } else { key_max };
+        let prefix = header.prefix_len;
+        let mut within = header.lower_len <= key_max
+            && header.upper_len <= key_max
+            && (if header.tight { prefix > fences_share } else { prefix == fences_share })
+            && self.sizes()?.fit(prefix, header.tight);
+        for slot in 0..self.count()? {
+            let cell = self.cell(slot)?;
+            let key = prefix + cell.key_len;
+            within &= key <= key_max && key + cell.value_len <= cell_max;
+        }
+        Ok(within)
     }
 }
 

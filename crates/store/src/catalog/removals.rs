@@ -137,11 +137,12 @@ impl Catalog {
         let keys = Keys { tree: tree.tree_id(), number };
         let begun = std::cell::Cell::new(false);
         let begin = || {
-            begun.set(true);
             let (end, how_far) = (encode_end(to.as_deref()), encode_how_far(Some(&from), bound_max(tree)));
             let put = |key, value| BatchOp { tree: &self.list, key, change: BatchChange::Put(value) };
             let (end_key, how_far_key) = (keys.of(THE_END), keys.of(HOW_FAR));
-            apply_batch(env, &[put(&end_key, &end), put(&how_far_key, &how_far)]).map(drop)
+            let done = apply_batch(env, &[put(&end_key, &end), put(&how_far_key, &how_far)]);
+            begun.set(done.is_ok()); // an error has put nothing
+            done.map(drop)
         };
         let removed = self.go_on(tree, keys, &from, to.as_deref(), &begin);
         if !begun.get() {
