@@ -195,14 +195,16 @@ impl BTree {
         };
         let mut next = (!ends_here).then_some(fence);
         let mut frees = Vec::new();
-        for slot in first..end {
+        let mut slot = first;
+        while slot < end {
             if frees.len() >= FREES_PER_GROUP {
                 let mut key = Vec::new();
                 leaf.believe(view.append_key(slot, &mut key))?;
                 (next, end) = (Some(key), slot);
-                break;
+            } else {
+                append_reference(&leaf, slot, &mut frees)?;
+                slot += 1;
             }
-            append_reference(&leaf, slot, &mut frees)?;
         }
         leaf.validate()?;
         let record = match record {
