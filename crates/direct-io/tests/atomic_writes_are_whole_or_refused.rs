@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use pagestone_direct_io::{
-    Backend, DirectIo, Disk, File, OpenHow, PageFile, RealDisk, WriteAt, write_all_batch_atomic,
+    Backend, DirectIo, Disk, OpenHow, PageFile, RealDisk, WriteAt, write_all_batch_atomic,
 };
 use pagestone_page_format::{
     AlignedBuf, ChecksumKind, DEFAULT_PAGE_SIZE, Page, PageChecksum, PageError, PageId, PageSize, PageStore,

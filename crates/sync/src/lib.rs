@@ -22,6 +22,12 @@ mod model;
 mod platform;
 
 #[cfg(loom)]
-pub use model::{Arc, Condvar, Mutex, MutexGuard, Queue, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic, hint, parking, thread};
+pub use model::{
+    Arc, Condvar, Mutex, MutexGuard, Queue, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic, hint, parking,
+    thread,
+};
 #[cfg(not(loom))]
-pub use platform::{Arc, Condvar, Mutex, MutexGuard, Queue, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic, hint, parking, thread};
+pub use platform::{
+    Arc, Condvar, Mutex, MutexGuard, Queue, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic, hint, parking,
+    thread,
+};
