@@ -175,10 +175,12 @@ pub(crate) fn open(
     Ok((core, report))
 }
 
-/// One for every core, beside the one that reads the log. Without threads the calls to the disk come in one order (R6 is proved so).
+/// Two for every core, beside the one that reads the log: while one waits for its pages another one applies. Without threads the calls to the disk come in one order (R6 is proved so).
 fn redo_threads(options: &Options) -> usize {
     match options.background {
-        Background::Threads | Background::PinnedThreads => available_parallelism().map_or(1, NonZero::get),
+        Background::Threads | Background::PinnedThreads => {
+            2 * available_parallelism().map_or(1, NonZero::get)
+        }
         Background::Manual => 1,
     }
 }

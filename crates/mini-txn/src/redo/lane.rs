@@ -1,11 +1,14 @@
 //! A thread that applies windows, and the two places between it and who gathers them.
 //!
-//! Invariant: at most one window waits; after the first error, or a panic, no further record is applied, and whoever hands over or
-//! waits is told at once.
+//! Invariant: the thread has a window, or its empty one is to be had, never both; after the first error, or a panic, no further record is
+//! applied, and whoever hands over or waits is told at once.
 //!
 //! ```text
-//!   hand_over ──► waiting ──► run: apply ──► idle ──► the next hand_over gets it back, with its memory
+//!   hand_over ──► waiting ──► run: apply ──► idle ──► the next hand_over gets it, with its memory
 //! ```
+//!
+//! So who gathers has one window and who applies the other one, and a window grows as long as the other is applied: the slower the
+//! threads are, the more records of a page come to them together, which makes them faster.
 
 use std::io;
 
@@ -17,6 +20,14 @@ use pagestone_threading::{Worker, spawn};
 use super::RedoCounts;
 use super::apply::Applier;
 use super::window::Window;
+
+/// How long [`Lane::hand_over`] waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    None,
+    /// Until the thread has applied what it has.
+    UntilIdle,
+}
 
 /// One thread of redo.
 #[derive(Debug)]
@@ -34,8 +45,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     waiting: Option<Window>,
-    /// Windows that were applied, empty.
-    idle: Vec<Window>,
+    /// An empty window, while the thread has nothing to do.
+    idle: Option<Window>,
     /// No further window comes.
     last: bool,
     /// How the thread ended, or that it is going to: none is applied any more.
@@ -46,6 +57,7 @@ impl Lane {
     /// Errors: the system has no thread for us.
     pub(super) fn start(number: usize, applier: Applier<Arc<BufferPool>>) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
+        shared.state.lock().idle = Some(Window::default());
         let (body, failed) = (Arc::clone(&shared), Arc::clone(&shared));
         let on_panic = move |message: String| {
             failed.end(Err(Poison::new().poison(format_args!("a thread of redo panicked: {message}"))));
@@ -54,8 +66,9 @@ impl Lane {
         Ok(Self { shared, worker: Some(worker) })
     }
 
-    /// Gives the thread a window, once it has begun with the one before. Gives an empty one back.
-    pub(super) fn hand_over(&self, window: Window) -> PageResult<Window> {
+    /// Gives the thread a window, and takes an empty one, once it has nothing to do. With [`Patience::None`] the window is left as it
+    /// is if the thread is at work.
+    pub(super) fn hand_over(&self, window: &mut Window, patience: Patience) -> PageResult<()> {
         let mut state = self.shared.state.lock();
         loop {
             if let Some(ended) = state.ended.take() {
@@ -63,16 +76,17 @@ impl Lane {
                 state.ended = Some(Err(PageError::Closed));
                 return ended.and(Err(PageError::Closed));
             }
-            if state.waiting.is_none() {
-                break;
+            match (state.idle.take(), patience) {
+                (Some(idle), _) => {
+                    state.waiting = Some(std::mem::replace(window, idle));
+                    drop(state);
+                    self.shared.changed.notify_all();
+                    return Ok(());
+                }
+                (None, Patience::None) => return Ok(()),
+                (None, Patience::UntilIdle) => state = self.shared.changed.wait(state),
             }
-            state = self.shared.changed.wait(state);
         }
-        state.waiting = Some(window);
-        let idle = state.idle.pop().unwrap_or_default();
-        drop(state);
-        self.shared.changed.notify_all();
-        Ok(idle)
     }
 
     /// Waits until everything is applied.
@@ -103,7 +117,8 @@ impl Shared {
             if let Err(error) = applier.apply(&mut window) {
                 return self.end(Err(error));
             }
-            self.state.lock().idle.push(window);
+            self.state.lock().idle = Some(window);
+            self.changed.notify_all();
         }
         self.end(Ok(applier.counts()));
     }
@@ -113,8 +128,6 @@ impl Shared {
         let mut state = self.state.lock();
         loop {
             if let Some(window) = state.waiting.take() {
-                drop(state);
-                self.changed.notify_all();
                 return Some(window);
             }
             if state.last {

@@ -6,8 +6,8 @@
 //!
 //! ```text
 //!   replay ──► group, group, group ...   records are dealt out by page id: a page has one lane for good      here
-//!                 lane 0 │ lane 1        window: records of some megabytes of log                            window.rs
-//!                        ▼ ▼             one is gathered, one waits, one is applied                          lane.rs
+//!                 lane 0 │ lane 1        window: records of some mebibytes of log                           window.rs
+//!                        ▼ ▼             one is gathered while one is applied                                lane.rs
 //!                        sorted by page, 32 pages read at once, the records of one page in their order       apply.rs
 //! ```
 //!
@@ -15,7 +15,7 @@
 //! redo by page, as in ARIES, Mohan et al., TODS 1992, section 10). In a pool that is smaller than what the log names, each page is then
 //! read and written once a window, and in the order of the file, not once a group.
 //!
-//! Memory: the pool, and three windows.
+//! Memory: the pool, and two windows for each lane, all of them together a sixteenth of the pool, 8 MiB at least and 64 MiB at most.
 
 mod apply;
 mod lane;
@@ -24,11 +24,12 @@ mod window;
 use pagestone_allocator::ReplayedFrees;
 use pagestone_buffer_pool::BufferPool;
 use pagestone_page_format::{PageError, PageId, PageResult, RedoTable};
+use pagestone_swip::MAX_SWIP_PAGE;
 use pagestone_sync::Arc;
 use pagestone_wal::{Group, RecordKind};
 
 use apply::Applier;
-use lane::Lane;
+use lane::{Lane, Patience};
 use window::Window;
 
 /// What redo did.
@@ -58,8 +59,15 @@ impl RedoCounts {
     }
 }
 
-/// Bytes of records and their entries, of all lanes, that are gathered before they are applied.
-const WINDOW_BYTES: usize = 4 << 20;
+/// Bytes of the windows that are gathered, of all lanes together: this part of the pool at most, and so many at least.
+const POOL_SHARE: usize = 32;
+const WINDOWS_MIN: usize = 4 << 20;
+/// More than this saves nothing: a page has some dozen records in it.
+const WINDOWS_MAX: usize = 32 << 20;
+/// Bytes of a window that a thread without work is given.
+const WORTH_A_LOOK: usize = 64 << 10;
+/// Bytes of log after which idle threads are looked for.
+const LOOK_EVERY: usize = 128 << 10;
 
 /// Redo into one pool. Nothing is sure to be applied before [`Redo::finish`].
 ///
@@ -71,7 +79,10 @@ pub struct Redo<'p> {
     counts: RedoCounts,
     /// What is being gathered for each lane.
     windows: Vec<Window>,
-    bytes: usize,
+    /// Bytes that each of them may have.
+    window_max: usize,
+    /// Bytes of log since the last look for idle threads.
+    unlooked: usize,
     frees: ReplayedFrees,
     lanes: Lanes,
 }
@@ -112,7 +123,10 @@ impl<'p> Redo<'p> {
             misses_before: pool.stats().misses,
             counts: RedoCounts::default(),
             windows: (0..count).map(|_| Window::default()).collect(),
-            bytes: 0,
+            window_max: (pool.capacity() / POOL_SHARE * pool.page_size().get())
+                .clamp(WINDOWS_MIN, WINDOWS_MAX)
+                / count,
+            unlooked: 0,
             frees: ReplayedFrees::default(),
             lanes,
         }
@@ -126,8 +140,11 @@ impl<'p> Redo<'p> {
                 RecordKind::Logical => {}
                 RecordKind::Page => {
                     self.frees.note(record.op, record.payload);
+                    if record.page > MAX_SWIP_PAGE {
+                        return Err(PageError::InvalidPageId { page_id: record.page });
+                    }
                     let lane = lane_of(record.page, self.windows.len());
-                    self.bytes += self.windows[lane].push(group, &record);
+                    self.windows[lane].push(group, &record);
                 }
                 // For engines that replay the log themselves; to skip one would be to lose it.
                 kind @ (RecordKind::PageImage | RecordKind::PagePatch) => {
@@ -138,8 +155,10 @@ impl<'p> Redo<'p> {
                 }
             }
         }
-        if self.bytes >= WINDOW_BYTES {
-            self.hand_over()?;
+        self.unlooked += group.encoded_len();
+        if self.unlooked >= LOOK_EVERY {
+            self.unlooked = 0;
+            self.hand_over(false)?;
         }
         Ok(())
     }
@@ -155,7 +174,7 @@ impl<'p> Redo<'p> {
     /// Errors: a page that cannot be read and is not formatted by its first group, an unknown operation, or one that does not fit
     /// its page; `Poisoned` if a thread panicked. After one not all that was given is applied.
     pub fn finish(mut self) -> PageResult<RedoCounts> {
-        self.hand_over()?;
+        self.hand_over(true)?;
         if let Lanes::Threads(lanes) = &mut self.lanes {
             // All of them, whatever one says: none is at work when this returns.
             let done: Vec<PageResult<RedoCounts>> = lanes.drain(..).map(Lane::finish).collect();
@@ -167,17 +186,23 @@ impl<'p> Redo<'p> {
         Ok(RedoCounts { pages_read, ..self.counts })
     }
 
-    fn hand_over(&mut self) -> PageResult<()> {
-        self.bytes = 0;
+    /// Hands over the windows that are full, to idle threads also such as are worth it, or all.
+    fn hand_over(&mut self, all: bool) -> PageResult<()> {
         match &mut self.lanes {
             Lanes::Here(table) => {
-                let mut applier = Applier::new(self.pool, table.clone(), 1);
-                applier.apply(&mut self.windows[0])?;
-                self.counts.add(applier.counts());
+                let window = &mut self.windows[0];
+                if all || window.is_full(self.window_max) {
+                    let mut applier = Applier::new(self.pool, table.clone(), 1);
+                    applier.apply(window)?;
+                    self.counts.add(applier.counts());
+                }
             }
             Lanes::Threads(lanes) => {
-                for (lane, window) in lanes.iter_mut().zip(&mut self.windows) {
-                    *window = lane.hand_over(std::mem::take(window))?;
+                for (lane, window) in lanes.iter().zip(&mut self.windows) {
+                    let wait = all || window.is_full(self.window_max);
+                    if wait || window.bytes() >= WORTH_A_LOOK {
+                        lane.hand_over(window, if wait { Patience::UntilIdle } else { Patience::None })?;
+                    }
                 }
             }
         }
