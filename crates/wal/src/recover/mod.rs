@@ -141,13 +141,13 @@ impl Recovery {
 
     /// Hands out every whole group from the checkpoint on, in the order of their LSNs, and finds the end of the log.
     ///
-    /// It may be called again and does the same again. Groups are handed out as they are read: when it ends with an error,
+    /// It may be called again and does the same again, without looking behind the end once more. Groups are handed out as they are read: when it ends with an error,
     /// those before it were true all the same, but nothing may be concluded from there being no more.
     ///
     /// Errors: [`WalError::WalCorrupt`], [`WalError::Missing`], [`WalError::Mismatch`]; `Io` if a read fails, which is
     /// never taken for the end of the log; [`WalError::Page`] with what `apply` gave.
     pub fn replay(&mut self, mut apply: impl FnMut(Group<'_>) -> PageResult<()>) -> WalResult<ReplayReport> {
-        self.found = None;
+        let known = self.found.take();
         let checkpoint = self.start.checkpoint.max(block_lsn(FIRST_BLOCK));
         let first = position(checkpoint).0;
         if !self.segments.iter().any(|segment| segment.holds(first) || segment.end() == first) {
@@ -158,7 +158,11 @@ impl Recovery {
         let mut tail = Tail::default();
         let mut last: Option<BlockHeader> = None;
         let mut next = first;
-        while let Some(block) = reader.block(next)? {
+        // What lies behind the end was looked at once, and is not looked at again.
+        let behind = known.as_ref().map_or(u64::MAX, |known| known.next);
+        while next < behind
+            && let Some(block) = reader.block(next)?
+        {
             if !goes_on(last.as_ref(), &block.header, &mut assembler)? {
                 break;
             }
@@ -167,6 +171,17 @@ impl Recovery {
             last = Some(block.header);
             tail.prove(reader.seen().claim);
             next += 1;
+        }
+        if let Some(known) = known {
+            let report = known.report;
+            if next < known.next || !assembler.report().is_of(&report) {
+                return Err(WalError::corrupt(
+                    assembler.report().end,
+                    "the log changed while it was read again",
+                ));
+            }
+            self.found = Some(known);
+            return Ok(report);
         }
 
         let read = last.map_or(block_lsn(first), |last| last.end());
@@ -187,6 +202,14 @@ impl Recovery {
         };
         self.found = Some(Found { report, next, tail: tail.places(seen.claim), remains });
         Ok(report)
+    }
+}
+
+impl ReplayReport {
+    /// Whether the same groups were handed out.
+    fn is_of(&self, other: &Self) -> bool {
+        (self.end, self.groups, self.records, self.bytes)
+            == (other.end, other.groups, other.records, other.bytes)
     }
 }
 
