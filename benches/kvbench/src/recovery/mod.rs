@@ -37,14 +37,17 @@ pub(crate) struct Args {
     /// Sizes of stores to compare, in MiB; 0 leaves this out.
     #[arg(long, value_delimiter = ',', default_values_t = [1024, 8192])]
     stores_mib: Vec<u64>,
+    /// The same in bytes; it counts instead of them.
+    #[arg(long, value_delimiter = ',')]
+    store_bytes: Vec<u64>,
     /// Length of the log of those, in MiB.
     #[arg(long, default_value_t = 64)]
     stores_log_mib: u64,
     /// Bytes of a value.
     #[arg(long, default_value_t = 100)]
     value_bytes: usize,
-    /// Bytes of a value in the stores that are compared.
-    #[arg(long, default_value_t = 1000)]
+    /// Bytes of a value in the stores that are compared: few enough to stand in a leaf, or the log has no values in it.
+    #[arg(long, default_value_t = 800)]
     stores_value_bytes: usize,
     /// Keys that are overwritten, evenly spread over the store.
     #[arg(long, default_value_t = 40_000)]
@@ -110,7 +113,7 @@ fn logs(args: &Args) -> BenchResult<()> {
     println!();
     for (log_mib, ratio) in ratios {
         println!(
-            "log of {log_mib} MiB: median of opening over the longer one of raw log and raw pages: {ratio:.2}"
+            "G15, log of {log_mib} MiB: median of opening over the longer one of raw log and raw pages: {ratio:.2}"
         );
     }
     Ok(std::fs::remove_dir_all(dir)?)
@@ -120,6 +123,10 @@ fn stores(args: &Args) -> BenchResult<()> {
     let (sizes, log_mib, hot) = match args.quick {
         true => (vec![64, 256], 8, 4_000),
         false => (args.stores_mib.clone(), args.stores_log_mib, args.hot),
+    };
+    let sizes = match args.store_bytes.is_empty() {
+        true => sizes,
+        false => args.store_bytes.iter().map(|bytes| bytes >> 20).collect(),
     };
     let sizes: Vec<u64> = sizes.into_iter().filter(|size| *size > 0).collect();
     let Some(first) = sizes.first().copied() else { return Ok(()) };
@@ -147,7 +154,7 @@ fn stores(args: &Args) -> BenchResult<()> {
     println!();
     for (store_mib, median) in &medians {
         println!(
-            "store of {store_mib} MiB: median {median:.3} s, over that of {first} MiB: {:.2}",
+            "G16, store of {store_mib} MiB: median {median:.3} s, over that of {first} MiB: {:.2}",
             median / medians[0].1
         );
     }
@@ -174,7 +181,7 @@ fn rounds(args: &Args, shape: &Shape) -> BenchResult<Vec<Measured>> {
 }
 
 impl Measured {
-    const HEAD: &str = "| store MiB | log MiB | round | records | pages read | open, s | processors, s | log, torn, redo, checkpoint, s | raw log, s | raw pages, s | ratio | pool MiB | peak memory MiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|";
+    const HEAD: &str = "| store MiB | log MiB | round | records | pages read | open, s | processors, s | log, torn, redo, and a checkpoint if there was one, s | raw log, s | raw pages, s | ratio | pool MiB | peak memory MiB |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
     fn row(&self, shape: &Shape, round: u64) -> BenchResult<String> {
         let steps: Vec<String> = self.opened.steps_s.iter().map(|seconds| format!("{seconds:.3}")).collect();
