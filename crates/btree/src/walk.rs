@@ -103,8 +103,10 @@ pub(crate) struct Node<'p, H> {
     loaded: LoadedNode<'p>,
 }
 
+// Inline by force, from here to the leaf: out of line these hand nodes and results of 100 bytes to each other through memory.
+
 /// What was read of a held page, if it can be believed; an offset outside a page that nobody was changing is corruption.
-#[inline]
+#[inline(always)]
 pub(crate) fn believe<'p, T>(held: &impl HeldPage<'p>, read: Result<T, OutOfBounds>) -> Result<T, Interrupt> {
     match read {
         Ok(read) => Ok(read),
@@ -123,7 +125,7 @@ pub(crate) fn refuse<'p>(held: &impl HeldPage<'p>, error: TreeError) -> Interrup
 
 impl<'p, H: HeldPage<'p>> Node<'p, H> {
     /// Tree and level: a page that was reused by another tree, or that a hostile file names twice, is found here (E4).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn arrive(held: H, tree_id: u32, level: Option<u8>) -> Result<Self, Interrupt> {
         let loaded = believe(&held, NodeView::new(held.page()).load())?;
         let is_node = believe(&held, loaded.is_node())?;
@@ -141,7 +143,7 @@ impl<'p, H: HeldPage<'p>> Node<'p, H> {
 
     /// Which child of an inner node the way goes to: its index, and the swip that stands there. The processor is asked for what
     /// will be looked at there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn way(
         &self,
         source: impl PageSource<'p, Held = H>,
@@ -189,7 +191,7 @@ impl<'p, H: HeldPage<'p>> Node<'p, H> {
         self.held.validate()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn believe<T>(&self, read: Result<T, OutOfBounds>) -> Result<T, Interrupt> {
         believe(&self.held, read)
     }
@@ -231,7 +233,7 @@ pub struct Roots<'r> {
 }
 
 /// Takes the root.
-#[inline]
+#[inline(always)]
 pub(crate) fn root<'p, S: PageSource<'p>>(
     source: S,
     tree: Roots<'_>,
@@ -247,7 +249,7 @@ pub(crate) fn root<'p, S: PageSource<'p>>(
 
 /// The node of this level that is looked for, or the root, if that is no higher. `visit` is given every node above, once its child is
 /// held too, and the child.
-#[inline]
+#[inline(always)]
 pub(crate) fn descend<'p, S: PageSource<'p>>(
     source: S,
     tree: Roots<'_>,
@@ -266,7 +268,7 @@ pub(crate) fn descend<'p, S: PageSource<'p>>(
 }
 
 /// Goes one step of a way.
-#[inline]
+#[inline(always)]
 pub(crate) fn follow<'p, S: PageSource<'p>>(
     source: S,
     tree_id: u32,
@@ -280,7 +282,7 @@ pub(crate) fn follow<'p, S: PageSource<'p>>(
 }
 
 /// The child with this index of an inner node, which stood there under this swip.
-#[inline]
+#[inline(always)]
 pub(crate) fn child<'p, S: PageSource<'p>>(
     source: S,
     tree_id: u32,
@@ -307,7 +309,7 @@ pub(crate) fn child<'p, S: PageSource<'p>>(
 }
 
 /// The key that is sought lies between the node's fences.
-#[inline]
+#[inline(always)]
 fn choose(node: &LoadedNode<'_>, seek: Seek<'_>) -> Result<(usize, SwipWord), OutOfBounds> {
     match seek {
         Seek::Key(key) => node.child_for_inside(key),
@@ -317,7 +319,7 @@ fn choose(node: &LoadedNode<'_>, seek: Seek<'_>) -> Result<(usize, SwipWord), Ou
 }
 
 /// The child covers what is looked for. With the holder validated, anything else is corruption.
-#[inline]
+#[inline(always)]
 fn check_fences<'p, H: HeldPage<'p>>(
     holder: &Node<'p, H>,
     child: &Node<'p, H>,
@@ -355,7 +357,7 @@ pub fn look_up_in<'p, S: PageSource<'p>>(
 }
 
 /// [`look_up_in`] once the leaf is there; the caller validates it.
-#[inline]
+#[inline(always)]
 pub(crate) fn find_in<'p, H: HeldPage<'p>>(
     leaf: &Node<'p, H>,
     key: &[u8],

@@ -22,7 +22,7 @@ impl BufferPool {
     /// Hot hint: the frame's header is sampled and says the same id. Otherwise the table; otherwise
     /// [`Restart::Fault`]. The answer's [`OptimisticPage::frame`] differs from the hint when the hint is worth a repair.
     /// Waits only while the very page is held exclusively: the caller may hold latches above it in latch order, none below.
-    #[inline]
+    #[inline(always)]
     pub fn resolve(&self, swip: SwipWord) -> Result<OptimisticPage<'_>, Restart> {
         if let Some(index) = swip.hint()
             && let Some(page) = self.sample(index, swip.page_id())?
@@ -104,7 +104,7 @@ impl BufferPool {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn sample(&self, index: FrameIndex, id: PageId) -> Result<Option<OptimisticPage<'_>>, Restart> {
         let Some(frame) = self.frames.get(index.index()) else { return Ok(None) };
         let latch = match frame.latch.optimistic_or_restart() {

@@ -164,7 +164,7 @@ impl<'a> SpeculativePage<'a> {
     }
 
     /// [`SpeculativePage::compare`] of what stands behind eight equal bytes; the range lies inside the page.
-    #[inline]
+    #[inline(never)]
     fn compare_rest(self, offset: usize, len: usize, key: &[u8]) -> Result<Compare, OutOfBounds> {
         let common = len.min(key.len());
         let mut at = 0;
