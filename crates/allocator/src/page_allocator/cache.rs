@@ -17,6 +17,7 @@ use pagestone_sync::faults::planted;
 use pagestone_sync::thread::place;
 use pagestone_sync::{Arc, Mutex, MutexGuard};
 
+use super::bits::runs;
 use super::region::Region;
 use super::space::Space;
 use super::variant::CACHES;
@@ -94,8 +95,12 @@ impl Cache {
     /// Everything that is free becomes the space's.
     pub(super) fn recall(&mut self, space: &mut Space) {
         self.flush(space);
-        if let Some(lease) = self.lease.take() {
-            for (start, len) in super::bits::runs([lease.free].into_iter()) {
+        if let Some(lease) = self.lease.as_mut() {
+            let free = lease.free;
+            if !planted("a recalled lease stays where it is") {
+                lease.free = 0;
+            }
+            for (start, len) in runs([free].into_iter()) {
                 space.give(lease.first + start, len);
             }
         }

@@ -85,7 +85,9 @@ impl PageAllocator {
         }
         caches.iter_mut().for_each(|cache| cache.flush(&mut space));
         changed.sort_unstable_by_key(|region| region.number);
-        let totals = self.totals(&caches, &space);
+        // What is held is free once this is durable.
+        let high_water = space.high_water(|high| self.regions.free_below(high, self.layout.bits));
+        let totals = Totals { high_water, ..self.totals(&caches, &space) };
         if planted("a commit lets others change what it copies") {
             drop(caches);
             drop(space);

@@ -9,6 +9,7 @@
 //!            ids in use        as the root says
 //! ```
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 
@@ -110,13 +111,16 @@ impl Directory {
         Ok(0)
     }
 
-    /// The entry of a node, as its parent or the root has it.
+    /// The entry of a node, as its parent or the root has it; of a level that there is not yet nothing was written.
     fn entry(&mut self, store: &dyn PageStore, node: Node) -> PageResult<Entry> {
-        if node.level >= self.root.levels {
-            return Ok(self.root.entries.get(node.number as usize).copied().unwrap_or_default());
+        match node.level.cmp(&self.root.levels) {
+            Ordering::Less => {
+                let (parent, at) = self.layout.parent(node);
+                Ok(self.index(store, parent)?[at])
+            }
+            Ordering::Equal => Ok(self.root.entries.get(node.number as usize).copied().unwrap_or_default()),
+            Ordering::Greater => Ok(Entry::default()),
         }
-        let (parent, at) = self.layout.parent(node);
-        Ok(self.index(store, parent)?[at])
     }
 
     /// The entries of an index page; none, if nothing below it was ever written.

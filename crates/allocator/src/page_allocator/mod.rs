@@ -23,6 +23,8 @@ mod commit;
 mod directory;
 mod entry;
 mod free;
+#[cfg(test)]
+mod large_files;
 mod layout;
 mod pages;
 mod region;
@@ -127,8 +129,11 @@ impl PageAllocator {
     /// are not an allocator's, or say more than the store has; `ChecksumMismatch` and its like if both copies of the root are damaged;
     /// whatever the store gives.
     pub fn new(store: impl PageStore + 'static) -> PageResult<Self> {
-        let store: Box<dyn PageStore> = Box::new(store);
         let layout = Layout::new(store.page_size());
+        Self::with_layout(Box::new(store), layout)
+    }
+
+    fn with_layout(store: Box<dyn PageStore>, layout: Layout) -> PageResult<Self> {
         let [a, b] = ROOTS.map(|id| Copy::read(&*store, id, &layout));
         let (root, b) = match (a?, b?) {
             (Copy::Whole(a), Copy::Whole(b)) if a.generation <= b.generation => (b, RootB::Same),
@@ -204,7 +209,7 @@ impl PageAllocator {
     fn totals(&self, caches: &[MutexGuard<'_, Cache>], space: &Space) -> Totals {
         let in_use = caches.iter().map(|cache| cache.in_use).sum();
         let in_use = self.in_use_before.checked_add_signed(in_use).expect("more was freed than was in use");
-        let high_water = space.high_water(|id| caches.iter().any(|cache| cache.holds(id)));
+        let high_water = space.high_water(|high| u64::from(caches.iter().any(|cache| cache.holds(high - 1))));
         Totals { regions: space.regions, high_water, in_use }
     }
 

@@ -21,6 +21,7 @@ use std::sync::OnceLock;
 
 use pagestone_sync::Arc;
 use pagestone_sync::atomic::{AtomicBool, Ordering};
+use pagestone_sync::faults::planted;
 
 use super::bits::Bits;
 
@@ -48,8 +49,9 @@ impl Region {
     /// Begins a commit, while nobody changes anything: what is in use, and from now on known to be.
     pub(super) fn begin(&self) -> Vec<u64> {
         let words = self.in_use.to_words();
-        for (word, in_use) in words.iter().enumerate() {
-            self.known.put(word, self.known.get(word) | in_use);
+        if !planted("a commit forgets what it makes known") {
+            let known = words.iter().enumerate();
+            known.for_each(|(word, in_use)| self.known.put(word, self.known.get(word) | in_use));
         }
         self.changed.store(false, Ordering::Relaxed);
         words
@@ -97,6 +99,14 @@ impl Regions {
         assert!(place.set(region).is_ok(), "a region is made known once");
     }
 
+    /// How many ids right below this one nobody has, at most to the next multiple of 64; none where the region is not known.
+    pub(super) fn free_below(&self, id: u64, bits: u64) -> u64 {
+        let last = id - 1;
+        let Some(region) = self.get(last / bits) else { return 0 };
+        let (word, bit) = ((last % bits / 64) as usize, last % 64);
+        u64::from((region.in_use.get(word) << (63 - bit)).leading_zeros()).min(bit + 1)
+    }
+
     fn place(number: u64) -> [usize; 3] {
         [number / (ARRAY * ARRAY), number / ARRAY % ARRAY, number % ARRAY].map(|at| at as usize)
     }
@@ -120,6 +130,15 @@ mod tests {
             assert_eq!(regions.get(number).map(|region| region.number), Some(number));
         }
         assert!(regions.get(u64::MAX).is_none());
+    }
+
+    #[test]
+    fn free_ids_below_one_are_counted_to_the_start_of_their_word() {
+        let regions = Regions::new();
+        regions.add(Arc::new(Region::new(0, &[0b1001, 0])));
+        let below: Vec<u64> = [1, 2, 4, 5, 64, 65, 100, 128].map(|id| regions.free_below(id, 128)).to_vec();
+        assert_eq!(below, [0, 1, 0, 1, 60, 1, 36, 64]);
+        assert_eq!(regions.free_below(129, 128), 0, "nobody knows");
     }
 
     #[test]

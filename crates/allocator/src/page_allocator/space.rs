@@ -157,14 +157,16 @@ impl Space {
         }
     }
 
-    /// One past the highest id that somebody has, or will have until a commit. `cached`: whether a cache holds this id.
-    pub(super) fn high_water(&self, cached: impl Fn(u64) -> bool) -> u64 {
+    /// One past the highest id that is neither the allocator's own, nor free here, nor free as `others` says: how many ids below this one,
+    /// at most to the next multiple of 64, are.
+    pub(super) fn high_water(&self, others: impl Fn(u64) -> u64) -> u64 {
         let mut high = self.end;
         while high > 1 {
-            match self.free.around(high - 1) {
-                Some((start, _)) => high = start,
-                None if self.layout.is_own(high - 1) || cached(high - 1) => high -= 1,
-                None => break,
+            match (self.free.around(high - 1), others(high)) {
+                (Some((start, _)), _) => high = start,
+                (None, 0) if self.layout.is_own(high - 1) => high -= 1,
+                (None, 0) => break,
+                (None, free) => high -= free,
             }
         }
         high
