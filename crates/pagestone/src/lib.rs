@@ -115,8 +115,8 @@ pub use pagestone_wal as wal;
 pub use pagestone_allocator::{LoggedAllocator, PageAllocator};
 #[cfg(feature = "btree")]
 pub use pagestone_btree::{
-    BTree, BatchChange, BatchDone, BatchOp, CompareAndSwap, Cursor, Put, Range, TreeError, TreeResult,
-    Updated,
+    BTree, BatchChange, BatchDone, BatchOp, BulkLoaded, CompareAndSwap, Cursor, Put, Range, TreeError,
+    TreeResult, TreeShape, Updated,
 };
 #[cfg(feature = "pool")]
 pub use pagestone_buffer_pool::{BufferPool, PageGuard, PageMut, PageRef, PoolOptions, PoolStats};

@@ -2,7 +2,10 @@
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each promise uses its part")]
 
 pub mod census;
+pub mod churn;
 pub mod damaged;
+pub mod hammer;
+pub mod histories;
 pub mod images;
 pub mod space;
 pub mod workload;

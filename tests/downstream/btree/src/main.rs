@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pagestone_allocator::{LoggedAllocator, MapSource};
-use pagestone_btree::{BTree, TREE_BASE_ID, TreeError};
+use pagestone_btree::{BTree, CompareAndSwap, TREE_BASE_ID, TreeError};
 use pagestone_buffer_pool::{BufferPool, PoolOptions};
 use pagestone_direct_io::{Disk, RealDisk};
 use pagestone_mini_txn::LoggedPool;
@@ -43,6 +43,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     assert!(tree.stats()?.height > 1, "more pages than frames, more than one level");
     assert!(matches!(tree.put(&vec![0; tree.max_key_len() + 1], b""), Err(TreeError::KeyTooLong { .. })));
+
+    let keys: Vec<_> = [17u32, 4321, 9999].map(|number| number.reverse_bits().to_be_bytes()).into();
+    let found = tree.multi_get(&keys)?;
+    assert_eq!(found.iter().flatten().count(), 2);
+    assert!(matches!(tree.insert(&keys[0], b""), Err(TreeError::KeyExists)));
+    tree.insert(b"zz", b"a key that was not there")?;
+    let swapped = tree.compare_and_swap(b"zz", Some(b"a key that was not there"), None)?;
+    assert!(matches!(swapped, CompareAndSwap::Done { lsn: Some(_) }));
+    tree.update_with(&keys[1], |now| now.map(<[u8]>::to_vec))?;
+    assert!(tree.shape()?.leaves > 1);
 
     let again = BTree::open(env, TREE_BASE_ID, tree.root_id())?;
     assert_eq!(

@@ -21,8 +21,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(tree.len()?, 1999);
     assert_eq!(tree.get(&7u32.to_be_bytes())?, None);
     assert_eq!(tree.get(&1234u32.to_be_bytes())?.as_deref(), Some(&b"value 1234"[..]));
+    assert_eq!(tree.remove_range(100u32.to_be_bytes()..)?, 1900);
+    assert_eq!(tree.last()?.map(|(key, _)| key), Some(99u32.to_be_bytes().to_vec()));
+    let loaded = store.tree("loaded")?;
+    assert_eq!(loaded.bulk_load((0..5000u32).map(|number| (number.to_be_bytes(), b"row")))?.entries, 5000);
+    assert_eq!(loaded.multi_get(&[4999u32.to_be_bytes()])?, [Some(b"row".to_vec())]);
     store.close()?;
-    drop((store, tree));
+    drop((store, tree, loaded));
     std::fs::remove_dir_all(dir)?;
     Ok(())
 }

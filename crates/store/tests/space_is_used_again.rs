@@ -1,0 +1,19 @@
+//! Prevents: a file that grows while as many entries stay, and pages that are lost when all are gone. `cargo xtask soak` does it with ten
+//! million (examples/soak_trees.rs).
+
+mod support;
+
+use support::churn::{Churn, churn};
+
+#[test]
+fn a_queue_leaves_the_file_within_1_3_of_what_is_live() {
+    let churned = churn(Churn::Queue, 20_000, 60_000, None);
+    assert!(churned.file as f64 <= 1.3 * churned.live as f64, "{churned:?}");
+}
+
+/// Entries that come anywhere leave nodes between half full and full, so that the file is larger than what is live; but it does not grow.
+#[test]
+fn entries_that_come_and_go_anywhere_do_not_make_the_file_grow() {
+    let churned = churn(Churn::Scattered, 20_000, 60_000, None);
+    assert!(churned.file as f64 <= 1.3 * churned.file_before as f64, "{churned:?}");
+}
