@@ -6,7 +6,6 @@
 //! Sealing keeps this: it moves on to a buffer of the same size with no more in it than before. Closing a block, which
 //! moves the stream ahead, is done only when the segments leave room for it.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use pagestone_page_format::{Lsn, OpKind, PageId};
@@ -15,6 +14,7 @@ use pagestone_sync::faults::planted;
 
 use crate::error::{WalError, WalResult};
 use crate::group::GroupBuilder;
+use crate::progress::InProgress;
 use crate::wal::{State, Wal};
 
 /// Room in the log for one group; given back when dropped.
@@ -49,51 +49,6 @@ pub struct Appended<'a> {
     pub end: Lsn,
     /// Drop it once every page that the group changed is stamped: until then checkpoints stay before it (L5).
     pub in_progress: InProgress<'a>,
-}
-
-/// A group whose pages are not stamped yet.
-#[derive(Debug)]
-#[must_use = "a checkpoint may pass the group as soon as this is dropped"]
-pub struct InProgress<'a> {
-    wal: &'a Wal,
-    start: Lsn,
-}
-
-impl Drop for InProgress<'_> {
-    fn drop(&mut self) {
-        self.wal.state.lock().progress.done(self.start);
-    }
-}
-
-/// Groups in progress, in the order of their LSNs.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    /// Starts, and whether that group is done; the front one never is.
-    groups: VecDeque<(Lsn, bool)>,
-}
-
-impl Progress {
-    pub(crate) fn oldest(&self) -> Option<Lsn> {
-        let oldest = self.groups.front().map(|(start, _)| *start);
-        oldest.filter(|_| !planted("a group in progress is not counted"))
-    }
-
-    fn began(&mut self, start: Lsn) {
-        self.groups.push_back((start, false));
-    }
-
-    fn done(&mut self, start: Lsn) {
-        if planted("who is done ends the oldest group") {
-            self.groups.pop_front();
-            return;
-        }
-        if let Ok(index) = self.groups.binary_search_by_key(&start, |(start, _)| *start) {
-            self.groups[index].1 = true;
-        }
-        while self.groups.front().is_some_and(|(_, done)| *done) {
-            self.groups.pop_front();
-        }
-    }
 }
 
 /// How long a writer that waits for room sleeps before it looks for a failure elsewhere.
@@ -151,6 +106,7 @@ impl Wal {
             "L12: a group refers to data, and nothing would sync it"
         );
         let bytes = group.finish();
+        let claim = self.progress.claim();
         let mut state = self.state.lock();
         state.outstanding -= space.bytes;
         std::mem::forget(space); // the room is used: nothing to give back, and it owns nothing
@@ -158,11 +114,11 @@ impl Wal {
         state.end = end;
         state.commit.after_data |= after_data;
         state.stats.used_max = state.stats.used_max.max(state.used());
-        state.progress.began(start);
+        self.progress.began(&claim, start, &mut state.without_place);
         state.stats.groups += 1;
         state.stats.group_bytes += bytes.len() as u64;
         self.tell_room(state);
-        Appended { start, end, in_progress: InProgress { wal: self, start } }
+        Appended { start, end, in_progress: InProgress::new(self, start, claim) }
     }
 
     /// Appends one record of an engine's own as a group, and gives the LSN to wait for.

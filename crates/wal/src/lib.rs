@@ -12,6 +12,7 @@
 //!   buffer.rs             two buffers, laid out as the blocks will lie          pure
 //!   segment.rs            where blocks are on disk
 //!   append.rs             room first, then a copy that cannot fail
+//!   progress.rs           groups whose pages are not stamped yet
 //!   pressure.rs           who writes faster than checkpoints free the log is slowed down
 //!   commit.rs             leader and waiters
 //!   background.rs         a leader by the clock, for relaxed commits
@@ -46,6 +47,7 @@ pub mod model;
 mod options;
 mod pressure;
 mod probe;
+mod progress;
 mod record;
 mod recover;
 mod reset;
@@ -55,13 +57,14 @@ mod supply;
 mod varint;
 mod wal;
 
-pub use append::{Appended, InProgress, LogSpace};
+pub use append::{Appended, LogSpace};
 pub use background::BackgroundLeader;
 pub use error::{WalError, WalResult};
 pub use group::{Group, GroupBuilder, Records};
 pub use master::MasterRecord;
 pub use options::{CommitMode, MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES, WalOptions, WalStart};
 pub use pagestone_direct_io::DurableBy;
+pub use progress::InProgress;
 pub use record::{Record, RecordKind};
 pub use recover::{Recovery, RecoveryReport, ReplayReport};
 pub use stats::WalStats;

@@ -8,6 +8,7 @@
 //!   waits       copies     leads a batch or waits for one
 //!
 //!   state      Mutex       the buffer, the end, reservations, who leads           held for a copy, never over I/O
+//!   progress   atomics     groups whose pages are not stamped yet: progress.rs    begun under the mutex, done without it
 //!   making     Mutex       making, renaming, removing segment files               held over I/O, taken before the others
 //!   segments   Mutex       which segments are ready                               held for a look-up
 //!   durable    AtomicU64   rises when a batch is synced                           read by everybody
@@ -25,11 +26,11 @@ use pagestone_sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use pagestone_sync::{Condvar, Mutex};
 
 use crate::alone::Alone;
-use crate::append::Progress;
 use crate::buffer::{Identity, LogBuffer};
 use crate::error::WalResult;
 use crate::metrics::WalMetrics;
 use crate::options::WalOptions;
+use crate::progress::Progress;
 use crate::recover;
 use crate::segment::{Segment, SegmentMaker};
 use crate::stats::WalStats;
@@ -80,6 +81,8 @@ pub struct Wal {
     pub(crate) options: WalOptions,
     pub(crate) poison: Poison,
     pub(crate) state: Mutex<State>,
+    /// Beside the mutex, so that who is done need not take it.
+    pub(crate) progress: Progress,
     /// Told whenever [`Wal::reserve`] may find more room than before.
     pub(crate) room: Condvar,
     /// Told when the keep LSN rose: who is delayed may go on sooner.
@@ -114,7 +117,8 @@ pub(crate) struct State {
     pub(crate) end: Lsn,
     /// Bytes promised to reservations: buffer, segments and budget have room for them.
     pub(crate) outstanding: usize,
-    pub(crate) progress: Progress,
+    /// Starts of the groups in progress for which [`Progress`] had no place.
+    pub(crate) without_place: Vec<Lsn>,
     /// Replay may start here; segments below are nobody's.
     pub(crate) keep: Lsn,
     /// Number of the block behind the last ready segment.
@@ -192,7 +196,7 @@ impl Wal {
             spare: Some(AlignedBuf::zeroed(options.buffer_bytes)),
             end,
             outstanding: 0,
-            progress: Progress::default(),
+            without_place: Vec::new(),
             keep,
             ready,
             no_space: false,
@@ -217,6 +221,7 @@ impl Wal {
             options,
             poison,
             state: Mutex::new(state),
+            progress: Progress::new(),
             room: Condvar::new(),
             eased: Condvar::new(),
             durable: AtomicU64::new(end.get()),
@@ -251,7 +256,7 @@ impl Wal {
     /// appended and whose pages are not yet stamped.
     pub fn checkpoint_floor(&self) -> (Lsn, Option<Lsn>) {
         let state = self.state.lock();
-        (state.end, state.progress.oldest())
+        (state.end, self.progress.oldest(&state.without_place))
     }
 
     /// Bytes that the log spans from the keep LSN to its end: what a checkpoint could free.
