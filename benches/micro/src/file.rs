@@ -51,14 +51,14 @@ pub(crate) fn run(args: &Args) -> BenchResult<()> {
     [&ours, &theirs, &plain].into_iter().try_for_each(|path| remove(path))
 }
 
-fn remove(path: &Path) -> BenchResult<()> {
+pub(crate) fn remove(path: &Path) -> BenchResult<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }
 }
 
-fn create(path: &Path, count: u64) -> BenchResult<PageFile> {
+pub(crate) fn create(path: &Path, count: u64) -> BenchResult<PageFile> {
     let file = RealDisk.open(path, &OpenHow::create_new(DirectIo::Prefer))?;
     let checksum = PageChecksum::new(ChecksumKind::Crc32c, StoreUuid::new([3; 16]));
     let pages = PageFile::new(Arc::clone(&file), BASE, DEFAULT_PAGE_SIZE, checksum);
@@ -83,12 +83,12 @@ fn number_from(first: u64, wave: &mut [Page]) {
     }
 }
 
-fn offset_of(id: u64) -> u64 {
+pub(crate) fn offset_of(id: u64) -> u64 {
     BASE + id * SIZE
 }
 
 /// Whether these bytes are the page that stands there.
-fn check(offset: u64, page: &[u8]) -> BenchResult<()> {
+pub(crate) fn check(offset: u64, page: &[u8]) -> BenchResult<()> {
     let number = page[PAGE_HEADER_SIZE..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
     match number {
         Some(id) if offset_of(id) == offset => Ok(()),

@@ -10,18 +10,22 @@
 //!   file.rs       pages read and written, over raw reads and writes
 //!   pool.rs       a resident page fetched, over a map behind a lock
 //!   ids/          page ids allocated, freed and made durable; how they are packed, over best fit
+//!   swips.rs      a resident page read by a swip, over a pointer; hits beside evictions; what an eviction costs
+//!   faults.rs     pages that are not resident, over raw reads
 //!   raw/          the raw loops: what the device gives               unsafe
 //!   peers/        page-db in the same contests                       feature `peers`
 //! ```
 #![deny(unsafe_code)] // raw/linux.rs opts out: it feeds a ring by hand
 
 mod checksum;
+mod faults;
 mod file;
 mod ids;
 mod peers;
 mod pool;
 mod raw;
 mod rounds;
+mod swips;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,6 +63,8 @@ enum Layer {
     File,
     Pool,
     Ids,
+    Swips,
+    Faults,
 }
 
 impl Args {
@@ -90,6 +96,12 @@ fn run(args: &Args) -> BenchResult<()> {
     }
     if args.wants(Layer::Ids) {
         ids::run(args)?;
+    }
+    if args.wants(Layer::Swips) {
+        swips::run(args)?;
+    }
+    if args.wants(Layer::Faults) {
+        faults::run(args)?;
     }
     Ok(())
 }

@@ -4,19 +4,16 @@
 
 use std::collections::HashMap;
 use std::hint::black_box;
-use std::sync::{Arc, Barrier, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, RwLock};
 
 use pagestone_buffer_pool::BufferPool;
 use pagestone_page_format::{DEFAULT_PAGE_SIZE, MemoryStore, PAGE_HEADER_SIZE, PageId, PageStore};
 
-use crate::rounds::{Contender, Draws, contest, rate};
+use crate::rounds::{Contender, contest, on_threads};
 use crate::{Args, BenchResult, peers};
 
 /// Pages, all of them resident.
 const PAGES: u64 = 16_384;
-/// Fetches between two looks at the clock.
-const STEP: u64 = 1024;
 
 pub(crate) fn run(args: &Args) -> BenchResult<()> {
     let store = MemoryStore::new(DEFAULT_PAGE_SIZE);
@@ -62,14 +59,14 @@ fn fetch(
     let mut contenders = vec![
         Contender::new(
             "`RwLock<HashMap>`",
-            on_threads(threads, turn, |id| {
+            on_threads(threads, turn, PAGES, |id| {
                 black_box(from_map(map, id)?);
                 Ok(())
             }),
         ),
         Contender::new(
             "`BufferPool::fetch`",
-            on_threads(threads, turn, |id| {
+            on_threads(threads, turn, PAGES, |id| {
                 let page = pool.fetch(PageId::new(id))?;
                 check(id, page.id().get())
             }),
@@ -79,10 +76,11 @@ fn fetch(
     if let Some(peer) = peer {
         contenders.push(Contender::new(
             "page-db, `fetch`",
-            on_threads(threads, turn, |id| check(id, peer.fetch(id)?)),
+            on_threads(threads, turn, PAGES, |id| check(id, peer.fetch(id)?)),
         ));
         let run = |id| check(id, pool.fetch(PageId::new(id))?.id().get());
-        contenders.push(Contender::new("`BufferPool::fetch`", on_threads(threads, turn, run)).over(2, goal));
+        contenders
+            .push(Contender::new("`BufferPool::fetch`", on_threads(threads, turn, PAGES, run)).over(2, goal));
     }
     let title = format!("Fetch of a resident page by id, {threads} threads");
     contest(&title, "fetches/s", args.rounds, &mut contenders)
@@ -99,7 +97,7 @@ fn read(
     let mut contenders = vec![
         Contender::new(
             "`RwLock<HashMap>`",
-            on_threads(threads, turn, |id| {
+            on_threads(threads, turn, PAGES, |id| {
                 let page = from_map(map, id)?;
                 let page = page.read().map_err(|_| "a thread panicked")?;
                 check(id, number(&page)?)
@@ -107,7 +105,7 @@ fn read(
         ),
         Contender::new(
             "`fault`, `optimistic`, `validate`",
-            on_threads(threads, turn, |id| {
+            on_threads(threads, turn, PAGES, |id| {
                 let pin = pool.fault(PageId::new(id))?;
                 loop {
                     let page = pin.optimistic()?;
@@ -121,7 +119,7 @@ fn read(
         .over(0, 0.0),
         Contender::new(
             "`fetch`, `read`: a copy of the page",
-            on_threads(threads, turn, |id| {
+            on_threads(threads, turn, PAGES, |id| {
                 check(id, number(pool.fetch(PageId::new(id))?.read()?.payload())?)
             }),
         )
@@ -129,8 +127,9 @@ fn read(
     ];
     if let Some(peer) = peer {
         let run = |id| check(id, peer.read(id)?);
-        contenders
-            .push(Contender::new("page-db, `fetch`, `read`", on_threads(threads, turn, run)).over(0, 0.0));
+        contenders.push(
+            Contender::new("page-db, `fetch`, `read`", on_threads(threads, turn, PAGES, run)).over(0, 0.0),
+        );
     }
     let title = format!("A word of a resident page read by id, {threads} threads");
     contest(&title, "reads/s", args.rounds, &mut contenders)
@@ -142,28 +141,4 @@ fn number(bytes: &[u8]) -> BenchResult<u64> {
 
 fn check(id: u64, found: u64) -> BenchResult<()> {
     if found == id { Ok(()) } else { Err(format!("page {id} holds the number {found}").into()) }
-}
-
-/// Each thread visits pages in an order of its own; the rates add up.
-fn on_threads<'a>(
-    threads: u64,
-    turn: Duration,
-    visit: impl Fn(u64) -> BenchResult<()> + Sync + 'a,
-) -> impl FnMut() -> BenchResult<f64> + 'a {
-    move || {
-        let (begin, visit) = (Barrier::new(threads as usize), &visit);
-        let one = |thread| {
-            let mut ids = Draws::new(thread + 1);
-            begin.wait();
-            rate(turn, STEP as f64, || (0..STEP).try_for_each(|_| visit(ids.below(PAGES))))
-        };
-        std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || one(thread))).collect();
-            let mut sum = one(0)?;
-            for other in others {
-                sum += other.join().map_err(|_| "a thread panicked")??;
-            }
-            Ok(sum)
-        })
-    }
 }

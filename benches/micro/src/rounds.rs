@@ -3,6 +3,7 @@
 //! Invariant: in each round every contender has one turn, and each round begins with the next one, so that none always follows the
 //! same other.
 
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use crate::BenchResult;
@@ -106,6 +107,34 @@ fn digits(value: f64) -> String {
         v if v >= 100.0 => format!("{v:.0}"),
         v if v >= 10.0 => format!("{v:.1}"),
         v => format!("{v:.3}"),
+    }
+}
+
+/// Visits between two looks at the clock.
+const STEP: u64 = 1024;
+
+/// Each thread visits pages in an order of its own; the rates add up.
+pub(crate) fn on_threads<'a>(
+    threads: u64,
+    turn: Duration,
+    pages: u64,
+    visit: impl Fn(u64) -> BenchResult<()> + Sync + 'a,
+) -> impl FnMut() -> BenchResult<f64> + 'a {
+    move || {
+        let (begin, visit) = (Barrier::new(threads as usize), &visit);
+        let one = |thread| {
+            let mut ids = Draws::new(thread + 1);
+            begin.wait();
+            rate(turn, STEP as f64, || (0..STEP).try_for_each(|_| visit(ids.below(pages))))
+        };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || one(thread))).collect();
+            let mut sum = one(0)?;
+            for other in others {
+                sum += other.join().map_err(|_| "a thread panicked")??;
+            }
+            Ok(sum)
+        })
     }
 }
 

@@ -23,6 +23,10 @@ impl RawFile {
         match self.0 {}
     }
 
+    pub(crate) fn reader(&self) -> BenchResult<RawReader> {
+        match self.0 {}
+    }
+
     pub(crate) fn reads(
         &mut self,
         _: &mut [AlignedBuf],
@@ -31,6 +35,15 @@ impl RawFile {
         _: impl FnMut() -> u64,
         _: impl FnMut(u64, &AlignedBuf) -> BenchResult<()>,
     ) -> BenchResult<()> {
+        match self.0 {}
+    }
+}
+
+/// What threads read by, where there is such.
+pub(crate) struct RawReader(Infallible);
+
+impl RawReader {
+    pub(crate) fn read(&self, _: &mut AlignedBuf, _: u64) -> BenchResult<()> {
         match self.0 {}
     }
 }

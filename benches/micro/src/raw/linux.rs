@@ -43,6 +43,11 @@ impl RawFile {
         whole(self.file.write_at(buffer, offset)?, buffer.len())
     }
 
+    /// For threads that read one after another: the file without the ring.
+    pub(crate) fn reader(&self) -> BenchResult<RawReader> {
+        Ok(RawReader(self.file.try_clone()?))
+    }
+
     /// Reads `count` times, as many at once as there are buffers; goes on when `wait` of them have completed. `each` looks at what
     /// came from where.
     pub(crate) fn reads(
@@ -75,6 +80,15 @@ impl RawFile {
             }
         }
         Ok(())
+    }
+}
+
+/// What threads read by.
+pub(crate) struct RawReader(File);
+
+impl RawReader {
+    pub(crate) fn read(&self, buffer: &mut AlignedBuf, offset: u64) -> BenchResult<()> {
+        whole(self.0.read_at(buffer, offset)?, buffer.len())
     }
 }
 
