@@ -60,3 +60,8 @@ pub use protected::{DynProtectedPageId, DynProtectedPageWriter};
 pub use read_only::ReadOnly;
 pub use shared::SharedPager;
 pub use sub_pages::{SubPageAllocator, SubPageId};
+
+/// The examples of the README are doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct ReadmeExamples;

@@ -10,6 +10,7 @@
 //!   pool         pagestone::pool        a buffer pool as fast as memory and larger than memory
 //!   wal          pagestone::wal         a write-ahead log with group commit
 //!   alloc        pagestone::alloc       page ids and the space map
+//!   mapped       pagestone::mapped      a crash-consistent pager over a memory map
 //!   direct_io    pagestone::direct_io   files, direct I/O, durability
 //!   latch        pagestone::latch       an optimistic, shared and exclusive latch on one word
 //!   swip         pagestone::swip        the 64-bit self-validating page reference
@@ -100,6 +101,8 @@ pub use pagestone_buffer_pool as pool;
 pub use pagestone_direct_io as direct_io;
 #[cfg(feature = "latch")]
 pub use pagestone_hybrid_latch as latch;
+#[cfg(feature = "mapped")]
+pub use pagestone_mapped_pages as mapped;
 #[cfg(feature = "mini_txn")]
 pub use pagestone_mini_txn as mini_txn;
 #[cfg(feature = "page_format")]
