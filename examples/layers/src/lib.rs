@@ -7,6 +7,7 @@
 //!   bin/log_alone.rs       an engine's own records in the log, and back
 //!   bin/pool_over_file.rs  more pages than memory
 //!   bin/latch_and_swip.rs  from page to page by references that mend themselves, writing nothing
+//!   bin/hash_table.rs      a persistent hash table over mapped pages
 //!   bin/heap_file.rs       heap/, used, crashed and recovered
 //!   heap/                  a heap file: its own page kind, its own operations, all layers but tree and store
 //! ```

@@ -40,6 +40,11 @@ fn latch_and_swip() {
 }
 
 #[test]
+fn hash_table() {
+    check(env!("CARGO_BIN_EXE_hash_table"), include_str!("../src/bin/hash_table.rs"));
+}
+
+#[test]
 fn heap_file() {
     check(env!("CARGO_BIN_EXE_heap_file"), include_str!("../src/bin/heap_file.rs"));
 }
@@ -47,5 +52,5 @@ fn heap_file() {
 #[test]
 fn none_is_forgotten() {
     let programs = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/bin")).expect("it is there");
-    assert_eq!(programs.count(), 5, "each program has a test here");
+    assert_eq!(programs.count(), 6, "each program has a test here");
 }
