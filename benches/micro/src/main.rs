@@ -12,8 +12,9 @@
 //!   ids/          page ids allocated, freed and made durable; how they are packed, over best fit
 //!   swips.rs      a resident page read by a swip, over a pointer; hits beside evictions; what an eviction costs
 //!   faults.rs     pages that are not resident, over raw reads
+//!   mapped.rs     mapped pages allocated, committed, read, opened, grown
 //!   raw/          the raw loops: what the device gives               unsafe
-//!   peers/        page-db in the same contests                       feature `peers`
+//!   peers/        page-db and mappedpages in the same contests       feature `peers`
 //! ```
 #![deny(unsafe_code)] // raw/linux.rs opts out: it feeds a ring by hand
 
@@ -21,6 +22,7 @@ mod checksum;
 mod faults;
 mod file;
 mod ids;
+mod mapped;
 mod peers;
 mod pool;
 mod raw;
@@ -65,6 +67,7 @@ enum Layer {
     Ids,
     Swips,
     Faults,
+    Mapped,
 }
 
 impl Args {
@@ -102,6 +105,9 @@ fn run(args: &Args) -> BenchResult<()> {
     }
     if args.wants(Layer::Faults) {
         faults::run(args)?;
+    }
+    if args.wants(Layer::Mapped) {
+        mapped::run(args)?;
     }
     Ok(())
 }

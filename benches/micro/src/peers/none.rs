@@ -59,3 +59,42 @@ impl Ids {
         match self.0 {}
     }
 }
+
+/// A pager of mapped pages that there is not.
+pub(crate) struct Mapped(Infallible);
+
+impl Mapped {
+    pub(crate) fn create(_: &Path, _: u64) -> BenchResult<Option<Self>> {
+        Ok(None)
+    }
+}
+
+impl crate::mapped::Mapped for Mapped {
+    fn alloc(&mut self, _: usize) -> BenchResult<()> {
+        match self.0 {}
+    }
+
+    fn free_all(&mut self) -> BenchResult<()> {
+        match self.0 {}
+    }
+
+    fn commit_protected(&mut self, _: u64) -> BenchResult<()> {
+        match self.0 {}
+    }
+
+    fn read(&self, _: u64) -> BenchResult<u64> {
+        match self.0 {}
+    }
+
+    fn write(&mut self, _: u64) -> BenchResult<()> {
+        match self.0 {}
+    }
+}
+
+pub(crate) fn create_large(_: &Path, _: usize) -> BenchResult<bool> {
+    Ok(false)
+}
+
+pub(crate) fn open_large(_: &Path, _: usize) -> BenchResult<()> {
+    Err("there is no peer".into())
+}
