@@ -23,8 +23,12 @@ const FLAGS: [&str; 7] = [
 ];
 
 /// Each target, and the longest input that it is given, in bytes.
-const TARGETS: [(&str, u32); 3] =
-    [("page_decode", 8 << 10), ("slotted_ops", 4 << 10), ("page_file_open", 40 << 10)];
+const TARGETS: [(&str, u32); 4] = [
+    ("page_decode", 8 << 10),
+    ("slotted_ops", 4 << 10),
+    ("page_file_open", 40 << 10),
+    ("mapped_open", 1 << 10),
+];
 
 /// Runs each target, or the one of this name, for so many seconds. Prints one line of figures for each.
 pub(crate) fn run(workspace: &Workspace, only: Option<&str>, seconds: u64) -> bool {
