@@ -3,7 +3,10 @@
 
 mod common;
 
-use common::{append, commit, create, fresh, group, open, options, recover, replay, start};
+use std::path::Path;
+
+use common::{DIR, append, commit, create, fresh, group, open, options, recover, replay, start};
+use pagestone_direct_io::Disk;
 use pagestone_page_format::{Lsn, PageId};
 use pagestone_testkit::{DiskOp, FaultPlan, Rng, SimDisk};
 use pagestone_wal::{GroupBuilder, RecordKind, WalError, WalOptions};
@@ -189,4 +192,28 @@ fn reading_ahead_changes_nothing() {
         disk.heal();
         assert!(disk.injected(fault) <= 1);
     }
+}
+
+#[test]
+fn a_second_replay_gives_the_same_or_says_that_the_log_changed() {
+    let options = options();
+    let (disk, wal) = fresh(&options);
+    for number in 0..200 {
+        commit(&wal, (1, number), 300);
+    }
+    drop(wal);
+    let mut recovery = open(&disk, &options, start(1)).expect("open");
+    let mut read = [0; 3];
+    for read in &mut read {
+        let before = disk.calls(DiskOp::Read);
+        let (found, report) = replay(&mut recovery).expect("replays");
+        assert_eq!((found.len(), report.groups), (200, 200));
+        *read = disk.calls(DiskOp::Read) - before;
+    }
+    assert!(read[1] < read[0] && read[1] == read[2], "{read:?}: what lies behind the end is looked at once");
+    let first = Disk::list(&disk, Path::new(DIR)).expect("listed").remove(0);
+    let path = Path::new(DIR).join(first);
+    let len = disk.contents(&path).expect("there").len();
+    disk.overwrite(&path, 0, &vec![0; len]).expect("written");
+    assert!(matches!(replay(&mut recovery), Err(WalError::WalCorrupt { .. })));
 }
