@@ -35,6 +35,11 @@ impl BufferPool {
     /// As [`BufferPool::resolve`], by the table, for who has an id and no hint.
     #[inline]
     pub fn resolve_by_id(&self, id: PageId) -> Result<OptimisticPage<'_>, Restart> {
+        if let Some(index) = self.table.hint(id)
+            && let Some(page) = self.sample(index, id)?
+        {
+            return Ok(page);
+        }
         match self.table.get(id) {
             // The frame may have been evicted since the table was read: look again.
             Entry::Resident(index) => self.sample(index, id)?.ok_or(Restart::Conflict),
