@@ -18,15 +18,15 @@ use std::time::Instant;
 
 use pagestone_page_format::{Page, PageError, PageId, PageResult};
 use pagestone_swip::MAX_SWIP_PAGE;
+use pagestone_sync::faults::planted;
 
 use crate::fault::{Claim, FirstTouch};
 use crate::table::Entry;
+use crate::variant::PREFETCH_SHARE;
 use crate::{BufferPool, PageGuard, Pin};
 
 /// Pages read by one call to storage at most.
 const WAVE: usize = 64;
-/// A hint brings in this part of the pool at most, so that it does not push out its own pages, nor everybody's.
-const PREFETCH_SHARE: usize = 16;
 
 /// A page of a batch: where its answer goes, and the right to load it.
 type Wave<'p> = Vec<(usize, Claim<'p>)>;
@@ -136,6 +136,10 @@ impl BufferPool {
             }
             match self.table.get(id) {
                 Entry::Absent => {}
+                Entry::Loading if planted("a batch waits for others while it holds claims") => {
+                    drop(self.wait_for_load(id));
+                    continue;
+                }
                 Entry::Loading | Entry::Resident(_) => continue,
             }
             match self.free_frame_now() {

@@ -119,6 +119,35 @@ fn p3_who_waited_for_a_failed_load_does_not_read_again() {
         });
 }
 
+/// Two batches over the same pages in different orders. They are hints, because those are the steps of a batch that hold claims, once
+/// each; the rest of it holds none, and takes so many looks that the ways to order them have no end.
+fn batches_beside_each_other(preemptions: usize) {
+    /// Enough for what both claim, so that nobody sweeps: what is looked at here is who waits for whom.
+    fn roomy() -> World {
+        World::with_frames(4, PAGES)
+    }
+    fn both<const FIRST: u64>(world: &World) {
+        world.pool.prefetch(&[FIRST, 1 - FIRST].map(PageId::new));
+    }
+    beside(preemptions, roomy, [both::<0>, both::<1>], |world| {
+        assert_eq!(world.storage.reads(), 2, "P3: a page is read twice");
+        at_rest(world);
+    });
+}
+
+#[test]
+fn p3_batches_do_not_wait_for_each_other() {
+    model("P3 one load, no lost wake-up", "p3_batches_do_not_wait_for_each_other", 1)
+        .catches("a batch waits for others while it holds claims", ASLEEP)
+        .run(batches_beside_each_other);
+}
+
+#[test]
+fn p3_batches_do_not_wait_for_each_other_at_length() {
+    model("P3 one load, no lost wake-up", "p3_batches_do_not_wait_for_each_other_at_length", 2)
+        .run(batches_beside_each_other);
+}
+
 #[test]
 fn p4_a_pinned_page_stays() {
     const LEFT: &[&str] = &["P4: a pinned page left its frame"];

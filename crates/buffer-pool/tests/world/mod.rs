@@ -47,11 +47,16 @@ struct State {
 impl World {
     /// A pool of two frames over pages of such contents.
     pub(crate) fn new<const N: usize>(contents: [Content; N]) -> Self {
+        Self::with_frames(2, contents)
+    }
+
+    /// A pool of so many frames.
+    pub(crate) fn with_frames<const N: usize>(frames: usize, contents: [Content; N]) -> Self {
         let state = State { contents: contents.to_vec(), reads: 0, failing_reads: 0, failing_writes: 0 };
         let storage =
             Arc::new(Storage { io: AtomicU64::new(0), durable: AtomicU64::new(0), state: Mutex::new(state) });
         let log = Arc::clone(&storage) as Arc<dyn WriteAhead>;
-        let options = PoolOptions { log: Some(log), ..PoolOptions::new(2) };
+        let options = PoolOptions { log: Some(log), ..PoolOptions::new(frames) };
         let pool = BufferPool::with_options(Box::new(Arc::clone(&storage)), options);
         Self { pool: pool.expect("a small pool"), storage }
     }
