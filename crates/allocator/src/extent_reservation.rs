@@ -105,7 +105,7 @@ mod tests {
     use pagestone_page_format::{Lsn, PageError, PageOp};
 
     use super::*;
-    use crate::model::{BITS, File};
+    use crate::file_in_memory::{BITS, File};
     use crate::{ClearBits, ReplayedFrees};
 
     fn id(number: u64) -> PageId {

@@ -14,10 +14,12 @@
 //!    ├ replayed.rs     ReplayedFrees: what a replayed log freed, for the quarantine
 //!    ├ extents.rs      sets of ids as runs, by place and by size class
 //!    ├ regions.rs      which regions are known, and the one that is being loaded or formatted
+//!    ├ request.rs      what can be asked, and the steps to it
 //!    └ state.rs        all of that behind the mutex, and the step that a request needs next
 //!   map_source.rs   MapSource: the I/O that the caller does for the allocator
-//!   space_map.rs    a map page and the operations on it: FormatMap, SetRegions, SetBits, ClearBits
+//!   space_map/      a map page and the operations on it: FormatMap, SetRegions, SetBits, ClearBits
 //!    └ region_bits.rs  a private copy of one map page's bits
+//!   bit_runs.rs     runs of bits in words
 //! ```
 //!
 //! The ids of a file are divided into regions of [`region_bits`] ids. The first id of a region is its map page, with one
@@ -29,8 +31,11 @@
 //! is asked to be. The two know nothing of each other's files; they share the extents.
 #![forbid(unsafe_code)]
 
+mod bit_runs;
 mod extent_reservation;
 mod extents;
+#[cfg(test)]
+mod file_in_memory;
 mod logged;
 mod map_source;
 mod metrics;
@@ -45,6 +50,7 @@ mod region_bits;
 mod regions;
 mod release;
 mod replayed;
+mod request;
 mod reservation;
 mod space_map;
 mod state;

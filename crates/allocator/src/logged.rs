@@ -20,7 +20,8 @@ use pagestone_sync::{Condvar, Mutex, MutexGuard};
 
 use crate::metrics::AllocatorMetrics;
 use crate::readers::Readers;
-use crate::state::{GrewBeside, Look, Request, State, Step};
+use crate::request::{Look, Request, Step};
+use crate::state::{GrewBeside, State};
 use crate::{ExtentReservation, MapSource, ReadGuard, Release, ReplayedFrees, Reservation, region_bits};
 
 /// How many unknown regions one call of `reserve` reads before it takes ids past the highest in use.

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use pagestone_page_format::{DEFAULT_PAGE_SIZE, Lsn, PageError, PageId, PageResult};
 use pagestone_sync::Mutex;
 
-use crate::model::{BITS, File};
+use crate::file_in_memory::{BITS, File};
 use crate::{LoggedAllocator, MapSource, RegionBits};
 
 /// A file with something to do before or after a region's bits are read.

@@ -2,6 +2,7 @@
 
 use pagestone_page_format::{PageId, PageResult, SpeculativePage};
 
+use crate::bit_runs::{masks, runs};
 use crate::space_map::{BITS_AT, MapHeader, malformed};
 
 /// Which ids of a region are in use, as of one instant.
@@ -53,22 +54,19 @@ impl RegionBits {
 
     /// The runs of free ids, lowest first: where each starts and how long it is.
     pub fn free_runs(&self) -> impl Iterator<Item = (PageId, u64)> {
-        let mut at = 0;
-        std::iter::from_fn(move || {
-            let start = self.next(at, false)?;
-            at = self.next(start, true).unwrap_or(self.bits());
-            Some((PageId::new(self.first() + start), at - start))
-        })
+        let free = runs(self.words.iter().map(|word| !word));
+        free.map(|(start, len)| (PageId::new(self.first() + start), len))
     }
 
     /// Marks ids of this region, whatever they were.
     pub(crate) fn mark(&mut self, start: u64, len: u64, in_use: bool) {
-        for id in start..start + len {
-            let bit = id - self.first();
-            let mask = 1 << (bit % 64);
+        if len == 0 {
+            return;
+        }
+        for (word, mask) in masks(start - self.first(), len) {
             match in_use {
-                true => self.words[(bit / 64) as usize] |= mask,
-                false => self.words[(bit / 64) as usize] &= !mask,
+                true => self.words[word] |= mask,
+                false => self.words[word] &= !mask,
             }
         }
     }
@@ -79,21 +77,6 @@ impl RegionBits {
 
     fn first(&self) -> u64 {
         self.region * self.bits()
-    }
-
-    /// The first bit at or behind `from` that is in use, or that is not.
-    fn next(&self, from: u64, in_use: bool) -> Option<u64> {
-        let flip = if in_use { 0 } else { u64::MAX };
-        let first_word = (from / 64) as usize;
-        let mut mask = u64::MAX << (from % 64);
-        for (index, word) in self.words.iter().enumerate().skip(first_word) {
-            let found = (word ^ flip) & mask;
-            if found != 0 {
-                return Some(index as u64 * 64 + u64::from(found.trailing_zeros()));
-            }
-            mask = u64::MAX;
-        }
-        None
     }
 
     #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Failure prevented: an id with two owners, a wrong count, an id that is lost past the last sync, over hundreds of thousands of operations and crashes
-//! between and in them; ten million, and more, are `cargo xtask soak`'s (`soak_ids`).
+//! Failure prevented: an id with two owners, a wrong count, an id that is lost past the last sync, over hundreds of thousands of operations
+//! and crashes between and in them; ten million, and more, are `cargo xtask soak`'s (`soak_ids`).
 #![cfg(not(loom))]
 
 mod common;

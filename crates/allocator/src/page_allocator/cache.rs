@@ -17,10 +17,10 @@ use pagestone_sync::faults::planted;
 use pagestone_sync::thread::place;
 use pagestone_sync::{Arc, Mutex, MutexGuard};
 
-use super::bits::runs;
 use super::region::Region;
 use super::space::Space;
 use super::variant::CACHES;
+use crate::bit_runs::runs;
 
 /// Ids that are returned one by one before the space takes them.
 const RETURNED: usize = 64;

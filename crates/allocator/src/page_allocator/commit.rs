@@ -18,11 +18,11 @@ use pagestone_sync::Arc;
 use pagestone_sync::faults::planted;
 
 use super::PageAllocator;
-use super::bits::runs;
 use super::directory::{Change, Pending, Totals};
 use super::layout::ROOTS;
 use super::pages::{Root, count};
 use super::region::Region;
+use crate::bit_runs::runs;
 
 /// Whether copy B of the root says what copy A says, on the disk or with the next sync.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,7 +7,7 @@ use pagestone_page_format::{PageError, PageId, PageResult};
 use pagestone_sync::faults::planted;
 
 use super::PageAllocator;
-use super::bits::runs;
+use crate::bit_runs::runs;
 
 impl PageAllocator {
     /// Takes an id back. It is given out again after the next [`PageAllocator::sync`], or at once if none has seen it allocated.

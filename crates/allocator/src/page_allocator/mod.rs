@@ -37,7 +37,6 @@ use pagestone_direct_io::PageFile;
 use pagestone_page_format::{PageError, PageId, PageResult, PageSize, PageStore, Poison};
 use pagestone_sync::{Arc, Mutex, MutexGuard};
 
-use bits::masks;
 use cache::{Cache, Caches};
 use commit::{RootB, write_root};
 use directory::{Directory, Totals, check_length};
@@ -45,6 +44,8 @@ use layout::{HEAD_PAGES, Layout, ROOTS};
 use pages::{Copy, Root};
 use region::{Region, Regions};
 use space::Space;
+
+use crate::bit_runs::masks;
 
 /// Gives out the page ids of a store, and takes them back. All calls may come from many threads at once, and these rarely meet.
 ///

@@ -10,10 +10,10 @@
 
 use pagestone_sync::Arc;
 
-use super::bits::runs;
 use super::cache::Lease;
 use super::layout::{HEAD_PAGES, Layout};
 use super::region::{Region, Regions};
+use crate::bit_runs::runs;
 use crate::extents::Extents;
 
 /// What a request must have before it can be served; then it is made again.

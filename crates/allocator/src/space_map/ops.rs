@@ -1,93 +1,16 @@
-//! A map page, and the operations that change it.
+//! The operations that change a map page.
 //!
-//! Invariant: a bit is set exactly if its id is in use, and the bit of the map page itself is always set. No operation
-//! sets a bit that is set or clears one that is clear: two owners of one page are found here at the latest.
-//!
-//! ```text
-//!            0         1         2         3         4         5         6         7
-//!       ┌─────────┬─────────┬─────────┬─────────┬─────────┬─────────┬─────────┬─────────┐
-//!    0  │                                                                               │
-//!       │               page header (32 bytes), kind SPACE_MAP, no swips                │
-//!       ├───────────────────────────────────────────────────────────────────────────────┤
-//!   32  │                                    region                                     │
-//!   40  │             regions that are formatted (page 0; elsewhere zero)               │
-//!       ├───────────────────────────────────────────────────────────────────────────────┤
-//!   48  │      bits: id region · N + i is bit i % 64 of word i / 64; N = 64 · words     │
-//!       └───────────────────────────────────────────────────────────────────────────────┘
-//! ```
-//!
-//! Each operation is physical redo of a few bits, never an image of the page. All fields are little-endian.
+//! Invariant: each is physical redo of a few bits, never an image of the page, and gives the same bytes live and in redo.
 
-use std::ops::Range;
+use pagestone_page_format::{OpKind, PageError, PageId, PageKind, PageOp, PageResult, PageWriter, RedoRange};
 
-use pagestone_page_format::{
-    MIN_PAGE_SIZE, OpKind, PAGE_HEADER_SIZE, PageError, PageId, PageKind, PageOp, PageResult, PageSize,
-    PageWriter, RedoRange, SpeculativePage,
-};
-
-/// The word with the region's number.
-const REGION_AT: usize = PAGE_HEADER_SIZE / 8;
-/// The word with the number of regions.
-const REGIONS_AT: usize = REGION_AT + 1;
-/// The first word of bits.
-pub(crate) const BITS_AT: usize = REGIONS_AT + 1;
-const _: () = assert!(BITS_AT * 8 == 48);
-const _: () = assert!(region_bits(pagestone_page_format::DEFAULT_PAGE_SIZE) == 32_384);
+use super::turn::{Bit, flip};
+use super::{BITS_AT, MapHeader, REGION_AT, REGIONS_AT, bits_of, id_of, malformed, map_page, put};
 
 const FORMAT_MAP: OpKind = 0x0100;
 const SET_REGIONS: OpKind = 0x0101;
 const SET_BITS: OpKind = 0x0102;
 const CLEAR_BITS: OpKind = 0x0103;
-
-/// Ids of a region: bits of a map page of this size.
-pub const fn region_bits(size: PageSize) -> u64 {
-    ((size.words() - BITS_AT) * 64) as u64
-}
-
-/// The region that an id belongs to.
-pub const fn region_of(id: PageId, size: PageSize) -> u64 {
-    id.get() / region_bits(size)
-}
-
-/// The map page with the bit of an id.
-pub const fn map_page_of(id: PageId, size: PageSize) -> PageId {
-    PageId::new(id.get() - id.get() % region_bits(size))
-}
-
-/// What a map page says of itself.
-pub(crate) struct MapHeader {
-    pub(crate) region: u64,
-    /// Formatted regions; only page 0 says that.
-    pub(crate) regions: Option<u64>,
-    /// Ids of the region.
-    pub(crate) bits: u64,
-    /// The first of them: the map page itself.
-    pub(crate) first: PageId,
-}
-
-impl MapHeader {
-    /// Reads and checks it.
-    pub(crate) fn read(page: SpeculativePage<'_>) -> PageResult<Self> {
-        let first = id_of(page);
-        let header = page.header().map_err(|error| error.malformed(first))?;
-        if header.kind != PageKind::SPACE_MAP {
-            return Err(malformed(first, "not a map page"));
-        }
-        let bits = bits_of(page, first)?;
-        let word = |index| page.word(index).map_err(|error| error.malformed(first));
-        let (region, regions) = (word(REGION_AT)?, word(REGIONS_AT)?);
-        if map_page(region, bits) != Some(first) {
-            return Err(malformed(first, "the map of another region"));
-        }
-        if region != 0 {
-            return Ok(Self { region, regions: None, bits, first });
-        }
-        if regions == 0 || map_page(regions - 1, bits).is_none() {
-            return Err(malformed(first, "an impossible number of regions"));
-        }
-        Ok(Self { region, regions: Some(regions), bits, first })
-    }
-}
 
 /// Makes the page the map of a region whose ids are all free but the first, which is the page itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -231,96 +154,11 @@ pub(crate) fn decode_run(payload: &[u8]) -> Option<(PageId, u32)> {
     Some((PageId::new(u64::from_le_bytes(*first)), u32::from_le_bytes(count.try_into().ok()?)))
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Bit {
-    Set,
-    Clear,
-}
-
-/// Refuses ids of a map page's region that are not all in use: `AllocationState` for one that is free, `Malformed` for ids that the
-/// region does not have. For whoever is about to free them, and has changed nothing yet.
-pub fn check_allocated(page: SpeculativePage<'_>, first: PageId, count: u32) -> PageResult<()> {
-    check_bits(page, first, count, Bit::Clear).map(|_| ())
-}
-
-/// Turns the bits of `count` ids from `first` over to `to`: first all are checked, then all are changed.
-fn flip(page: &PageWriter<'_>, first: PageId, count: u32, to: Bit) -> PageResult<()> {
-    let (map, range) = check_bits(page.read(), first, count, to)?;
-    for (index, mask) in masks(range) {
-        let word = page.read().word(index).map_err(|error| error.malformed(map.first))?;
-        put(page, map.first, index, word ^ mask)?;
-    }
-    Ok(())
-}
-
-/// The region, and which of its bits can be turned over to `to`.
-fn check_bits(
-    page: SpeculativePage<'_>,
-    first: PageId,
-    count: u32,
-    to: Bit,
-) -> PageResult<(MapHeader, Range<u64>)> {
-    let map = MapHeader::read(page)?;
-    let offset = first.get().checked_sub(map.first.get());
-    let range = offset.and_then(|from| Some(from..from.checked_add(count.into())?));
-    // The map page's own bit never changes.
-    let Some(range) = range.filter(|range| range.start >= 1 && !range.is_empty() && range.end <= map.bits)
-    else {
-        return Err(malformed(map.first, "ids that the region does not have"));
-    };
-    for (index, mask) in masks(range.clone()) {
-        let word = page.word(index).map_err(|error| error.malformed(map.first))?;
-        let (wrong, state) = match to {
-            Bit::Set => (word & mask, "allocated"),
-            Bit::Clear => (!word & mask, "free"),
-        };
-        if wrong != 0 {
-            let bit = ((index - BITS_AT) * 64) as u64 + u64::from(wrong.trailing_zeros());
-            return Err(PageError::AllocationState { page_id: PageId::new(map.first.get() + bit), state });
-        }
-    }
-    Ok((map, range))
-}
-
-/// The words of a page in which these bits stand, and which bits of each.
-fn masks(bits: Range<u64>) -> impl Iterator<Item = (usize, u64)> {
-    (bits.start / 64..bits.end.div_ceil(64)).map(move |word| {
-        let from = bits.start.max(word * 64) - word * 64;
-        let to = bits.end.min(word * 64 + 64) - word * 64;
-        let mask = (u64::MAX >> (64 - (to - from))) << from;
-        (BITS_AT + word as usize, mask)
-    })
-}
-
-/// The map page of a region, if a file can have it.
-fn map_page(region: u64, bits: u64) -> Option<PageId> {
-    region.checked_mul(bits).map(PageId::new).filter(|id| *id <= PageId::MAX)
-}
-
-fn bits_of(page: SpeculativePage<'_>, id: PageId) -> PageResult<u64> {
-    let size = PageSize::new(page.len()).map_err(|_| malformed(id, "not of a page's size"))?;
-    Ok(region_bits(size))
-}
-
-/// The id in the page's header, for errors; a page too small to have one is called 0.
-fn id_of(page: SpeculativePage<'_>) -> PageId {
-    page.header().map_or(PageId::new(0), |header| header.page_id)
-}
-
-fn put(page: &PageWriter<'_>, id: PageId, word: usize, value: u64) -> PageResult<()> {
-    page.put_word(word, value).map_err(|error| error.malformed(id))
-}
-
-pub(crate) fn malformed(page_id: PageId, reason: &'static str) -> PageError {
-    PageError::Malformed { page_id, reason }
-}
-
-const _: () = assert!(MIN_PAGE_SIZE / 8 > BITS_AT, "the smallest page has bits");
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pagestone_page_format::RedoTable;
+    use crate::{map_page_of, region_bits, region_of};
+    use pagestone_page_format::{PageSize, RedoTable};
     use pagestone_sync::atomic::{AtomicU64, Ordering};
     use proptest::prelude::*;
 
