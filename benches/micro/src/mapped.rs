@@ -12,8 +12,8 @@ use pagestone_mapped_pages::{MappedOptions, PageId, Pager, ProtectedPageId};
 use crate::rounds::{Contender, Draws, contest, rate};
 use crate::{Args, BenchResult, peers};
 
-/// Pages that are read and written.
-const PAGES: u64 = 16_384;
+/// Pages that are read and written. The peer's files of pages of 4 KiB end at 16 384.
+const PAGES: u64 = 8192;
 /// Reads between two looks at the clock.
 const STEP: u64 = 1024;
 /// Pages of a bulk.

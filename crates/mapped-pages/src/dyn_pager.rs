@@ -168,26 +168,27 @@ impl DynPager {
     #[inline]
     fn allocated(&self, id: DynPageId) -> MappedResult<u64> {
         let index = id.0.wrapping_sub(RESERVED);
-        if index >= self.metadata.pages() {
-            return Err(self.out_of_bounds(id));
-        }
-        let (region, place) = (region_of(index), place_of(index));
-        let (word, bit) = ((place / 64) as usize, 1 << (place % 64));
-        if self.words().map(region, word) & bit == 0 {
-            return Err(MappedPageError::NotAllocated { page: id.0 });
-        }
-        if self.space.copies(region, word) & bit != 0 {
-            return Err(MappedPageError::ReservedPage { page: id.0 });
-        }
-        Ok(index)
+        if self.space.is_lent(index) { Ok(index) } else { Err(self.not_allocated(id)) }
     }
 
     #[cold]
-    fn out_of_bounds(&self, id: DynPageId) -> MappedPageError {
-        if id.0 < RESERVED {
-            return MappedPageError::ReservedPage { page: id.0 };
+    fn not_allocated(&self, id: DynPageId) -> MappedPageError {
+        let page = id.0;
+        let Some(index) = page.checked_sub(RESERVED) else { return MappedPageError::ReservedPage { page } };
+        if index >= self.metadata.pages() {
+            return MappedPageError::OutOfBounds { page, page_count: self.page_count() };
         }
-        MappedPageError::OutOfBounds { page: id.0, page_count: self.page_count() }
+        let (address, bit) = bit_of(index);
+        match self.words().get(address) & bit {
+            0 => MappedPageError::NotAllocated { page },
+            _ => MappedPageError::ReservedPage { page },
+        }
+    }
+
+    /// Whether a growth or a sync failed.
+    #[inline]
+    fn check(&self) -> MappedResult<()> {
+        if self.poison.is_poisoned() { Ok(self.poison.check()?) } else { Ok(()) }
     }
 
     /// A page, to read.
@@ -195,7 +196,7 @@ impl DynPager {
     /// Errors: `NotAllocated`, `OutOfBounds`, `ReservedPage`; `Unavailable`.
     #[inline]
     pub fn get(&self, id: DynPageId) -> MappedResult<&MappedPage> {
-        self.poison.check()?;
+        self.check()?;
         let index = self.allocated(id)?;
         Ok(MappedPage::from_bytes(self.maps.page(index)))
     }
@@ -204,7 +205,7 @@ impl DynPager {
     /// Errors are those of [`DynPager::get`].
     #[inline]
     pub fn get_mut(&mut self, id: DynPageId) -> MappedResult<&mut MappedPage> {
-        self.poison.check()?;
+        self.check()?;
         let index = self.allocated(id)?;
         Ok(MappedPage::from_bytes_mut(self.maps.page_mut(index)))
     }
@@ -259,7 +260,7 @@ impl DynPager {
         self.maps = Maps::new(self.layout, pagestone_direct_io::MapAccess::Write);
         let cut = self.file.set_len(self.layout.file_len(needed));
         self.or_unavailable("cut the file", cut)?;
-        let mapped = self.maps.add_all(&*self.file, needed);
+        let mapped = self.maps.extend(&*self.file, needed);
         self.or_unavailable("map the file", mapped)?;
         Ok(before - needed)
     }
@@ -313,7 +314,7 @@ impl DynPager {
         // The root must not speak of pages that a crash takes back (M2).
         let synced = self.file.sync();
         self.finally("sync the grown file", synced)?;
-        let mapped = self.maps.add(&*self.file, pages..grown);
+        let mapped = self.maps.extend(&*self.file, grown);
         self.or_unavailable("map the grown file", mapped)?;
         self.commit(&Change { pages: Some(grown), ..Change::default() })?;
         self.metrics.growths.inc();

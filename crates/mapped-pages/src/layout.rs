@@ -15,6 +15,8 @@
 //! The directory of a region is large enough for a protected page on every two of its pages; until it is used it is a hole of the file.
 //! Two pages of less than 4 KiB share a block, so a copy of a protected page takes as many as fill one: a granule.
 
+use std::ops::Range;
+
 use crate::{MappedPageError, MappedResult};
 
 /// What a torn write may tear, and what metadata has for itself.
@@ -45,7 +47,7 @@ const FILE_MAX: u64 = 1 << 62;
 /// The smallest page size and the largest, as powers of two.
 pub(crate) const LOG2_MIN: u32 = 10;
 pub(crate) const LOG2_MAX: u32 = 30;
-/// Bytes of the first pages of a new file, and the most that are added at once, if a page is not more.
+/// Bytes that a new file has room for first, and the most that are added at once, if a page is not more.
 const GROWTH_MIN: u64 = 64 << 10;
 const GROWTH_MAX: u64 = 64 << 20;
 
@@ -201,14 +203,41 @@ impl Layout {
         self.regions_max * REGION_PAGES
     }
 
-    /// How many pages a file of so many should have next: as many again, within limits, and never into another region, because one
-    /// growth is one map. `None` if there is no room.
+    /// Pages of the first cell, and of those that are as large as cells get.
+    #[inline]
+    fn cell_sizes(&self) -> (u64, u64) {
+        let pages = |bytes: u64| (bytes >> self.page_log2).clamp(self.granule(), REGION_PAGES);
+        (pages(GROWTH_MIN), pages(GROWTH_MAX))
+    }
+
+    /// The cell in which a page lies: what is mapped at once. Each is as large as all before it, within limits, and in one region.
+    #[inline]
+    pub(crate) fn cell_of(&self, index: u64) -> usize {
+        let (first, most) = self.cell_sizes();
+        let doubling = u64::from(most.ilog2() - first.ilog2());
+        let cell = match index {
+            _ if index >= most => doubling + (index >> most.ilog2()),
+            _ if index < first => 0,
+            _ => u64::from(index.ilog2() - first.ilog2() + 1),
+        };
+        cell as usize
+    }
+
+    /// The pages of a cell.
+    pub(crate) fn cell(&self, cell: usize) -> Range<u64> {
+        let (first, most) = self.cell_sizes();
+        let doubling = u64::from(most.ilog2() - first.ilog2());
+        match (cell as u64).checked_sub(doubling + 1) {
+            Some(behind) => (behind + 1) * most..(behind + 2) * most,
+            None if cell == 0 => 0..first,
+            None => first << (cell - 1)..first << cell,
+        }
+    }
+
+    /// How many pages a file of so many should have next: to the end of a cell. `None` if there is no room.
     pub(crate) fn grown(&self, pages: u64) -> Option<u64> {
-        let bytes = (pages << self.page_log2).clamp(GROWTH_MIN, GROWTH_MAX);
-        let more = (bytes >> self.page_log2).max(self.granule());
-        let end = (pages / REGION_PAGES + 1) * REGION_PAGES;
-        let grown = end.min(pages + more);
-        (grown <= self.pages_max()).then_some(grown)
+        let end = self.cell(self.cell_of(pages)).end;
+        (end <= self.pages_max()).then_some(end)
     }
 }
 
@@ -270,6 +299,10 @@ mod tests {
                 assert!(grown > pages && grown % layout.granule() == 0);
                 assert_eq!(region_of(pages), region_of(grown - 1));
                 assert!((grown - pages) << page_log2 <= GROWTH_MAX.max(1 << page_log2));
+                let cell = layout.cell(steps);
+                assert_eq!(cell, pages..grown);
+                let all = [cell.start, (cell.start + cell.end) / 2, cell.end - 1];
+                assert_eq!(all.map(|index| layout.cell_of(index)), [steps; 3]);
                 (pages, steps) = (grown, steps + 1);
             }
             assert_eq!(pages, layout.pages_max());

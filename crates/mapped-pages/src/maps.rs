@@ -1,93 +1,76 @@
 //! The pages of a file in memory.
 //!
-//! Invariant: every page of the file lies in exactly one map, whole, and stays where it is until the pager is dropped or shrunk.
+//! Invariant: every page of the file lies in exactly one map, whole, and stays where it is until the pager is dropped or shrunk, or grows
+//! behind a shrinking.
 //!
 //! ```text
-//!   region 0:  │ first map │ as much again │ as much as both │ …     each growth is one map
-//!   region 1:  │ …                                                   a file that is opened has one map a region
+//!   cell 0   │ 1 │ 2     │ 3             │ …  │ 64 MiB │ 64 MiB │ …        each a map, each as large as all before it up to that
 //! ```
+//!
+//! Which cell a page lies in follows from its index, so a page is found without a search, and a growth maps one cell more.
 
 use std::cmp::Reverse;
-use std::ops::Range;
 
 use pagestone_direct_io::{File, Map, MapAccess};
 
-use crate::layout::{Layout, REGION_PAGES, pages_in, place_of, region_of, regions_for};
+use crate::layout::{Layout, place_of, region_of};
 
-/// Some pages of a region.
+/// The map of a cell.
 #[derive(Debug)]
 struct Piece {
-    /// The first of them, by its place in the region.
+    /// Its first page.
     start: u64,
-    end: u64,
     map: Box<dyn Map>,
 }
 
-/// All maps of a file, by region, in the order of their pages.
+/// All maps of a file, by cell.
 #[derive(Debug)]
 pub(crate) struct Maps {
     layout: Layout,
     access: MapAccess,
-    regions: Vec<Vec<Piece>>,
+    pieces: Vec<Piece>,
 }
 
 impl Maps {
     pub(crate) fn new(layout: Layout, access: MapAccess) -> Self {
-        Self { layout, access, regions: Vec::new() }
+        Self { layout, access, pieces: Vec::new() }
     }
 
-    /// Maps these pages, all of one region and directly behind what is mapped.
-    pub(crate) fn add(&mut self, file: &dyn File, pages: Range<u64>) -> std::io::Result<()> {
-        let region = region_of(pages.start);
-        let (start, end) = (place_of(pages.start), place_of(pages.end - 1) + 1);
-        let bytes = self.layout.page_at(region, start)..self.layout.page_at(region, end);
-        let map = file.map(bytes, self.access)?;
-        if region == self.regions.len() {
-            self.regions.push(Vec::new());
-        }
-        self.regions[region].push(Piece { start, end, map });
-        Ok(())
-    }
-
-    /// Maps all pages of a file, region by region.
-    pub(crate) fn add_all(&mut self, file: &dyn File, pages: u64) -> std::io::Result<()> {
-        (0..regions_for(pages)).try_for_each(|region| {
-            let start = region as u64 * REGION_PAGES;
-            self.add(file, start..start + pages_in(region, pages))
-        })
-    }
-
-    #[inline]
-    fn bytes_in(&self, piece: &Piece, place: u64) -> Range<usize> {
-        let start = ((place - piece.start) as usize) << self.layout.page_log2();
-        start..start + self.layout.page_size()
-    }
-
-    #[inline]
-    fn piece(&self, index: u64) -> &Piece {
-        let pieces = &self.regions[region_of(index)];
-        let place = place_of(index);
-        match &pieces[..] {
-            [only] => only,
-            pieces => &pieces[pieces.partition_point(|piece| piece.end <= place)],
+    /// Maps what is not mapped yet of a file of so many pages. A cell of which a part is mapped is mapped anew.
+    pub(crate) fn extend(&mut self, file: &dyn File, pages: u64) -> std::io::Result<()> {
+        let layout = self.layout;
+        let is_part = |piece: &mut Piece| {
+            let cell = layout.cell(layout.cell_of(piece.start));
+            (piece.map.bytes().len() as u64) < (cell.end - cell.start) << layout.page_log2()
+        };
+        drop(self.pieces.pop_if(is_part));
+        loop {
+            let cell = self.layout.cell(self.pieces.len());
+            let (start, end) = (cell.start, cell.end.min(pages));
+            if start >= end {
+                return Ok(());
+            }
+            let region = region_of(start);
+            let bytes = self.layout.page_at(region, place_of(start))
+                ..self.layout.page_at(region, place_of(end - 1) + 1);
+            self.pieces.push(Piece { start, map: file.map(bytes, self.access)? });
         }
     }
 
     /// The bytes of a page of the file.
     #[inline]
     pub(crate) fn page(&self, index: u64) -> &[u8] {
-        let piece = self.piece(index);
-        &piece.map.bytes()[self.bytes_in(piece, place_of(index))]
+        let piece = &self.pieces[self.layout.cell_of(index)];
+        let start = ((index - piece.start) as usize) << self.layout.page_log2();
+        &piece.map.bytes()[start..start + self.layout.page_size()]
     }
 
     /// The same, to change.
+    #[inline]
     pub(crate) fn page_mut(&mut self, index: u64) -> &mut [u8] {
-        let (place, log2, size) = (place_of(index), self.layout.page_log2(), self.layout.page_size());
-        let pieces = &mut self.regions[region_of(index)];
-        let at = pieces.partition_point(|piece| piece.end <= place);
-        let piece = &mut pieces[at];
-        let start = ((place - piece.start) as usize) << log2;
-        &mut piece.map.bytes_mut()[start..start + size]
+        let piece = &mut self.pieces[self.layout.cell_of(index)];
+        let start = ((index - piece.start) as usize) << self.layout.page_log2();
+        &mut piece.map.bytes_mut()[start..start + self.layout.page_size()]
     }
 
     /// The bytes of several pages at once, in the order in which they are asked for. No two are the same.
@@ -97,27 +80,18 @@ impl Maps {
         // From the last to the first: each is split off the end of what is left.
         order.sort_unstable_by_key(|at| Reverse(pages[*at]));
         let mut found: [&mut [u8]; N] = std::array::from_fn(|_| &mut [][..]);
-        let mut regions = &mut self.regions[..];
-        let mut pieces: (usize, &mut [Piece]) = (usize::MAX, &mut []);
-        let mut bytes: (u64, &mut [u8]) = (u64::MAX, &mut []); // a place, and what is mapped from there on
+        let mut pieces = &mut self.pieces[..];
+        let mut mapped: (u64, &mut [u8]) = (u64::MAX, &mut []); // a page, and what is left from it on
         for at in order {
-            let (region, place) = (region_of(pages[at]), place_of(pages[at]));
-            if pieces.0 != region {
-                let (before, from) = std::mem::take(&mut regions).split_at_mut(region);
-                regions = before;
-                pieces = (region, &mut from[0]);
-                bytes = (u64::MAX, &mut []);
+            let index = pages[at];
+            if index < mapped.0 {
+                let (before, from) = pieces.split_at_mut(self.layout.cell_of(index));
+                pieces = before;
+                mapped = (from[0].start, from[0].map.bytes_mut());
             }
-            if bytes.0 == u64::MAX || place < bytes.0 {
-                let pieces_left = std::mem::take(&mut pieces.1);
-                let (before, from) =
-                    pieces_left.split_at_mut(pieces_left.partition_point(|piece| piece.end <= place));
-                pieces.1 = before;
-                bytes = (from[0].start, from[0].map.bytes_mut());
-            }
-            let start = ((place - bytes.0) as usize) << log2;
-            let (before, from) = std::mem::take(&mut bytes.1).split_at_mut(start);
-            bytes.1 = before;
+            let start = ((index - mapped.0) as usize) << log2;
+            let (before, from) = std::mem::take(&mut mapped.1).split_at_mut(start);
+            mapped.1 = before;
             found[at] = &mut from[..size];
         }
         found
@@ -125,7 +99,8 @@ impl Maps {
 
     /// Makes a page durable.
     pub(crate) fn flush(&self, index: u64) -> std::io::Result<()> {
-        let piece = self.piece(index);
-        piece.map.flush(self.bytes_in(piece, place_of(index)))
+        let piece = &self.pieces[self.layout.cell_of(index)];
+        let start = ((index - piece.start) as usize) << self.layout.page_log2();
+        piece.map.flush(start..start + self.layout.page_size())
     }
 }

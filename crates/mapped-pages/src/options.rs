@@ -178,7 +178,7 @@ impl MappedOptions {
             })?;
         }
         let mut maps = Maps::new(layout, access);
-        maps.add_all(&*file, pages).map_err(io("map a file"))?;
+        maps.extend(&*file, pages).map_err(io("map a file"))?;
         let zeros = OnceLock::new();
         let metrics = MappedMetrics::default();
         Ok(DynPager { maps, metadata, space, superblock, layout, file, poison, zeros, metrics })

@@ -1,5 +1,5 @@
-//! Prevents: an order of calls, reopenings and crashes after which the pager says something else than it should. `cargo xtask soak` does
-//! the same ten million times.
+//! Prevents: an order of calls, reopenings and crashes after which the pager says something else than it should. `cargo xtask soak`
+//! (`soak_mapped`) goes on for as long as it is told.
 
 #[path = "model/mod.rs"]
 mod model;

@@ -277,6 +277,12 @@ impl Poison {
         }
     }
 
+    /// Whether anything has failed before: for paths on which an error is too much to carry along.
+    #[inline]
+    pub fn is_poisoned(&self) -> bool {
+        self.first.get().is_some()
+    }
+
     /// The first failure, if there was one.
     pub fn cause(&self) -> Option<Arc<str>> {
         self.first.get().map(Arc::clone)
