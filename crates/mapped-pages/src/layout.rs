@@ -203,41 +203,48 @@ impl Layout {
         self.regions_max * REGION_PAGES
     }
 
-    /// Pages of the first cell, and of those that are as large as cells get.
-    #[inline]
-    fn cell_sizes(&self) -> (u64, u64) {
+    /// What is mapped at once: each cell is as large as all before it, within limits, and in one region.
+    pub(crate) fn cells(&self) -> Cells {
         let pages = |bytes: u64| (bytes >> self.page_log2).clamp(self.granule(), REGION_PAGES);
-        (pages(GROWTH_MIN), pages(GROWTH_MAX))
-    }
-
-    /// The cell in which a page lies: what is mapped at once. Each is as large as all before it, within limits, and in one region.
-    #[inline]
-    pub(crate) fn cell_of(&self, index: u64) -> usize {
-        let (first, most) = self.cell_sizes();
-        let doubling = u64::from(most.ilog2() - first.ilog2());
-        let cell = match index {
-            _ if index >= most => doubling + (index >> most.ilog2()),
-            _ if index < first => 0,
-            _ => u64::from(index.ilog2() - first.ilog2() + 1),
-        };
-        cell as usize
-    }
-
-    /// The pages of a cell.
-    pub(crate) fn cell(&self, cell: usize) -> Range<u64> {
-        let (first, most) = self.cell_sizes();
-        let doubling = u64::from(most.ilog2() - first.ilog2());
-        match (cell as u64).checked_sub(doubling + 1) {
-            Some(behind) => (behind + 1) * most..(behind + 2) * most,
-            None if cell == 0 => 0..first,
-            None => first << (cell - 1)..first << cell,
-        }
+        Cells { first_log2: pages(GROWTH_MIN).ilog2(), most_log2: pages(GROWTH_MAX).ilog2() }
     }
 
     /// How many pages a file of so many should have next: to the end of a cell. `None` if there is no room.
     pub(crate) fn grown(&self, pages: u64) -> Option<u64> {
-        let end = self.cell(self.cell_of(pages)).end;
+        let cells = self.cells();
+        let end = cells.pages(cells.cell_of(pages)).end;
         (end <= self.pages_max()).then_some(end)
+    }
+}
+
+/// The cells of a file: two to these powers pages in the first one, and in those that are as large as cells get.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Cells {
+    first_log2: u32,
+    most_log2: u32,
+}
+
+impl Cells {
+    /// The cell in which a page lies.
+    #[inline]
+    pub(crate) fn cell_of(self, index: u64) -> usize {
+        let behind = index >> self.most_log2;
+        if behind == 0 {
+            // 0 in the first, 1 in the next, which is as large, 2 in the next two times that, and so on.
+            (u64::BITS - (index >> self.first_log2).leading_zeros()) as usize
+        } else {
+            (self.most_log2 - self.first_log2) as usize + behind as usize
+        }
+    }
+
+    /// The pages of a cell.
+    pub(crate) fn pages(self, cell: usize) -> Range<u64> {
+        let doubling = (self.most_log2 - self.first_log2) as usize;
+        match cell.checked_sub(doubling + 1) {
+            Some(behind) => (behind as u64 + 1) << self.most_log2..(behind as u64 + 2) << self.most_log2,
+            None if cell == 0 => 0..1 << self.first_log2,
+            None => 1 << self.first_log2 << (cell - 1)..1 << self.first_log2 << cell,
+        }
     }
 }
 
@@ -299,10 +306,10 @@ mod tests {
                 assert!(grown > pages && grown % layout.granule() == 0);
                 assert_eq!(region_of(pages), region_of(grown - 1));
                 assert!((grown - pages) << page_log2 <= GROWTH_MAX.max(1 << page_log2));
-                let cell = layout.cell(steps);
+                let cell = layout.cells().pages(steps);
                 assert_eq!(cell, pages..grown);
                 let all = [cell.start, (cell.start + cell.end) / 2, cell.end - 1];
-                assert_eq!(all.map(|index| layout.cell_of(index)), [steps; 3]);
+                assert_eq!(all.map(|index| layout.cells().cell_of(index)), [steps; 3]);
                 (pages, steps) = (grown, steps + 1);
             }
             assert_eq!(pages, layout.pages_max());

@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 
 use pagestone_direct_io::{File, Map, MapAccess};
 
-use crate::layout::{Layout, place_of, region_of};
+use crate::layout::{Cells, Layout, place_of, region_of};
 
 /// The map of a cell.
 #[derive(Debug)]
@@ -27,25 +27,26 @@ struct Piece {
 #[derive(Debug)]
 pub(crate) struct Maps {
     layout: Layout,
+    cells: Cells,
     access: MapAccess,
     pieces: Vec<Piece>,
 }
 
 impl Maps {
     pub(crate) fn new(layout: Layout, access: MapAccess) -> Self {
-        Self { layout, access, pieces: Vec::new() }
+        Self { layout, cells: layout.cells(), access, pieces: Vec::new() }
     }
 
     /// Maps what is not mapped yet of a file of so many pages. A cell of which a part is mapped is mapped anew.
     pub(crate) fn extend(&mut self, file: &dyn File, pages: u64) -> std::io::Result<()> {
-        let layout = self.layout;
+        let (layout, cells) = (self.layout, self.cells);
         let is_part = |piece: &mut Piece| {
-            let cell = layout.cell(layout.cell_of(piece.start));
+            let cell = cells.pages(cells.cell_of(piece.start));
             (piece.map.bytes().len() as u64) < (cell.end - cell.start) << layout.page_log2()
         };
         drop(self.pieces.pop_if(is_part));
         loop {
-            let cell = self.layout.cell(self.pieces.len());
+            let cell = cells.pages(self.pieces.len());
             let (start, end) = (cell.start, cell.end.min(pages));
             if start >= end {
                 return Ok(());
@@ -60,7 +61,7 @@ impl Maps {
     /// The bytes of a page of the file.
     #[inline]
     pub(crate) fn page(&self, index: u64) -> &[u8] {
-        let piece = &self.pieces[self.layout.cell_of(index)];
+        let piece = &self.pieces[self.cells.cell_of(index)];
         let start = ((index - piece.start) as usize) << self.layout.page_log2();
         &piece.map.bytes()[start..start + self.layout.page_size()]
     }
@@ -68,7 +69,7 @@ impl Maps {
     /// The same, to change.
     #[inline]
     pub(crate) fn page_mut(&mut self, index: u64) -> &mut [u8] {
-        let piece = &mut self.pieces[self.layout.cell_of(index)];
+        let piece = &mut self.pieces[self.cells.cell_of(index)];
         let start = ((index - piece.start) as usize) << self.layout.page_log2();
         &mut piece.map.bytes_mut()[start..start + self.layout.page_size()]
     }
@@ -85,7 +86,7 @@ impl Maps {
         for at in order {
             let index = pages[at];
             if index < mapped.0 {
-                let (before, from) = pieces.split_at_mut(self.layout.cell_of(index));
+                let (before, from) = pieces.split_at_mut(self.cells.cell_of(index));
                 pieces = before;
                 mapped = (from[0].start, from[0].map.bytes_mut());
             }
@@ -99,7 +100,7 @@ impl Maps {
 
     /// Makes a page durable.
     pub(crate) fn flush(&self, index: u64) -> std::io::Result<()> {
-        let piece = &self.pieces[self.layout.cell_of(index)];
+        let piece = &self.pieces[self.cells.cell_of(index)];
         let start = ((index - piece.start) as usize) << self.layout.page_log2();
         piece.map.flush(start..start + self.layout.page_size())
     }
