@@ -55,6 +55,7 @@ pub use by_id::{PageGuard, PageMut, PageRef};
 pub use flush::Flushed;
 pub use guards::{ExclusivePage, OptimisticPage, Pin, SharedPage};
 pub use options::{MIN_FRAMES, PoolOptions};
+pub use pagestone_threading::{Spawner, ThreadClass, WorkerPanicked};
 pub use pool::{BufferPool, Restart};
 pub use provider::PageProvider;
 pub use stats::PoolStats;

@@ -138,9 +138,8 @@ impl BufferPool {
 ///
 /// ```
 /// use std::sync::Arc;
-/// use pagestone_buffer_pool::{BufferPool, PageProvider};
+/// use pagestone_buffer_pool::{BufferPool, PageProvider, Spawner, ThreadClass};
 /// use pagestone_page_format::{DEFAULT_PAGE_SIZE, MemoryStore, PageId};
-/// use pagestone_threading::{Spawner, ThreadClass};
 ///
 /// let pool = Arc::new(BufferPool::new(MemoryStore::new(DEFAULT_PAGE_SIZE), 1024));
 /// let provider = PageProvider::start(&pool, &Spawner::unpinned(), ThreadClass::Worker)?;

@@ -129,14 +129,14 @@ fn tests(workspace: &Workspace, package: &str, args: &[&str]) -> Result<String, 
     }
 }
 
-/// An example; gives its last line.
+/// An example; gives what it printed.
 fn soak(workspace: &Workspace, package: &str, example: &str, seconds: u64) -> Result<String, Failed> {
     let mut command = nightly(workspace, "run");
     command.args(["--quiet", "--package", package, "--example", example, "--"]);
     command.args(["--seconds", &seconds.to_string()]);
     let said = Step::default().run(command)?;
     clean(&said)?;
-    Ok(said.lines().next_back().unwrap_or_default().into())
+    Ok(said.trim_end().replace('\n', "\n    "))
 }
 
 /// Nothing that ran wrote a report. A process that wrote one fails as well; one that was started by a test may not be asked.

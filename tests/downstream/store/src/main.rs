@@ -16,9 +16,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     store.close()?;
     drop((store, tree));
 
-    let store = Store::open(&dir, Options { create: false, ..options })?;
+    let store = Store::open(
+        &dir,
+        Options { create: false, pool_bytes_max: 4 << 20, page_provider: true, ..options },
+    )?;
+    store.set_pool_bytes(4 << 20)?;
     let tree = store.default_tree();
     assert_eq!(tree.len()?, 1999);
+    store.set_pool_bytes(256 << 10)?;
     assert_eq!(tree.get(&7u32.to_be_bytes())?, None);
     assert_eq!(tree.get(&1234u32.to_be_bytes())?.as_deref(), Some(&b"value 1234"[..]));
     assert_eq!(tree.remove_range(100u32.to_be_bytes()..)?, 1900);
