@@ -17,6 +17,8 @@ use pagestone_threading::{Spawner, ThreadClass};
 
 /// Looks at the clock after so many turns.
 const TURNS: u64 = 32;
+/// Each thread takes so many at least, however slow the machine is: what was done is asked for afterwards.
+const TURNS_MIN: u64 = 2048;
 
 /// What is run.
 pub(crate) struct Stress {
@@ -97,8 +99,10 @@ impl<'s> Actor<'s> {
     }
 
     fn run(mut self, until: Instant) -> Figures {
-        while Instant::now() < until {
+        let mut turns = 0;
+        while turns < TURNS_MIN || Instant::now() < until {
             (0..TURNS).for_each(|_| self.turn());
+            turns += TURNS;
         }
         self.figures
     }
