@@ -2,14 +2,17 @@
 //!
 //! The pages are past the caches: who reads one by a swip waits for its frame's header too, and for both at the same time.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
-use pagestone_buffer_pool::{BufferPool, Restart};
+use pagestone_buffer_pool::{BufferPool, PageProvider, Restart};
 use pagestone_page_format::{
     DEFAULT_PAGE_SIZE, PAGE_HEADER_SIZE, Page, PageError, PageHeader, PageId, PageKind, PageResult, PageSize,
     PageStore, SpeculativePage,
 };
 use pagestone_swip::SwipWord;
+use pagestone_threading::{Spawner, ThreadClass};
 
 use crate::rounds::{Contender, Draws, contest, on_threads, rate};
 use crate::{Args, BenchResult};
@@ -91,10 +94,11 @@ fn number_in(page: SpeculativePage<'_>) -> BenchResult<u64> {
     Ok(page.word(NUMBER).map_err(|_| "a page has a word behind its header")?)
 }
 
-/// One thread reads pages that it read before, while another one brings in pages as fast as it can, none of them twice in a while.
+/// One thread reads pages that it read before, while another one brings in pages as fast as it can, none of them twice in a while; that
+/// one evicts for itself, or a page provider does for it.
 fn under_pressure(args: &Args) -> BenchResult<()> {
     let (hot, frames) = (PAGES / 4, PAGES);
-    let pool = BufferPool::new(Numbers { pages: 64 * PAGES }, frames as usize);
+    let pool = Arc::new(BufferPool::new(Numbers { pages: 64 * PAGES }, frames as usize));
     let mut swips: Vec<SwipWord> =
         (0..hot).map(|id| SwipWord::new(PageId::new(id))).collect::<PageResult<_>>()?;
     let (mut draws, lost) = (Draws::new(7), AtomicU64::new(0));
@@ -120,16 +124,22 @@ fn under_pressure(args: &Args) -> BenchResult<()> {
         })
     };
     let hits = std::cell::RefCell::new(&mut hits);
-    let (next, brought) = (AtomicU64::new(hot), AtomicU64::new(0));
+    let next = AtomicU64::new(hot);
+    // Pages brought in, and time: without a provider, with one.
+    let brought = [(); 2].map(|()| (AtomicU64::new(0), AtomicU64::new(0)));
     let alone = || (hits.borrow_mut())(&pool);
-    let beside = || {
+    let beside = |provided: bool| {
+        let provider = provided
+            .then(|| PageProvider::start(&pool, &Spawner::unpinned(), ThreadClass::Worker))
+            .transpose()?;
         let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
+        let (began, (pages, micros)) = (Instant::now(), &brought[usize::from(provided)]);
+        let rate = std::thread::scope(|scope| {
             let other = scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     let id = hot + next.fetch_add(1, Ordering::Relaxed) % (63 * PAGES);
                     drop(pool.fetch(PageId::new(id))?);
-                    brought.fetch_add(1, Ordering::Relaxed);
+                    pages.fetch_add(1, Ordering::Relaxed);
                 }
                 PageResult::Ok(())
             });
@@ -137,19 +147,30 @@ fn under_pressure(args: &Args) -> BenchResult<()> {
             stop.store(true, Ordering::Relaxed);
             other.join().map_err(|_| "a thread panicked")??;
             rate
-        })
+        });
+        micros.fetch_add(began.elapsed().as_micros() as u64, Ordering::Relaxed);
+        provider.map_or(Ok(()), PageProvider::stop)?;
+        rate
     };
     let mut contenders = [
         Contender::new("alone", alone),
-        Contender::new("beside a thread that brings pages in", beside).over(0, 0.0),
+        Contender::new("beside a thread that brings pages in", || beside(false)).over(0, 0.0),
+        Contender::new("the same, a page provider evicts for it", || beside(true)).over(0, 0.0),
     ];
     contest("Hits by swip, 1 thread, a quarter of the pool", "hits/s", args.rounds, &mut contenders)?;
     println!(
-        "\nPages brought in beside them: {}; hits that had lost their page: {}.",
-        brought.load(Ordering::Relaxed),
+        "\nPages brought in beside them: {} K/s; with a provider {} K/s, which freed {} % of their frames; hits that had lost \
+         their page: {}.",
+        per_ms(&brought[0]),
+        per_ms(&brought[1]),
+        pool.stats().provided * 100 / brought[1].0.load(Ordering::Relaxed).max(1),
         lost.load(Ordering::Relaxed).saturating_sub(hot)
     );
     Ok(())
+}
+
+fn per_ms((pages, micros): &(AtomicU64, AtomicU64)) -> u64 {
+    pages.load(Ordering::Relaxed) * 1000 / micros.load(Ordering::Relaxed).max(1)
 }
 
 /// A page brought in where a frame is free, and where a clean page has to leave for it.
