@@ -9,10 +9,12 @@
 //!   log-bytes            what the log holds for each byte of a user's, by kind of record
 //!   write-out            a checkpoint beside raw writes of as many pages, those of the double-write counted
 //!   resident             point lookups with everything in memory, beside a map and LMDB
+//!   beyond-memory        point lookups in a store that is many times its pool, beside raw reads
 //!   pool-tax             the same by swips, by the pool's table, and over the same nodes in plain memory
 //! ```
 #![deny(unsafe_code)] // peers/lmdb.rs opts out: its crate opens a map of a file, and leaves to the caller that nobody cuts it
 
+mod beyond_memory;
 mod checkpoint_latency;
 mod durable_puts;
 mod log_bytes;
@@ -24,6 +26,7 @@ mod write_out;
 mod writers;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -57,6 +60,8 @@ enum Bench {
     Resident(resident::Args),
     /// What the pool costs: a tree walked by swips, by the pool's table, and in plain memory.
     PoolTax(resident::tax::Args),
+    /// Point lookups in a store that is many times its pool, beside raw reads.
+    BeyondMemory(beyond_memory::Args),
 }
 
 /// What a bench fails with: the store, the disk, or a wrong answer.
@@ -76,6 +81,14 @@ fn quartiles(values: impl Iterator<Item = f64>) -> [f64; 3] {
     [1, 2, 3].map(|quarter| sorted[((sorted.len() - 1) * quarter + 2) / 4])
 }
 
+/// Time that all threads of this process had a processor, as Linux counts it, in hundredths of a second.
+fn cpu_of_process() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let fields: Vec<&str> = text.rsplit(')').next()?.split_whitespace().collect();
+    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * 10))
+}
+
 fn main() -> ExitCode {
     let result = match Args::parse().bench {
         Bench::CheckpointLatency(args) => checkpoint_latency::run(&args),
@@ -86,6 +99,7 @@ fn main() -> ExitCode {
         Bench::LogBytes(args) => log_bytes::run(&args),
         Bench::WriteOut(args) => write_out::run(&args),
         Bench::Resident(args) => resident::run(&args),
+        Bench::BeyondMemory(args) => beyond_memory::run(&args),
         Bench::PoolTax(args) => resident::tax::run(&args),
     };
     match result {

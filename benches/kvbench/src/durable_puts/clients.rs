@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::BenchResult;
 use crate::writers::histogram;
+use crate::{BenchResult, cpu_of_process};
 
 /// What one client does once: its number, and a number that never comes again.
 pub(super) type Step<'a> = Box<dyn Fn(u64, u64) -> BenchResult<()> + Sync + 'a>;
@@ -98,12 +98,4 @@ fn repeat(
         }
     }
     Ok(latency)
-}
-
-/// Time that all threads of this process had a processor, as Linux counts it, in hundredths of a second.
-fn cpu_of_process() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
-    let fields: Vec<&str> = text.rsplit(')').next()?.split_whitespace().collect();
-    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    Some(Duration::from_millis(ticks * 10))
 }

@@ -90,7 +90,7 @@ fn open(dir: &Path, rows: u64) -> BenchResult<Store> {
     Ok(Store::open(dir, Options { pool_bytes, durability: Durability::RELAXED, ..Options::default() })?)
 }
 
-fn fill(store: &Store, keys: &[Key]) -> BenchResult<()> {
+pub(crate) fn fill(store: &Store, keys: &[Key]) -> BenchResult<()> {
     for some in keys.chunks(BATCH) {
         let mut batch = store.batch();
         for key in some {
@@ -159,7 +159,7 @@ fn gets(args: &Args, store: &Store, map: &Map, peers: &[Box<dyn Peer>]) -> Bench
 }
 
 /// Values carry their key.
-fn check(key: &Key, value: &[u8]) -> BenchResult<()> {
+pub(crate) fn check(key: &Key, value: &[u8]) -> BenchResult<()> {
     if value.len() == VALUE && value.starts_with(key) {
         Ok(())
     } else {
@@ -167,6 +167,6 @@ fn check(key: &Key, value: &[u8]) -> BenchResult<()> {
     }
 }
 
-fn missing(key: &Key) -> Box<dyn std::error::Error + Send + Sync> {
+pub(crate) fn missing(key: &Key) -> Box<dyn std::error::Error + Send + Sync> {
     format!("{key:?} is gone").into()
 }
