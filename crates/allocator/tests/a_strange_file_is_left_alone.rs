@@ -4,12 +4,15 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use pagestone_allocator::PageAllocator;
 use pagestone_direct_io::PageFile;
 use pagestone_page_format::{
-    DEFAULT_PAGE_SIZE, Page, PageError, PageHeader, PageId, PageKind, PageSize, PageStore,
+    DEFAULT_PAGE_SIZE, MemoryStore, Page, PageError, PageHeader, PageId, PageKind, PageSize, PageStore,
 };
+
+use proptest::prelude::*;
 
 fn ids_of(allocator: &PageAllocator) -> BTreeSet<u64> {
     (0..allocator.high_water() + 20)
@@ -147,5 +150,42 @@ fn damage_is_told_or_made_good_and_never_believed() {
     {
         std::fs::write(&path, &whole[..len]).expect("written");
         refused(&path, "a file that was cut", |_| true);
+    }
+}
+
+fn word() -> impl Strategy<Value = u64> {
+    prop_oneof![0_u64..4, 31_000_u64..33_000, any::<u64>(), any::<u64>().prop_map(|word| word >> 24)]
+}
+
+proptest! {
+    /// Words under right checksums: whatever they say, it is an error or can be worked with.
+    #[test]
+    fn no_root_and_no_map_makes_it_panic(
+        changes in proptest::collection::vec((prop_oneof![Just(0_u64), Just(13), Just(14), Just(11)], 0_usize..14, word()), 1..6),
+        both in any::<bool>(),
+    ) {
+        let store = Arc::new(MemoryStore::new(DEFAULT_PAGE_SIZE));
+        let allocator = PageAllocator::new(Arc::clone(&store)).expect("made");
+        allocator.allocate_extent(100).expect("room");
+        allocator.sync().expect("durable");
+        drop(allocator);
+        for (id, at, word) in changes {
+            let ids = if both && id == 0 { vec![0, 13] } else { vec![id] };
+            for id in ids.into_iter().map(PageId::new) {
+                let mut page = store.allocate_page(id);
+                if store.read_into(id, &mut page).is_err() {
+                    PageHeader::new(PageKind::ALLOCATOR_INDEX, id).encode(page.bytes_mut());
+                }
+                page.payload_mut()[at * 8..at * 8 + 8].copy_from_slice(&word.to_le_bytes());
+                store.write_page(&mut page).expect("written");
+            }
+        }
+        let Ok(allocator) = PageAllocator::new(store) else { return Ok(()) };
+        let _counts = (allocator.high_water(), allocator.free_count());
+        let _told = (allocator.free(PageId::new(20)), allocator.free_extent(PageId::new(30), 5));
+        if allocator.allocate().is_ok() && allocator.allocate_extent(7).is_ok() {
+            let _told = allocator.sync();
+        }
+        prop_assert!(allocator.free_count() < allocator.high_water());
     }
 }

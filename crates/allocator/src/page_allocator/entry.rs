@@ -13,7 +13,8 @@
 //! A word of zeros names nothing: a region has ids of the allocator's own.
 
 const USED_BITS: u32 = 40;
-const USED: u64 = (1 << USED_BITS) - 1;
+/// The most ids that an entry counts.
+pub(super) const USED_MAX: u64 = (1 << USED_BITS) - 1;
 const GENERATION: u64 = (1 << 23) - 1;
 
 /// One entry.
@@ -22,7 +23,7 @@ pub(super) struct Entry(u64);
 
 impl Entry {
     pub(super) fn new(slot: usize, generation: u64, used: u64) -> Self {
-        assert!(slot < 2 && used <= USED, "no page of two slots has {used} ids below it");
+        assert!(slot < 2 && used <= USED_MAX, "no page of two slots has {used} ids below it");
         Self((slot as u64) << 63 | (generation & GENERATION) << USED_BITS | used)
     }
 
@@ -51,7 +52,7 @@ impl Entry {
 
     /// Ids in use below it.
     pub(super) fn used(self) -> u64 {
-        self.0 & USED
+        self.0 & USED_MAX
     }
 
     /// Whether that commit wrote the page.
@@ -66,7 +67,7 @@ mod tests {
 
     #[test]
     fn what_is_put_in_comes_out() {
-        for (slot, generation, used) in [(0, 1, 2), (1, GENERATION + 5, USED), (0, u64::MAX, 1)] {
+        for (slot, generation, used) in [(0, 1, 2), (1, GENERATION + 5, USED_MAX), (0, u64::MAX, 1)] {
             let entry = Entry::from_word(Entry::new(slot, generation, used).word());
             assert_eq!((entry.slot(), entry.used(), entry.other_slot()), (slot, used, 1 - slot));
             assert!(entry.is_of(generation) && !entry.is_of(generation.wrapping_add(1)));

@@ -18,6 +18,7 @@ use std::ops::Range;
 
 use pagestone_page_format::{PageId, PageSize};
 
+use super::entry::USED_MAX;
 use crate::region_bits;
 
 /// Where the copies of the root stand.
@@ -56,9 +57,11 @@ impl Layout {
         self.fanout.pow(level)
     }
 
-    /// Ids that can be named: below this one.
+    /// Ids that can be named: below this one. No entry is about more ids than it can count.
     pub(super) fn end(&self) -> u64 {
-        (self.bits.saturating_mul(self.span(LEVELS + 1))).min(PageId::MAX.get() + 1)
+        let ids = |level| self.bits.saturating_mul(self.span(level));
+        let levels = (0..=LEVELS).rev().find(|level| ids(*level) <= USED_MAX).unwrap_or(0);
+        ids(levels + 1).min(PageId::MAX.get() + 1)
     }
 
     /// The entry of its parent that is about this node: the parent, and which.
@@ -154,6 +157,17 @@ mod tests {
         }
         assert_eq!(layout.own_below(17), own.range(..17).count() as u64);
         assert!(layout.end() > 1 << 38);
+    }
+
+    #[test]
+    fn no_entry_is_about_more_ids_than_it_counts() {
+        for log2 in 12..=20 {
+            let layout = Layout::new(PageSize::new(1 << log2).expect("a size"));
+            let regions = layout.end().div_ceil(layout.bits);
+            let levels = (0..=LEVELS).find(|level| regions.div_ceil(layout.span(*level)) <= layout.fanout);
+            let levels = levels.expect("a root has room for all");
+            assert!(layout.span(levels) * layout.bits <= USED_MAX && layout.end() > 1 << 41, "2^{log2}");
+        }
     }
 
     #[test]

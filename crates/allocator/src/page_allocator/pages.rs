@@ -58,6 +58,7 @@ impl Root {
             return Err(malformed(page.id(), "not the root of an allocator"));
         }
         let levels = u32::try_from(levels).ok().filter(|levels| *levels <= LEVELS);
+        let levels = levels.filter(|_| regions <= layout.end().div_ceil(layout.bits));
         let Some(levels) = levels.filter(|levels| regions.div_ceil(layout.span(*levels)) <= layout.fanout)
         else {
             return Err(malformed(page.id(), "more regions than a root has"));
@@ -71,8 +72,10 @@ impl Root {
         }
         let end = regions * layout.bits;
         let counted: u64 = entries.iter().map(|entry| entry.used()).sum();
-        let own = layout.own_below(end);
-        if counted.checked_sub(own) != Some(in_use) || high_water == 0 || high_water > end.max(1) {
+        let adds_up = counted.checked_sub(layout.own_below(end)) == Some(in_use)
+            && (1..=end.max(1)).contains(&high_water)
+            && in_use <= high_water - layout.own_below(high_water);
+        if !adds_up {
             return Err(malformed(page.id(), "ids in use that do not add up"));
         }
         Ok(Self { generation, regions, levels, high_water, in_use, entries })
