@@ -3,6 +3,7 @@
 use pagestone_allocator::ReadGuard;
 use pagestone_page_format::{PageError, PageId};
 use pagestone_sync::Arc;
+use pagestone_sync::faults::planted;
 
 use crate::descend::{Hold, Seek};
 use crate::error::Interrupt;
@@ -89,7 +90,9 @@ impl BTree {
             // The guard first, then the proof that the reference still stood when it was there (L8).
             Some(_) => Found::Reference(ReferenceAt { leaf: leaf.id(), guard: self.guard() }),
         };
-        leaf.validate()?;
+        if !planted("a look-up believes a leaf that it did not validate") {
+            leaf.validate()?;
+        }
         Ok(answer)
     }
 

@@ -10,6 +10,9 @@
 //! ```
 //!
 //! A process each, because a deadlock, which is what a lost wake-up is here, ends one: it unwinds through held guards.
+//! With `--cfg shuttle` beside it, a model is tried at random, as often as it says where others say how many preemptions
+//! (`at_random.rs`).
+//!
 //! Every exploration prints one line that begins with [`ROW`], tabs between its fields; `cargo xtask loom` makes a table of them.
 //!
 //! Two arguments that the test runner knows mean more here. `--skip mutants` leaves the mutants out, for bounds that they need not be
@@ -18,7 +21,9 @@
 
 use std::cell::Cell;
 use std::process::Command;
+#[cfg(not(shuttle))]
 use std::sync::Arc;
+#[cfg(not(shuttle))]
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -28,8 +33,10 @@ pub const ROW: &str = "loom-row";
 pub const DEADLOCK: &str = "deadlock; threads =";
 
 /// Executions of an exploration that is cut.
+#[cfg(not(shuttle))]
 const CUT: usize = 5_000;
 /// Steps of one execution at most: a model that takes more does not end.
+#[cfg(not(shuttle))]
 const MAX_BRANCHES: usize = 50_000;
 
 thread_local! {
@@ -121,13 +128,26 @@ fn skips(what: &str) -> bool {
     args.windows(2).any(|pair| pair[0] == "--skip" && pair[1] == what)
 }
 
+/// So many executions of the model are done, and whether they were all.
+pub(crate) fn note_executions(executions: u64, all: bool) {
+    let (before, all_before) = EXECUTIONS.get();
+    EXECUTIONS.set((before + executions, all_before && all));
+}
+
+#[cfg(shuttle)]
+use crate::at_random::bound;
+#[cfg(shuttle)]
+pub use crate::at_random::explore;
+
 /// What `LOOM_MAX_PREEMPTIONS` says, if it says anything.
+#[cfg(not(shuttle))]
 fn bound(preemptions: usize) -> usize {
     loom::model::Builder::new().preemption_bound.unwrap_or(preemptions)
 }
 
 /// Runs `body` in every interleaving with at most so many preemptions, within what DPOR tells apart. `LOOM_MAX_PREEMPTIONS` sets
 /// another bound.
+#[cfg(not(shuttle))]
 pub fn explore(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(bound(preemptions));
@@ -143,7 +163,7 @@ pub fn explore(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
         count.fetch_add(1, Ordering::Relaxed);
         body();
     });
-    let (executed, (before, all)) = (executions.load(Ordering::Relaxed), EXECUTIONS.get());
+    let executed = executions.load(Ordering::Relaxed);
     // Loom counts from one.
-    EXECUTIONS.set((before + executed, all && !(limited && executed + 1 >= CUT as u64)));
+    note_executions(executed, !(limited && executed + 1 >= CUT as u64));
 }

@@ -5,14 +5,17 @@
 //!
 //! ```text
 //!   production crates ──► pagestone_sync ──► platform.rs   std, parking_lot, crossbeam-queue
-//!                                        └─► model.rs      loom            (--cfg loom)
+//!                                        └─► model.rs      loom            (--cfg loom), shuttle (--cfg loom --cfg shuttle)
 //!   their models     ──► checking.rs     explores them, and shows that they can fail   (--cfg loom)
+//!                        at_random.rs    some executions of larger ones, where checking.rs would try them all   (--cfg shuttle)
 //!                        faults.rs       the bugs that show it   (--cfg pagestone_faults)
 //! ```
 //!
 //! The two halves have the same names and the same meaning; nothing outside this crate asks which one is in use.
 #![deny(unsafe_code)]
 
+#[cfg(shuttle)]
+mod at_random;
 #[cfg(loom)]
 pub mod checking;
 pub mod faults;

@@ -1,10 +1,16 @@
-//! The model half: the same names over loom, which explores the interleavings of the C11 memory model.
+//! The model half: the same names over loom, which explores the interleavings of the C11 memory model; or, with `--cfg shuttle` beside
+//! `--cfg loom`, over shuttle, which tries some of many more, at random and sequentially consistent.
 
-pub use loom::sync::Arc;
+#[cfg(not(shuttle))]
+use loom as checker;
+#[cfg(shuttle)]
+use shuttle as checker;
+
+pub use checker::sync::Arc;
 
 /// Atomic integers and fences.
 pub mod atomic {
-    pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+    pub use super::checker::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
     /// A SeqCst fence right behind an atomic read-modify-write of the same thread, and nowhere else.
     pub fn fence_after_rmw() {
@@ -16,7 +22,7 @@ pub mod atomic {
 pub mod hint {
     /// A spinning thread lets the model run another one, else it would spin for ever.
     pub fn spin_loop() {
-        loom::thread::yield_now();
+        super::checker::thread::yield_now();
     }
 
     /// A model has no caches.
@@ -25,30 +31,30 @@ pub mod hint {
 
 /// Threads.
 pub mod thread {
-    pub use loom::thread::{Builder, JoinHandle, spawn, yield_now};
+    pub use super::checker::thread::{Builder, JoinHandle, spawn, yield_now};
 
     /// A number of the calling thread that no other thread of the model has, the same in every execution.
     pub fn place() -> usize {
-        let id = format!("{:?}", loom::thread::current().id());
+        let id = format!("{:?}", super::checker::thread::current().id());
         id.bytes().filter(u8::is_ascii_digit).fold(0, |number, digit| number * 10 + usize::from(digit - b'0'))
     }
 }
 
 /// A mutual exclusion lock without poisoning.
 #[derive(Debug, Default)]
-pub struct Mutex<T>(loom::sync::Mutex<T>);
+pub struct Mutex<T>(checker::sync::Mutex<T>);
 
 /// Holds a [`Mutex`] until dropped.
 #[derive(Debug)]
 pub struct MutexGuard<'a, T> {
-    guard: loom::sync::MutexGuard<'a, T>,
+    guard: checker::sync::MutexGuard<'a, T>,
     mutex: &'a Mutex<T>,
 }
 
 impl<T> Mutex<T> {
     /// Wraps a value.
     pub fn new(value: T) -> Self {
-        Self(loom::sync::Mutex::new(value))
+        Self(checker::sync::Mutex::new(value))
     }
 
     /// Waits for the lock and takes it.
@@ -83,20 +89,20 @@ impl<T> std::ops::DerefMut for MutexGuard<'_, T> {
 
 /// A lock that many share or one has, without poisoning: as [`Mutex`].
 #[derive(Debug, Default)]
-pub struct RwLock<T>(loom::sync::RwLock<T>);
+pub struct RwLock<T>(checker::sync::RwLock<T>);
 
 /// Shares a [`RwLock`] until dropped.
 #[derive(Debug)]
-pub struct RwLockReadGuard<'a, T>(loom::sync::RwLockReadGuard<'a, T>);
+pub struct RwLockReadGuard<'a, T>(checker::sync::RwLockReadGuard<'a, T>);
 
 /// Has a [`RwLock`] alone until dropped.
 #[derive(Debug)]
-pub struct RwLockWriteGuard<'a, T>(loom::sync::RwLockWriteGuard<'a, T>);
+pub struct RwLockWriteGuard<'a, T>(checker::sync::RwLockWriteGuard<'a, T>);
 
 impl<T> RwLock<T> {
     /// Wraps a value.
     pub fn new(value: T) -> Self {
-        Self(loom::sync::RwLock::new(value))
+        Self(checker::sync::RwLock::new(value))
     }
 
     /// Waits until nobody has it alone, and shares it.
@@ -137,12 +143,12 @@ impl<T> std::ops::DerefMut for RwLockWriteGuard<'_, T> {
 
 /// A condition variable for [`Mutex`].
 #[derive(Debug, Default)]
-pub struct Condvar(loom::sync::Condvar);
+pub struct Condvar(checker::sync::Condvar);
 
 impl Condvar {
     /// A condition variable that nobody waits on.
     pub fn new() -> Self {
-        Self(loom::sync::Condvar::new())
+        Self(checker::sync::Condvar::new())
     }
 
     /// Releases the lock, waits for a notification, takes the lock again.
@@ -169,7 +175,7 @@ impl Condvar {
     ) -> MutexGuard<'a, T> {
         let mutex = guard.mutex;
         drop(guard);
-        loom::thread::yield_now();
+        checker::thread::yield_now();
         mutex.lock()
     }
 
@@ -231,16 +237,16 @@ pub mod parking {
     use std::sync::Arc; // of what the model has no business with
 
     use super::atomic::AtomicU64;
-    use super::{Condvar, Mutex};
+    use super::{Condvar, Mutex, checker};
 
     /// Who sleeps on which word, by its address.
     type Lot = Mutex<BTreeMap<usize, Arc<Condvar>>>;
 
-    loom::lazy_static! {
+    checker::lazy_static! {
         static ref LOT: Lot = Mutex::new(BTreeMap::new());
     }
 
-    loom::thread_local! {
+    checker::thread_local! {
         static WAKE_UPS: std::cell::Cell<u64> = std::cell::Cell::new(0);
     }
 
