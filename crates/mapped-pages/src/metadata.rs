@@ -212,7 +212,7 @@ impl Metadata {
         self.words.resize(pages);
         for (address, value) in change.words.iter().filter(|(address, _)| address.region() < kept) {
             let is_one = self.words.set(*address, *value);
-            assert!(is_one, "M3 is broken: {address:?} is changed and no word");
+            assert!(is_one, "a change of {address:?}, which is no word");
         }
         Ok(())
     }

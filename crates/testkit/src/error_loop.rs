@@ -65,7 +65,8 @@ impl Failure {
             DiskOp::Sync => all.extend(AfterFailedSync::ALL.map(Self::Sync)),
             _ => {}
         }
-        let only_looks = [DiskOp::Open, DiskOp::List, DiskOp::Kind, DiskOp::Read, DiskOp::Len, DiskOp::Lock];
+        use DiskOp::{Kind, Len, List, Lock, Map, Open, Read};
+        let only_looks = [Open, List, Kind, Read, Len, Lock, Map];
         if !only_looks.contains(&op) {
             all.push(Self::DoneButReported);
         }
