@@ -10,7 +10,7 @@
 //!
 //! ```text
 //!   tests      the targets of `RACES`, once each
-//!   soak_…     examples, for as long as they are told: the pool with 8 threads, 64 frames, 10 000 pages
+//!   soak_…     examples, for as long as they are told: the pool with 8 threads, 64 frames, 10 000 pages; with 256 and a page provider
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -48,7 +48,8 @@ const RACES: [(&str, Races); 20] = [
 ];
 
 /// Examples that go on for `--seconds N`.
-const SOAKS: [(&str, &str); 1] = [("pagestone-buffer-pool", "soak_pool")];
+const SOAKS: [(&str, &str); 2] =
+    [("pagestone-buffer-pool", "soak_pool"), ("pagestone-buffer-pool", "soak_page_provider")];
 
 #[derive(Clone, Copy)]
 enum Races {
@@ -129,14 +130,14 @@ fn tests(workspace: &Workspace, package: &str, args: &[&str]) -> Result<String, 
     }
 }
 
-/// An example; gives what it printed.
+/// An example; gives its last line.
 fn soak(workspace: &Workspace, package: &str, example: &str, seconds: u64) -> Result<String, Failed> {
     let mut command = nightly(workspace, "run");
     command.args(["--quiet", "--package", package, "--example", example, "--"]);
     command.args(["--seconds", &seconds.to_string()]);
     let said = Step::default().run(command)?;
     clean(&said)?;
-    Ok(said.trim_end().replace('\n', "\n    "))
+    Ok(said.lines().next_back().unwrap_or_default().into())
 }
 
 /// Nothing that ran wrote a report. A process that wrote one fails as well; one that was started by a test may not be asked.
