@@ -42,6 +42,8 @@ pub struct RemovalRecord<'a> {
     pub value: &'a dyn Fn(Option<&[u8]>) -> Vec<u8>,
     /// Puts it there: called once, before the first group of a removal that takes more than one.
     pub begin: &'a dyn Fn() -> TreeResult<()>,
+    /// Called before each of its groups, with nothing pinned or latched: makes room in the log where nobody else does.
+    pub make_room: &'a dyn Fn() -> TreeResult<()>,
 }
 
 impl std::fmt::Debug for RemovalRecord<'_> {
@@ -131,6 +133,7 @@ impl BTree {
                 *begun = true;
             }
             let record = record.filter(|_| *begun);
+            record.map_or(Ok(()), |record| (record.make_room)())?;
             let value = record.map(|record| (record.value)(next.as_deref()));
             let keys = from.len() + 2 * self.max_key_len();
             let recorded = record.map_or(0, |record| record.key.len()) + value.as_ref().map_or(0, Vec::len);

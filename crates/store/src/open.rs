@@ -16,7 +16,7 @@ use pagestone_swip::MAX_SWIP_PAGE;
 use pagestone_sync::Mutex;
 use pagestone_wal::{DurableBy, Recovery, WalOptions, WalStart};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Room};
 use crate::checkpoint::Core;
 use crate::create::{LOCK_WAIT, check_directory, create};
 use crate::open_report::Steps;
@@ -152,8 +152,10 @@ pub(crate) fn open(
         steps.begin(RecoveryStep::Checkpoint, log_bytes);
         core.relieve()?;
     }
-    // 9. What was being removed goes on now: later it might take what was put meanwhile.
-    let finished_removals = core.catalog.finish_removals(&core.env)?;
+    // 10. What was being removed goes on now: later it might take what was put meanwhile. No thread of ours makes room in the log yet.
+    let ease = || if core.presses() { core.relieve() } else { Ok(()) };
+    let room = Room { ease: &ease, empty: &|| core.empty_log() };
+    let finished_removals = core.catalog.finish_removals(&core.env, &room)?;
     let report = OpenReport {
         created,
         finished_removals,

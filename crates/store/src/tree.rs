@@ -12,6 +12,7 @@ use pagestone_btree::{
 };
 use pagestone_page_format::{Lsn, PageError};
 
+use crate::catalog::Room;
 use crate::checkpoint::Core;
 use crate::store::Inner;
 use crate::{StoreError, StoreResult};
@@ -230,8 +231,10 @@ impl Tree {
             Bound::Excluded(key) => Some(key.as_ref().to_vec()),
             Bound::Unbounded => None,
         };
-        let Core { env, catalog, .. } = self.core();
-        let (entries, lsn) = catalog.remove_range(env, &self.tree, from, to)?;
+        let core = self.core();
+        // Those who wait for room are slowed down before, and get it from the threads of the background or from `tick`.
+        let room = Room { ease: &|| Ok(()), empty: &|| core.empty_log() };
+        let (entries, lsn) = core.catalog.remove_range(&core.env, &room, &self.tree, from, to)?;
         lsn.map_or(Ok(()), |lsn| self.inner.acknowledge(lsn))?;
         Ok(entries)
     }

@@ -1,5 +1,6 @@
 //! Prevents: a crash in the middle of a range that is removed which leaves a part of the range, or takes what was put behind the
-//! removal; a removal that leaks pages, hides what it did not remove from others, or goes on after it was reported as failed.
+//! removal; a removal that leaks pages, hides what it did not remove from others, or goes on after it was reported as failed; one that
+//! needs more log than there is, so that no opening finishes it; one that ends the handle because the disk is full.
 
 mod support;
 
@@ -7,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pagestone_store::{Background, Durability, Options, Store, StoreError};
-use pagestone_testkit::{CrashOptions, Keep, Rng, SimDisk};
+use pagestone_store::{Background, Durability, Options, Store, StoreError, StoreResult};
+use pagestone_testkit::{CrashOptions, DiskOp, FaultPlan, Keep, Rng, SimDisk};
 use support::{DIR, State, Step, contents, open, run, small, states, verified_contents};
 
 fn key(number: u64) -> Vec<u8> {
@@ -192,4 +193,81 @@ fn others_read_and_write_beside_a_removal() {
         assert_eq!(contents(&store).expect("a scan").len(), 2000 + kept.len());
         assert!(store.verify().expect("verifies").is_sound());
     }
+}
+
+const ENOSPC: i32 = 28;
+
+fn open_with(disk: &SimDisk, log_bytes: u64) -> StoreResult<Store> {
+    Store::open_on(Arc::new(disk.clone()), Path::new(DIR), Options { log_bytes, ..small() })
+}
+
+/// 2400 entries on 600 leaves; few segments of the log, of a large budget.
+fn large(disk: &SimDisk) -> Store {
+    let store = open_with(disk, 16 << 20).expect("opens");
+    let tree = store.default_tree();
+    for number in 0..2400 {
+        tree.put(&key(number), &[number as u8; 900]).expect("put");
+        if number % 100 == 99 {
+            store.checkpoint().expect("a healthy disk");
+        }
+    }
+    store.checkpoint().expect("a healthy disk");
+    store
+}
+
+/// No room for another segment of the log.
+fn fill_up(disk: &SimDisk) {
+    let plan = FaultPlan::errno(ENOSPC).on(DiskOp::Reserve).path(|path| path.starts_with("/store/log"));
+    disk.fail(plan.forever());
+}
+
+/// While a store is being opened no thread makes checkpoints. So the opening makes them: else it would find the log full, here and
+/// whenever it is tried again.
+#[test]
+fn an_opening_finishes_a_removal_that_needs_more_log_than_there_is() {
+    const BUDGET: u64 = 512 << 10;
+    let disk = SimDisk::new(6);
+    let store = large(&disk);
+    disk.settle();
+    let journal = disk.journal_len();
+    let logged = || store.stats().expect("stats").log.end_lsn.get();
+    let before = logged();
+    store.default_tree().remove_range(key(5)..key(2390)).expect("a healthy disk");
+    assert!(logged() - before > BUDGET, "{} bytes of log", logged() - before);
+    let few =
+        CrashOptions { exhaustive_max: 1, pairs_max: 0, splits_max: 0, random: 0, ..CrashOptions::default() };
+    let mut begun = disk.crash_states(&CrashOptions { cuts: journal..usize::MAX, ..few });
+    let finished = |full: bool| {
+        move |image: &pagestone_testkit::CrashImage| {
+            let disk = image.disk();
+            if full {
+                fill_up(&disk);
+            }
+            let store =
+                open_with(&disk, BUDGET).unwrap_or_else(|error| panic!("{error}: {}", image.explain()));
+            let finished = store.open_report().finished_removals == 1;
+            assert!(!finished || verified_contents(&store).expect("reads").len() == 15);
+            finished
+        }
+    };
+    let image = begun.find(finished(false)).expect("a removal that has begun");
+    assert!(finished(true)(&image), "nor does it need a disk with room");
+}
+
+#[test]
+fn a_removal_that_finds_the_disk_full_leaves_the_handle_alive() {
+    let disk = SimDisk::new(7);
+    let store = large(&disk);
+    let tree = store.default_tree();
+    fill_up(&disk);
+    let error = tree.remove_range(key(5)..key(2390)).expect_err("no room for another segment");
+    assert!(error.to_string().contains("no space"), "{error}");
+    tree.put(&key(7), b"behind the failure").expect("the handle lives");
+    disk.heal();
+    let left = contents(&store).expect("a scan");
+    assert!(left.len() > 100 && left.len() < 2400, "{}", left.len());
+    drop((tree, store));
+    let store = open_with(&disk, 16 << 20).expect("opens");
+    assert_eq!(store.open_report().finished_removals, 0);
+    assert!(verified_contents(&store).expect("reads") == left, "its intent was taken back");
 }

@@ -34,6 +34,7 @@ use pagestone_sync::Mutex;
 use pagestone_sync::atomic::AtomicU64;
 
 pub use entry::MAX_TREE_NAME;
+pub(crate) use removals::Room;
 
 use crate::{StoreError, StoreResult};
 use entry::{ENTRY_PREFIX, Entry, HEAD_KEY, Head, REMOVAL_PREFIX, bad, key_of, name_of};

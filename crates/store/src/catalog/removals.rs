@@ -14,17 +14,21 @@
 //!   [ both ] [ entries of a leaf, how far ] [ entries of a leaf, how far ] ... [ both gone ]
 //! ```
 //!
+//! An opening has no thread beside it that makes room in the log, so it makes checkpoints between the groups: a removal may need more
+//! log than there is. Where an intent is to be taken back and the log, or the disk under it, is full, the log is emptied first.
+//!
 //! A range within one leaf is one group and needs no intent. An opening that cannot read the catalog leaves what is in it to the one
 //! that can.
 
-use pagestone_btree::{BTree, BatchChange, BatchOp, RemovalRecord, TreeResult, apply_batch};
+use pagestone_btree::{BTree, BatchChange, BatchOp, RemovalRecord, TreeError, TreeResult, apply_batch};
 use pagestone_mini_txn::LoggedPool;
-use pagestone_page_format::Lsn;
+use pagestone_page_format::{Lsn, PageError};
 use pagestone_sync::atomic::Ordering;
+use pagestone_wal::WalError;
 
 use super::Catalog;
 use super::entry::{Entry, REMOVAL_PREFIX, bad};
-use crate::StoreResult;
+use crate::{StoreError, StoreResult};
 
 /// Bytes of a removal's keys: prefix, tree id, number, part.
 const KEY_LEN: usize = 1 + 4 + 8 + 1;
@@ -121,12 +125,33 @@ fn shortened(mut bound: Vec<u8>, max_key_len: usize) -> Vec<u8> {
     bound
 }
 
+/// How a removal gets room in the log.
+pub(crate) struct Room<'a> {
+    /// Called before each group, with nothing held: does something where the log is filling up and nobody else does.
+    pub(crate) ease: &'a dyn Fn() -> StoreResult<()>,
+    /// Called when the log, or the disk for another segment of it, is full: gives back all of the log that can be.
+    pub(crate) empty: &'a dyn Fn() -> StoreResult<()>,
+}
+
+/// Whether there was no room in the log or on the disk: that says nothing about a tree.
+fn is_no_room(error: &StoreError) -> bool {
+    match error {
+        StoreError::Page(PageError::NoSpace { .. })
+        | StoreError::Wal(WalError::NoSpace { .. } | WalError::LogFull { .. }) => true,
+        StoreError::Page(PageError::Io { source, .. }) => source
+            .get_ref()
+            .is_some_and(|inner| matches!(inner.downcast_ref(), Some(WalError::LogFull { .. }))),
+        _ => false,
+    }
+}
+
 impl Catalog {
     /// Removes the entries of a tree whose keys are not below `from` and below `to`; gives how many they were, and the LSN at which that
     /// is durable.
     pub(crate) fn remove_range(
         &self,
         env: &LoggedPool,
+        room: &Room<'_>,
         tree: &BTree,
         from: Vec<u8>,
         to: Option<Vec<u8>>,
@@ -144,50 +169,67 @@ impl Catalog {
             begun.set(done.is_ok()); // an error has put nothing
             done.map(drop)
         };
-        let removed = self.go_on(tree, keys, &from, to.as_deref(), &begin);
+        let removed = self.go_on(room, tree, keys, &from, to.as_deref(), &begin);
         if !begun.get() {
-            return Ok(removed?);
+            return removed;
         }
-        match (removed, self.take_back(env, keys)) {
+        match (removed, self.take_back(env, room, keys)) {
             (Ok((entries, _)), Ok(lsn)) => Ok((entries, lsn)),
-            (Err(error), Ok(_)) => Err(error.into()),
+            (Err(error), Ok(_)) => Err(error),
             (removed, Err(error)) => {
                 // The next opening would remove what is put from now on.
                 env.poison()
                     .poison(format_args!("the intent of a removal that has ended stays logged: {error}"));
-                Err(removed.err().unwrap_or(error).into())
+                Err(removed.err().unwrap_or(error))
             }
         }
     }
 
     fn go_on(
         &self,
+        room: &Room<'_>,
         tree: &BTree,
         keys: Keys,
         from: &[u8],
         to: Option<&[u8]>,
         begin: &dyn Fn() -> TreeResult<()>,
-    ) -> TreeResult<(u64, Option<Lsn>)> {
+    ) -> StoreResult<(u64, Option<Lsn>)> {
         let max = bound_max(tree);
         let key = keys.of(HOW_FAR);
         let value = |next: Option<&[u8]>| encode_how_far(next, max);
-        tree.remove_range_with(
-            from,
-            to,
-            Some(RemovalRecord { list: &self.list, key: &key, value: &value, begin }),
-        )
+        // What it says is no tree's error: kept here while it goes through the tree.
+        let no_room = std::cell::Cell::new(None);
+        let make_room = || {
+            (room.ease)().map_err(|error| {
+                no_room.set(Some(error));
+                TreeError::Page(PageError::Closed)
+            })
+        };
+        let record =
+            RemovalRecord { list: &self.list, key: &key, value: &value, begin, make_room: &make_room };
+        let removed = tree.remove_range_with(from, to, Some(record));
+        removed.map_err(|error| no_room.take().unwrap_or_else(|| error.into()))
     }
 
-    fn take_back(&self, env: &LoggedPool, keys: Keys) -> TreeResult<Option<Lsn>> {
+    /// Takes the intent out. Where there is no room in the log for that, room is made, once.
+    fn take_back(&self, env: &LoggedPool, room: &Room<'_>, keys: Keys) -> StoreResult<Option<Lsn>> {
         let (end, how_far) = (keys.of(THE_END), keys.of(HOW_FAR));
         let remove = |key| BatchOp { tree: &self.list, key, change: BatchChange::Remove };
-        Ok(apply_batch(env, &[remove(&end), remove(&how_far)])?.lsn)
+        let take_back = || StoreResult::Ok(apply_batch(env, &[remove(&end), remove(&how_far)])?.lsn);
+        match take_back() {
+            Err(error) if is_no_room(&error) => {
+                (room.empty)()?;
+                take_back()
+            }
+            done => done,
+        }
     }
 
     /// Finishes the removals that a crash interrupted; for the opening, before anybody has a handle. Gives how many they were.
     ///
-    /// Where the catalog cannot be read they stay. One that fails for its tree's sake is taken back. Errors are about the handle.
-    pub(crate) fn finish_removals(&self, env: &LoggedPool) -> StoreResult<u64> {
+    /// Where the catalog cannot be read they stay. One that fails for its tree's sake is taken back. Errors are about the handle, or
+    /// say that there is no room in the log even once it was emptied: then the removal stays.
+    pub(crate) fn finish_removals(&self, env: &LoggedPool, room: &Room<'_>) -> StoreResult<u64> {
         let found = match self.interrupted() {
             Ok(found) => found,
             Err(error) => {
@@ -195,17 +237,46 @@ impl Catalog {
                 return Ok(0);
             }
         };
+        // What cannot be written to make room says nothing about a tree either.
+        let no_room = std::cell::Cell::new(false);
+        let noted = |done: StoreResult<()>| done.inspect_err(|_| no_room.set(true));
+        let room = &Room { ease: &|| noted((room.ease)()), empty: &|| noted((room.empty)()) };
         let mut finished = 0;
         for (keys, from, to) in found {
             if let (Some(tree), Some(from)) = (self.by_id(keys.tree)?, from) {
-                match self.go_on(&tree, keys, &from, to.as_deref(), &|| Ok(())) {
-                    Ok(_) => finished += 1,
-                    Err(error) => drop(super::of_the_catalog(error.into())?), // told to whoever reads there
+                match self.finish_removal(room, &tree, keys, from, to.as_deref()) {
+                    Ok(()) => finished += 1,
+                    Err(error) if no_room.get() || is_no_room(&error) => return Err(error),
+                    Err(error) => drop(super::of_the_catalog(error)?), // told to whoever reads there
                 }
             }
-            self.take_back(env, keys)?;
+            self.take_back(env, room, keys)?;
         }
         Ok(finished)
+    }
+
+    /// Where the disk has no room for more of the log, one that is emptied again and again does as well.
+    fn finish_removal(
+        &self,
+        room: &Room<'_>,
+        tree: &BTree,
+        keys: Keys,
+        mut from: Vec<u8>,
+        to: Option<&[u8]>,
+    ) -> StoreResult<()> {
+        loop {
+            match self.go_on(room, tree, keys, &from, to, &|| Ok(())) {
+                Ok(_) => return Ok(()),
+                Err(error) if is_no_room(&error) => {
+                    (room.empty)()?;
+                    match self.list.get(&keys.of(HOW_FAR))?.map(|value| decode_how_far(&value)).transpose()? {
+                        Some(Some(next)) if next > from => from = next,
+                        _ => return Err(error),
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The removals in the catalog: where the rest of each begins, if there is any, and where it ends.
