@@ -253,6 +253,15 @@ impl Core {
         Ok(self.superblock.lock().publish(self.env.poison(), |next| next.user_meta[slot] = value)?)
     }
 
+    /// Makes the intents of removals with a lower number void, in both copies.
+    pub(crate) fn void_removals(&self, number: u64) -> StoreResult<()> {
+        let mut superblock = self.superblock.lock();
+        for _ in 0..2 {
+            superblock.publish(self.env.poison(), |next| next.removals_from = number)?;
+        }
+        Ok(())
+    }
+
     /// What is wrong with the copies of the superblock in the file, and the pages that the current one says the file has.
     pub(crate) fn judge_superblock(&self) -> (Vec<(usize, String)>, u64) {
         let superblock = self.superblock.lock();

@@ -83,6 +83,7 @@ pub(crate) fn create(
         root: DEFAULT_ROOT,
         user_meta: [0; 8],
         catalog: CATALOG_ROOT,
+        removals_from: 0,
     };
     let checksum = PageChecksum::new(options.checksum, uuid);
     let pages = PageFile::new(Arc::clone(&file), PAGES_AT, options.page_size, checksum);

@@ -16,7 +16,7 @@ use pagestone_swip::MAX_SWIP_PAGE;
 use pagestone_sync::Mutex;
 use pagestone_wal::{DurableBy, Recovery, WalOptions, WalStart};
 
-use crate::catalog::{Catalog, Room};
+use crate::catalog::{Catalog, Room, first_removal};
 use crate::checkpoint::Core;
 use crate::create::{LOCK_WAIT, check_directory, create};
 use crate::open_report::Steps;
@@ -144,7 +144,7 @@ pub(crate) fn open(
     let direct_io = file.is_direct();
     let env = Arc::new(LoggedPool::new(pool, log, allocator, poison));
     let tree = BTree::open(Arc::clone(&env), TREE_BASE_ID, first.root)?;
-    let catalog = Catalog::new(&tree, first.catalog)?;
+    let catalog = Catalog::new(&tree, first.catalog, generation)?;
     let core = Core::new(env, tree, catalog, Mutex::new(superblock), protection, options);
     core.log_is_read()?;
     // 9. Where the log that is left would slow down the first writers, it is cut before they come.
@@ -155,10 +155,13 @@ pub(crate) fn open(
     // 10. What was being removed goes on now: later it might take what was put meanwhile. No thread of ours makes room in the log yet.
     let ease = || if core.presses() { core.relieve() } else { Ok(()) };
     let room = Room { ease: &ease, empty: &|| core.empty_log() };
-    let finished_removals = core.catalog.finish_removals(&core.env, &room)?;
+    let finished = core.catalog.finish_removals(&core.env, &room, first.removals_from)?;
+    if finished.some_left {
+        core.void_removals(first_removal(generation))?;
+    }
     let report = OpenReport {
         created,
-        finished_removals,
+        finished_removals: finished.removals,
         groups: replayed.groups,
         records: replayed.records,
         log_bytes,

@@ -21,7 +21,8 @@
 //!  72  │ checksum kind │ 0                                             │
 //!  80  │ user metadata, 8 slots of 8 bytes                             │
 //! 144  │ page id of the root of the catalog                            │
-//! 152  │ zeros up to 4088                                              │
+//! 152  │ number of the first removal of a range whose intent counts    │
+//! 160  │ zeros up to 4088                                              │
 //! 4088 │ CRC32C of all before                                          │
 //!      └───────────────────────────────────────────────────────────────┘
 //! ```
@@ -61,6 +62,8 @@ pub(crate) struct Superblock {
     pub(crate) root: PageId,
     pub(crate) user_meta: [u64; USER_SLOTS],
     pub(crate) catalog: PageId,
+    /// Intents of removals with a lower number are void: an opening that could not read them has given out a handle.
+    pub(crate) removals_from: u64,
 }
 
 impl Superblock {
@@ -81,6 +84,7 @@ impl Superblock {
             put(80 + 8 * slot, &value.to_le_bytes());
         }
         put(144, &self.catalog.get().to_le_bytes());
+        put(152, &self.removals_from.to_le_bytes());
         let checksum = u64::from(crc32c(&block[..CHECKSUM_AT]));
         block[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
         block
@@ -124,6 +128,7 @@ impl Superblock {
             root: PageId::new(u64_at(64)),
             user_meta,
             catalog: PageId::new(u64_at(144)),
+            removals_from: u64_at(152),
         })
     }
 }
@@ -285,6 +290,7 @@ mod tests {
             root: PageId::new(1),
             user_meta: [1, 2, 3, 4, 5, 6, 7, 8],
             catalog: PageId::new(2),
+            removals_from: 5 << 32,
         }
     }
 

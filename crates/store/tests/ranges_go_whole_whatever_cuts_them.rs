@@ -271,3 +271,51 @@ fn a_removal_that_finds_the_disk_full_leaves_the_handle_alive() {
     assert_eq!(store.open_report().finished_removals, 0);
     assert!(verified_contents(&store).expect("reads") == left, "its intent was taken back");
 }
+
+/// The opening behind the crash cannot look for removals and gives out a handle; the one behind that can.
+#[test]
+fn a_removal_that_an_opening_did_not_find_takes_nothing_of_what_was_put_behind_it() {
+    let disk = SimDisk::new(8);
+    let store = open(&disk).expect("opens");
+    // A catalog of several leaves, so that its root is not what a removal changes.
+    for number in 0..60 {
+        store.tree(format!("{number:0>200}")).expect("a tree");
+    }
+    let tree = store.default_tree();
+    for number in 0..60 {
+        tree.put(&key(number), &[1; 500]).expect("put");
+    }
+    tree.remove_range(key(50)..key(60)).expect("a healthy disk");
+    store.checkpoint().expect("a healthy disk");
+    store.checkpoint().expect("a healthy disk");
+    disk.settle();
+    let journal = disk.journal_len();
+    tree.remove_range(key(5)..key(45)).expect("a healthy disk");
+    drop((tree, store));
+    let few =
+        CrashOptions { exhaustive_max: 1, pairs_max: 0, splits_max: 0, random: 0, ..CrashOptions::default() };
+    let mut begun = 0;
+    for image in disk.crash_states(&CrashOptions { cuts: journal..usize::MAX, ..few }) {
+        if open(&image.disk()).expect("recovers").open_report().finished_removals == 0 {
+            continue;
+        }
+        begun += 1;
+        let disk = image.disk();
+        let catalog = 8192 + 2 * 4096; // behind the superblocks: page 2
+        let root = disk.contents("/store/data").expect("a file")[catalog..catalog + 4096].to_vec();
+        disk.overwrite("/store/data", catalog as u64, &[0x55; 4096]).expect("overwritten");
+        for round in 0..2 {
+            let store = open(&disk).expect("the default tree needs no catalog");
+            assert_eq!(store.open_report().finished_removals, 0, "it cannot be looked for");
+            store.default_tree().put(&key(44), &[round; 100]).expect("put");
+        }
+        disk.overwrite("/store/data", catalog as u64, &root).expect("mended");
+        for _ in 0..2 {
+            let store = open(&disk).expect("opens");
+            assert_eq!(store.default_tree().get(&key(44)).expect("get"), Some(vec![1; 100]), "acknowledged");
+            assert_eq!(store.open_report().finished_removals, 0, "given up");
+            assert!(store.verify().expect("verifies").is_sound());
+        }
+    }
+    assert!(begun > 0, "no removal was cut");
+}

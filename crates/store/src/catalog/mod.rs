@@ -34,7 +34,7 @@ use pagestone_sync::Mutex;
 use pagestone_sync::atomic::AtomicU64;
 
 pub use entry::MAX_TREE_NAME;
-pub(crate) use removals::Room;
+pub(crate) use removals::{Room, first_removal};
 
 use crate::{StoreError, StoreResult};
 use entry::{ENTRY_PREFIX, Entry, HEAD_KEY, Head, REMOVAL_PREFIX, bad, key_of, name_of};
@@ -64,7 +64,7 @@ pub(crate) struct Catalog {
     freeing: Mutex<()>,
     /// Drops that were taken up again and failed.
     failed_drops: AtomicU64,
-    /// Number of the next removal of a range. An opening leaves none of an earlier one.
+    /// Number of the next removal of a range.
     next_removal: AtomicU64,
 }
 
@@ -79,15 +79,16 @@ struct Known {
 }
 
 impl Catalog {
-    /// Over the tree at `root`, which counts with the default tree. Reads nothing.
-    pub(crate) fn new(default: &BTree, root: PageId) -> PageResult<Self> {
+    /// Over the tree at `root`, which counts with the default tree. Reads nothing. `generation` is the log's: no removal of an
+    /// earlier one has a number of this one.
+    pub(crate) fn new(default: &BTree, root: PageId, generation: u64) -> PageResult<Self> {
         Ok(Self {
             list: default.beside(CATALOG_TREE, root)?,
             default: default.clone(),
             known: Mutex::new(Known::default()),
             freeing: Mutex::new(()),
             failed_drops: AtomicU64::new(0),
-            next_removal: AtomicU64::new(0),
+            next_removal: AtomicU64::new(first_removal(generation)),
         })
     }
 

@@ -3,7 +3,8 @@
 //! Invariant: once the intent is logged, all of the range goes, whatever crash comes between; and nothing that was put behind the
 //! removal goes with it. Each group writes down how far it has come, and the next opening finishes the rest before anybody can put
 //! anything. A call that fails takes its intent back, so that nothing is removed behind its caller's back; if it cannot even do that,
-//! the handle takes no more writes.
+//! the handle takes no more writes. An opening that cannot look for intents makes those void that it did not see, in the superblock, before
+//! it gives out a handle: whoever puts something then does not lose it to an opening that can.
 //!
 //! ```text
 //!   key                                     value
@@ -17,8 +18,9 @@
 //! An opening has no thread beside it that makes room in the log, so it makes checkpoints between the groups: a removal may need more
 //! log than there is. Where an intent is to be taken back and the log, or the disk under it, is full, the log is emptied first.
 //!
-//! A range within one leaf is one group and needs no intent. An opening that cannot read the catalog leaves what is in it to the one
-//! that can.
+//! A range within one leaf is one group and needs no intent.
+
+use std::cell::Cell;
 
 use pagestone_btree::{BTree, BatchChange, BatchOp, RemovalRecord, TreeError, TreeResult, apply_batch};
 use pagestone_mini_txn::LoggedPool;
@@ -125,6 +127,19 @@ fn shortened(mut bound: Vec<u8>, max_key_len: usize) -> Vec<u8> {
     bound
 }
 
+/// Number of the first removal of a generation of the log; there is room for 2^32 of them.
+pub(crate) fn first_removal(generation: u64) -> u64 {
+    generation.saturating_mul(1 << 32)
+}
+
+/// What [`Catalog::finish_removals`] came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Finished {
+    pub(crate) removals: u64,
+    /// The catalog could not be read or changed, so that intents may be left in it.
+    pub(crate) some_left: bool,
+}
+
 /// How a removal gets room in the log.
 pub(crate) struct Room<'a> {
     /// Called before each group, with nothing held: does something where the log is filling up and nobody else does.
@@ -160,7 +175,7 @@ impl Catalog {
         let to = to.map(|to| shortened(to, tree.max_key_len()));
         let number = self.next_removal.fetch_add(1, Ordering::Relaxed);
         let keys = Keys { tree: tree.tree_id(), number };
-        let begun = std::cell::Cell::new(false);
+        let begun = Cell::new(false);
         let begin = || {
             let (end, how_far) = (encode_end(to.as_deref()), encode_how_far(Some(&from), bound_max(tree)));
             let put = |key, value| BatchOp { tree: &self.list, key, change: BatchChange::Put(value) };
@@ -198,7 +213,7 @@ impl Catalog {
         let key = keys.of(HOW_FAR);
         let value = |next: Option<&[u8]>| encode_how_far(next, max);
         // What it says is no tree's error: kept here while it goes through the tree.
-        let no_room = std::cell::Cell::new(None);
+        let no_room = Cell::new(None);
         let make_room = || {
             (room.ease)().map_err(|error| {
                 no_room.set(Some(error));
@@ -225,32 +240,44 @@ impl Catalog {
         }
     }
 
-    /// Finishes the removals that a crash interrupted; for the opening, before anybody has a handle. Gives how many they were.
+    /// Finishes the removals that a crash interrupted; for the opening, before anybody has a handle.
     ///
-    /// Where the catalog cannot be read they stay. One that fails for its tree's sake is taken back. Errors are about the handle, or
-    /// say that there is no room in the log even once it was emptied: then the removal stays.
-    pub(crate) fn finish_removals(&self, env: &LoggedPool, room: &Room<'_>) -> StoreResult<u64> {
-        let found = match self.interrupted() {
-            Ok(found) => found,
-            Err(error) => {
-                super::of_the_catalog(error)?; // told to whoever uses the catalog
-                return Ok(0);
-            }
+    /// Where the catalog cannot be read they stay, and are void from then on: the caller records that before it gives out a handle.
+    /// Those with a number below `number_from` are void, and are taken back. So is one that fails for its tree's sake. Errors are about
+    /// the handle, or say that there is no room in the log even once it was emptied: then the removal stays.
+    pub(crate) fn finish_removals(
+        &self,
+        env: &LoggedPool,
+        room: &Room<'_>,
+        number_from: u64,
+    ) -> StoreResult<Finished> {
+        // What cannot be written to make room says nothing about tree or catalog.
+        let failed = Cell::new(false);
+        let noted = |done: StoreResult<()>| done.inspect_err(|_| failed.set(true));
+        let room = Room { ease: &|| noted((room.ease)()), empty: &|| noted((room.empty)()) };
+        let of_the_bytes = |error: StoreError| match failed.get() || is_no_room(&error) {
+            true => Err(error),
+            false => super::of_the_catalog(error).map(drop), // told to whoever reads there
         };
-        // What cannot be written to make room says nothing about a tree either.
-        let no_room = std::cell::Cell::new(false);
-        let noted = |done: StoreResult<()>| done.inspect_err(|_| no_room.set(true));
-        let room = &Room { ease: &|| noted((room.ease)()), empty: &|| noted((room.empty)()) };
-        let mut finished = 0;
+        let mut finished = Finished::default();
+        let found = self.interrupted().or_else(|error| {
+            finished.some_left = true;
+            of_the_bytes(error).map(|()| Vec::new())
+        })?;
         for (keys, from, to) in found {
-            if let (Some(tree), Some(from)) = (self.by_id(keys.tree)?, from) {
-                match self.finish_removal(room, &tree, keys, from, to.as_deref()) {
-                    Ok(()) => finished += 1,
-                    Err(error) if no_room.get() || is_no_room(&error) => return Err(error),
-                    Err(error) => drop(super::of_the_catalog(error)?), // told to whoever reads there
+            let finish = || {
+                let from = from.filter(|_| keys.number >= number_from);
+                if let (Some(tree), Some(from)) = (self.by_id(keys.tree)?, from) {
+                    let done = self.finish_removal(&room, &tree, keys, from, to.as_deref());
+                    finished.removals += u64::from(done.is_ok());
+                    done.or_else(of_the_bytes)?;
                 }
+                self.take_back(env, &room, keys)
+            };
+            if let Err(error) = finish() {
+                finished.some_left = true;
+                of_the_bytes(error)?;
             }
-            self.take_back(env, room, keys)?;
         }
         Ok(finished)
     }
