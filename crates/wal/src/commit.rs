@@ -25,10 +25,11 @@ use pagestone_sync::{MutexGuard, parking};
 
 use crate::block::{BLOCK, PAYLOAD};
 use crate::buffer::Batch;
+use crate::callback::tell;
 use crate::error::{WalError, WalResult};
 use crate::options::CommitMode;
 use crate::segment::{Segment, TAIL_SLOTS};
-use crate::wal::{Callback, State, Wal};
+use crate::wal::{State, Wal};
 
 impl Wal {
     /// Returns when everything before `lsn` is durable. An error means that it is not and will not be.
@@ -67,7 +68,8 @@ impl Wal {
     }
 
     /// Calls back, once, when everything before `lsn` is durable or never will be: at once, or from the thread that leads the
-    /// batch. Nobody is made to lead by this: somebody has to wait or to flush. The callback must not wait for the log.
+    /// batch. Nobody is made to lead by this: somebody has to wait or to flush. The callback must not wait for the log. One that
+    /// panics keeps nobody else from being told; its panic goes on in whoever leads.
     ///
     /// Told to the callback: `Poisoned`; `BeyondEnd` for an LSN that nothing was appended at; `Dropped` where the log is dropped
     /// before anybody flushed that far.
@@ -335,7 +337,7 @@ impl Wal {
         if waiting_for_room {
             self.room.notify_all();
         }
-        due.into_values().for_each(|callback| callback(Ok(())));
+        tell(due, |_| Ok(()));
         Ok(())
     }
 
@@ -347,7 +349,7 @@ impl Wal {
         let mut state = self.state.lock();
         state.commit.leading = false;
         state.commit.successor = false;
-        let callbacks: Vec<Callback> = std::mem::take(&mut state.commit.callbacks).into_values().collect();
+        let callbacks = std::mem::take(&mut state.commit.callbacks);
         drop(state);
         if planted("a failure wakes nobody") {
             return error.into();
@@ -356,9 +358,7 @@ impl Wal {
         self.followers.iter().for_each(parking::unpark_all);
         self.room.notify_all();
         self.eased.notify_all();
-        for callback in callbacks {
-            callback(Err(self.poison.poison(cause).into()));
-        }
+        tell(callbacks, |_| Err(self.poison.poison(cause).into()));
         error.into()
     }
 }
@@ -367,9 +367,9 @@ impl Drop for Wal {
     /// Whoever waits for a callback is told that none will say more; nobody can wait otherwise, as waiting borrows the log.
     fn drop(&mut self) {
         let callbacks = std::mem::take(&mut self.state.lock().commit.callbacks);
-        for ((lsn, _), callback) in callbacks {
-            callback(Err(self.poison.check().err().map_or(WalError::Dropped { lsn }, WalError::from)));
-        }
+        tell(callbacks, |(lsn, _)| {
+            Err(self.poison.check().err().map_or(WalError::Dropped { lsn }, WalError::from))
+        });
     }
 }
 

@@ -37,6 +37,7 @@ mod append;
 mod background;
 mod block;
 mod buffer;
+mod callback;
 mod commit;
 mod error;
 mod group;

@@ -27,6 +27,7 @@ use pagestone_sync::{Condvar, Mutex};
 
 use crate::alone::Alone;
 use crate::buffer::{Identity, LogBuffer};
+use crate::callback::Callback;
 use crate::error::WalResult;
 use crate::metrics::WalMetrics;
 use crate::options::WalOptions;
@@ -152,8 +153,6 @@ pub(crate) struct CommitState {
     pub(crate) callbacks: BTreeMap<(Lsn, u64), Callback>,
     pub(crate) next_callback: u64,
 }
-
-pub(crate) type Callback = Box<dyn FnOnce(WalResult<()>) + Send>;
 
 /// What recovery leaves to begin with.
 pub(crate) struct Beginning {

@@ -68,6 +68,34 @@ fn a_background_leader_that_fails_tells_everybody() {
     drop(leader);
 }
 
+/// The thread that leads belongs to one client, and the callbacks to others.
+#[test]
+fn a_callback_that_panics_keeps_nobody_else_from_being_told() {
+    for fails in [false, true] {
+        let disk = SimDisk::new(1);
+        let log = log(&disk, CommitMode::Relaxed);
+        let end = log.append_logical(0x4000, b"one").expect("room");
+        let (told, answers) = mpsc::channel();
+        for number in 0..3 {
+            let told = told.clone();
+            log.on_durable(end, move |result| {
+                told.send((number, result.is_ok())).expect("heard");
+                assert!(number == 2, "a bug of its owner's");
+            });
+        }
+        drop(told);
+        if fails {
+            disk.fail(FaultPlan::errno(5).on(DiskOp::Sync).forever());
+        }
+        let led = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| log.flush()));
+        assert!(led.is_err(), "a panic is not swallowed");
+        let answers: Vec<_> = answers.iter().collect();
+        assert_eq!(answers, [(0, !fails), (1, !fails), (2, !fails)]);
+        assert_eq!(log.is_lsn_durable(end), !fails);
+        assert_eq!(log.append_logical(0x4000, b"two").and_then(|lsn| log.wait_durable(lsn)).is_ok(), !fails);
+    }
+}
+
 /// A callback that nobody ever calls is a client that waits for ever.
 #[test]
 fn who_is_to_be_called_back_is_told_when_the_log_is_dropped() {
