@@ -186,9 +186,10 @@ impl BufferPool {
             Entry::Loading => self.wait_for_load(id).map(|()| None),
             Entry::Absent if *exhausted => Err(PageError::BufferPoolExhausted { capacity: self.capacity() }),
             Entry::Absent => {
-                let index = self.free_frame().inspect_err(|error| {
+                let index = self.free_frame(id).inspect_err(|error| {
                     *exhausted = matches!(error, PageError::BufferPoolExhausted { .. });
                 })?;
+                let Some(index) = index else { return Ok(None) };
                 let wave = Claim::take(self, id, index).map(|claim| (0, claim)).into_iter().collect();
                 self.read_wave(wave, FirstTouch::Now).pop().map(|(_, pin)| pin).transpose()
             }

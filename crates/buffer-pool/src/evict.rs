@@ -62,12 +62,16 @@ pub(crate) enum Chance {
 }
 
 impl BufferPool {
-    /// A frame that holds no page and is on no list. May write pages and wait; the caller holds no latch.
-    pub(crate) fn free_frame(&self) -> PageResult<FrameIndex> {
+    /// A frame that holds no page and is on no list, for a page that was absent; nothing if that page comes while a frame is waited
+    /// for: it may be what fills the frames. May write pages and wait; the caller holds no latch.
+    pub(crate) fn free_frame(&self, id: PageId) -> PageResult<Option<FrameIndex>> {
         let mut give_up = None;
         loop {
             if let Some(index) = self.free_frame_now()? {
-                return Ok(index);
+                return Ok(Some(index));
+            }
+            if self.table.get(id) != Entry::Absent {
+                return Ok(None);
             }
             let now = Instant::now();
             if now >= *give_up.get_or_insert(now + self.exhausted_wait) {

@@ -40,14 +40,14 @@ impl BufferPool {
     /// What is left of [`BufferPool::fault`] when the page is not resident at first sight.
     #[cold]
     fn load_or_wait(&self, id: PageId) -> PageResult<Pin<'_>> {
-        let pin = self.bring(id, || self.free_frame().map(Some), |page| self.read(id, page))?;
+        let pin = self.bring(id, Source::Storage, NoFrame::Wait)?;
         Ok(pin.expect("a frame was waited for"))
     }
 
     /// As [`BufferPool::fault`], but gives nothing where it would have to wait for a frame: for callers who hold pins, which
     /// others may be waiting for. It may do I/O.
     pub fn try_fault(&self, id: PageId) -> PageResult<Option<Pin<'_>>> {
-        self.bring(id, || self.free_frame_now(), |page| self.read(id, page))
+        self.bring(id, Source::Storage, NoFrame::GiveUp)
     }
 
     fn read(&self, id: PageId, page: &mut Page) -> PageResult<()> {
@@ -59,24 +59,15 @@ impl BufferPool {
     }
 
     /// Gives a pinned frame to a page whose old contents do not matter, without reading it: a new page, or one that redo
-    /// formats. The page is zeroed but for its header, and clean; one that was resident keeps its contents.
+    /// formats. The page is zeroed but for its header, and clean; one that was resident keeps its contents. That somebody else tries to
+    /// read the old ones, and cannot, is no error here.
     pub fn adopt(&self, id: PageId, kind: PageKind) -> PageResult<Pin<'_>> {
-        let blank = |page: &mut Page| {
-            page.bytes_mut().fill(0);
-            PageHeader::new(kind, id).encode(page.bytes_mut());
-            Ok(())
-        };
-        let pin = self.bring(id, || self.free_frame().map(Some), blank)?;
+        let pin = self.bring(id, Source::Nothing(kind), NoFrame::Wait)?;
         Ok(pin.expect("a frame was waited for"))
     }
 
-    /// Nothing if `free_frame` gives none.
-    fn bring(
-        &self,
-        id: PageId,
-        free_frame: impl Fn() -> PageResult<Option<FrameIndex>>,
-        fill: impl Fn(&mut Page) -> PageResult<()>,
-    ) -> PageResult<Option<Pin<'_>>> {
+    /// Nothing if there is no frame and `no_frame` says to give up.
+    fn bring(&self, id: PageId, source: Source, no_frame: NoFrame) -> PageResult<Option<Pin<'_>>> {
         if id > MAX_SWIP_PAGE {
             return Err(PageError::InvalidPageId { page_id: id });
         }
@@ -87,20 +78,41 @@ impl BufferPool {
                         return Ok(Some(pin));
                     }
                 }
-                Entry::Loading => self.wait_for_load(id)?,
+                Entry::Loading => match (self.wait_for_load(id), source) {
+                    (Err(error), Source::Storage) => return Err(error),
+                    // Whoever it is that wants the old page: it is gone.
+                    (Err(_), Source::Nothing(_)) | (Ok(()), _) => {}
+                },
                 Entry::Absent => {
-                    let Some(index) = free_frame()? else { return Ok(None) };
-                    if let Some(claim) = Claim::take(self, id, index) {
-                        return self.load(claim, &fill).map(Some);
+                    let index = match no_frame {
+                        NoFrame::Wait => self.free_frame(id)?,
+                        NoFrame::GiveUp => self.free_frame_now()?,
+                    };
+                    match (index, no_frame) {
+                        (Some(index), _) => {
+                            if let Some(claim) = Claim::take(self, id, index) {
+                                return self.load(claim, source).map(Some);
+                            }
+                        }
+                        (None, NoFrame::Wait) => {} // the page has come instead
+                        (None, NoFrame::GiveUp) => return Ok(None),
                     }
                 }
             }
         }
     }
 
-    fn load(&self, claim: Claim<'_>, fill: &impl Fn(&mut Page) -> PageResult<()>) -> PageResult<Pin<'_>> {
+    fn load(&self, claim: Claim<'_>, source: Source) -> PageResult<Pin<'_>> {
         let mut page = self.staging.take(&*self.store, claim.id);
-        let pin = match fill(&mut page) {
+        let filled = match source {
+            Source::Storage => self.read(claim.id, &mut page),
+            Source::Nothing(kind) => {
+                page.bytes_mut().fill(0);
+                PageHeader::new(kind, claim.id).encode(page.bytes_mut());
+                Ok(())
+            }
+        };
+        let pin = match filled {
             Ok(()) => self.publish(claim, &page, FirstTouch::Now),
             Err(error) => Err(claim.fail(error)),
         };
@@ -185,6 +197,21 @@ impl BufferPool {
         }
         Ok(())
     }
+}
+
+/// Where the bytes of a page come from that is brought in.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Storage,
+    /// What was there does not matter, and may be unreadable.
+    Nothing(PageKind),
+}
+
+/// What is done where every frame is pinned.
+#[derive(Debug, Clone, Copy)]
+enum NoFrame {
+    Wait,
+    GiveUp,
 }
 
 /// What counts as the first touch of a page: the second one warms it.

@@ -212,3 +212,94 @@ fn a_failed_read_is_one_read_for_all_who_waited_for_it() {
     assert_eq!(store.reads.load(Ordering::SeqCst), 1);
     assert_eq!((pool.stats().load_waits, pool.resident_len()), (7, 0));
 }
+
+/// Whose reads fail, each once it is let go of.
+#[derive(Debug)]
+struct Unreadable {
+    inner: MemoryStore,
+    let_go: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl PageStore for Unreadable {
+    fn page_size(&self) -> PageSize {
+        self.inner.page_size()
+    }
+    fn read_into(&self, _: PageId, _: &mut Page) -> PageResult<()> {
+        self.let_go.lock().expect("no panic").recv().expect("somebody lets go");
+        Err(eio())
+    }
+    fn write_page(&self, page: &mut Page) -> PageResult<()> {
+        self.inner.write_page(page)
+    }
+    fn sync(&self) -> PageResult<()> {
+        Ok(())
+    }
+    fn len(&self) -> PageResult<u64> {
+        self.inner.len()
+    }
+    fn grow(&self, pages: u64) -> PageResult<()> {
+        self.inner.grow(pages)
+    }
+}
+
+/// An id is used again while somebody who read an old holder still looks for the old page: what he cannot read is not wanted any more.
+#[test]
+fn a_new_page_is_not_refused_because_the_old_one_cannot_be_read() {
+    let inner = MemoryStore::new(DEFAULT_PAGE_SIZE);
+    inner.grow(100).expect("room");
+    let (let_go, held) = std::sync::mpsc::channel();
+    let pool = &BufferPool::new(Unreadable { inner, let_go: Mutex::new(held) }, FRAMES);
+    let id = PageId::new(7);
+    std::thread::scope(|scope| {
+        let [reader, other] = [(); 2].map(|()| scope.spawn(move || pool.fetch(id).map(drop)));
+        let new = scope.spawn(move || {
+            while pool.waiting_for_loads() == 0 {
+                std::thread::yield_now();
+            }
+            pool.new_page(id).map(drop)
+        });
+        while pool.waiting_for_loads() < 2 {
+            std::thread::yield_now();
+        }
+        let_go.send(()).expect("somebody reads");
+        // As many more as they like.
+        let_go.send(()).expect("somebody reads");
+        let_go.send(()).expect("somebody reads");
+        assert!([reader, other].map(|reader| reader.join().expect("no panic").is_err()).contains(&true));
+        new.join().expect("no panic").expect("the old contents do not matter");
+    });
+    assert_eq!(pool.fetch(id).expect("resident").read().expect("a copy").payload()[0], 0);
+}
+
+/// Who waits for a frame waits for the page: if somebody else was given the frame and brought that very page in, both have it.
+#[test]
+fn who_waits_for_a_frame_takes_the_page_that_another_brought_in() {
+    let store = MemoryStore::new(DEFAULT_PAGE_SIZE);
+    store.grow(100).expect("room");
+    let pool = &BufferPool::new(store, 1);
+    let ids = [0, 7].map(PageId::new);
+    for id in ids {
+        drop(pool.new_page(id).expect("a frame"));
+    }
+    let held = pool.fetch(ids[0]).expect("a frame");
+    let both = &std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        let one = scope.spawn(move || {
+            let page = pool.fetch(ids[1]);
+            both.wait();
+            page.map(drop)
+        });
+        let many = scope.spawn(move || {
+            let page = pool.fetch_many(&[ids[1]]).pop().expect("an answer");
+            both.wait();
+            page.map(drop)
+        });
+        while pool.stats().frame_waits < 20 {
+            std::thread::yield_now();
+        }
+        drop(held);
+        for thread in [one, many] {
+            thread.join().expect("no panic").expect("there is a frame, and the page is in it");
+        }
+    });
+}
