@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use pagestone_allocator::PageAllocator;
-use pagestone_direct_io::PageFileOptions;
+use pagestone_direct_io::{PageFile, PageFileOptions};
 use pagestone_page_format::{
     DEFAULT_PAGE_SIZE, MemoryStore, Page, PageError, PageId, PageResult, PageSize, PageStore,
 };
@@ -137,6 +137,88 @@ fn a_crash_after_a_failed_sync_and_an_opening_leaves_what_was_found_or_the_sync_
             images += 1;
         }
         assert!(synced.is_ok() || after == AfterFailedSync::ReportedLate, "{after:?} {which}");
+    }
+    assert!(images > 100, "{images}");
+}
+
+/// A page file whose process is killed: after so many calls nothing is written and nothing synced any more.
+#[derive(Debug)]
+struct Killed {
+    file: PageFile,
+    calls_left: AtomicU64,
+}
+
+impl Killed {
+    fn alive(&self) -> PageResult<()> {
+        let dead = |_| PageError::io("go on", std::io::ErrorKind::Other.into());
+        self.calls_left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).map(drop).map_err(dead)
+    }
+}
+
+impl PageStore for Killed {
+    fn page_size(&self) -> PageSize {
+        self.file.page_size()
+    }
+    fn allocate_page(&self, id: PageId) -> Page {
+        PageStore::allocate_page(&self.file, id)
+    }
+    fn read_into(&self, id: PageId, page: &mut Page) -> PageResult<()> {
+        PageStore::read_into(&self.file, id, page)
+    }
+    fn is_unwritten(&self, id: PageId) -> PageResult<bool> {
+        PageStore::is_unwritten(&self.file, id)
+    }
+    fn write_page(&self, page: &mut Page) -> PageResult<()> {
+        self.alive()?;
+        PageStore::write_page(&self.file, page)
+    }
+    fn sync(&self) -> PageResult<()> {
+        self.alive()?;
+        PageStore::sync(&self.file)
+    }
+    fn len(&self) -> PageResult<u64> {
+        PageStore::len(&self.file)
+    }
+    fn grow(&self, pages: u64) -> PageResult<()> {
+        PageStore::grow(&self.file, pages)
+    }
+}
+
+/// What a killed process wrote and did not sync is seen by who opens the file next, and is on no disk yet.
+#[test]
+fn a_power_cut_after_a_killed_process_and_an_opening_leaves_what_was_found_or_the_sync_after_it() {
+    let mut images = 0;
+    for calls in 0..10 {
+        let disk = SimDisk::new(8);
+        {
+            let allocator = open(&disk).expect("made");
+            (0..2).for_each(|round| {
+                change(&allocator, round);
+                allocator.sync().expect("durable");
+            });
+        }
+        let file = PageFileOptions::new().open_on(&disk, Path::new(PATH)).expect("it is there");
+        let allocator = PageAllocator::new(Killed { file, calls_left: calls.into() }).expect("it is there");
+        let old = ids_of(&allocator);
+        change(&allocator, 2);
+        let killed = allocator.sync().is_err();
+        assert_eq!(killed, calls < 5, "two writes or more and two syncs");
+        drop(allocator);
+        let begin = disk.journal_len();
+        let allocator = open(&disk).expect("a new process");
+        let found = ids_of(&allocator);
+        change(&allocator, 3);
+        allocator.sync().expect("durable");
+        let new = ids_of(&allocator);
+        drop(allocator);
+        let options = CrashOptions { cuts: begin..usize::MAX, ..CrashOptions::default() };
+        for image in disk.crash_states(&options) {
+            let again =
+                open(&image.disk()).unwrap_or_else(|error| panic!("{calls}: {error}: {}", image.explain()));
+            let again = ids_of(&again);
+            assert!([&old, &found, &new].contains(&&again), "{calls}: {}", image.explain());
+            images += 1;
+        }
     }
     assert!(images > 100, "{images}");
 }

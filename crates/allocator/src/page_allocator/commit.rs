@@ -10,7 +10,8 @@
 //!
 //! Root A is written over only while root B is durable, and B only once A is. So a torn root is one that the other stands in for: if A
 //! is torn, B is the commit before; if B is torn, A is the last one. A page in a slot that counts is never written over, so the commit
-//! before stays whole until the next one is durable. Two generations, as in a shadow-paged file: Lorie, *Physical integrity in a large
+//! before stays whole until the next one is durable. Where B is found behind A, A may be of a process that was killed before it was synced:
+//! an opening syncs it before anything counts on it. Two generations, as in a shadow-paged file: Lorie, *Physical integrity in a large
 //! segmented database*, TODS 1977.
 
 use pagestone_page_format::{PageResult, PageStore};

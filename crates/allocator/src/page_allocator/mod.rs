@@ -126,9 +126,9 @@ impl PageAllocator {
 
     /// Over a store: one in which an allocator was before, or one in which nothing was ever written, which is made an allocator's.
     ///
-    /// Reads two pages. Errors, with the store as it was: `Mismatch` for a store with pages and no allocator's; `Malformed` for pages that
-    /// are not an allocator's, or say more than the store has; `ChecksumMismatch` and its like if both copies of the root are damaged;
-    /// whatever the store gives.
+    /// Reads two pages, and syncs the store if a crash came between the copies of the root. Errors, with the store as it was: `Mismatch` for a
+    /// store with pages and no allocator's; `Malformed` for pages that are not an allocator's, or say more than the store has;
+    /// `ChecksumMismatch` and its like if both copies of the root are damaged; whatever the store gives.
     pub fn new(store: impl PageStore + 'static) -> PageResult<Self> {
         let layout = Layout::new(store.page_size());
         Self::with_layout(Box::new(store), layout)
@@ -145,6 +145,9 @@ impl PageAllocator {
         };
         let room = store.len()?;
         check_length(&root, &layout, room)?;
+        if b == RootB::Behind {
+            store.sync()?; // root A may be of a process that was killed before its own (A3)
+        }
         Ok(Self {
             layout,
             caches: Caches::new(),
