@@ -1,16 +1,18 @@
 //! What models look at, under `--cfg loom` alone: the invariants of the pool, checked on the pool itself.
 
 use pagestone_page_format::{FrameIndex, PageId};
-use pagestone_sync::atomic::Ordering;
 
 use crate::BufferPool;
 use crate::table::Entry;
 
 impl BufferPool {
-    /// A provider is there, and awake; some thread will be it.
-    pub fn have_provider(&self) {
-        self.demand.served.store(true, Ordering::Relaxed);
-        self.demand.raise();
+    /// A provider is there, and awake; some thread will be it. False if there is one already.
+    pub fn have_provider(&self) -> bool {
+        let taken = self.demand.take();
+        if taken {
+            self.demand.raise();
+        }
+        taken
     }
 
     /// To be the provider, until it is ended.
@@ -21,6 +23,17 @@ impl BufferPool {
     /// Ends the provider.
     pub fn end_provider(&self) {
         self.demand.stop();
+    }
+
+    /// The provider has ended: there may be another one.
+    pub fn leave_provider(&self) {
+        self.demand.leave();
+    }
+
+    /// Whether there is a provider that serves, and was asked to.
+    pub fn has_provider_at_work(&self) -> bool {
+        let state = self.demand.state.lock();
+        self.demand.is_served() && state.wanted && !state.stopped
     }
 
     /// Frames on the free list now.

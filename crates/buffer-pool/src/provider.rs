@@ -32,20 +32,22 @@ use crate::variant::{PROVIDED_MAX, PROVIDED_SHARE};
 #[derive(Debug, Default)]
 pub(crate) struct Demand {
     /// Whether there is a provider to ask.
-    pub(crate) served: AtomicBool,
-    state: Mutex<State>,
+    served: AtomicBool,
+    pub(crate) state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    wanted: bool,
-    stopped: bool,
+pub(crate) struct State {
+    /// There is a provider, awake, asleep or dead: from its start until its end has been waited for.
+    taken: bool,
+    pub(crate) wanted: bool,
+    pub(crate) stopped: bool,
 }
 
 impl Demand {
     #[inline]
-    fn is_served(&self) -> bool {
+    pub(crate) fn is_served(&self) -> bool {
         self.served.load(Ordering::Relaxed)
     }
 
@@ -75,6 +77,29 @@ impl Demand {
     pub(crate) fn stop(&self) {
         self.state.lock().stopped = true;
         self.changed.notify_one();
+    }
+
+    /// For a provider that is to begin; false if there is one. Nothing is wanted of it yet.
+    pub(crate) fn take(&self) -> bool {
+        let mut state = self.state.lock();
+        let free = !state.taken;
+        if free {
+            *state = State { taken: true, ..State::default() };
+            self.served.store(true, Ordering::Relaxed);
+        }
+        free
+    }
+
+    /// The provider is no more. In one hold: what is said to the next one must not be forgotten with this one.
+    pub(crate) fn leave(&self) {
+        if planted("a provider that ends takes the next one with it") {
+            self.state.lock().taken = false;
+            *self.state.lock() = State::default();
+            return self.served.store(false, Ordering::Relaxed);
+        }
+        let mut state = self.state.lock();
+        self.served.store(false, Ordering::Relaxed);
+        *state = State::default();
     }
 }
 
@@ -159,10 +184,10 @@ pub struct PageProvider {
 impl PageProvider {
     /// Starts the provider of this pool, on a thread of this class.
     ///
-    /// Errors: `Io` if the pool has one already, and what the system says if it refuses the thread or its place.
+    /// Errors: `Io` if the pool has one already, be it one that panicked and is not dropped yet, and what the system says if it refuses the thread or its place.
     pub fn start(pool: &Arc<BufferPool>, threads: &Spawner, class: ThreadClass) -> PageResult<Self> {
         let failed = |error| PageError::io("starting the page provider", error);
-        if pool.demand.served.swap(true, Ordering::Relaxed) {
+        if !pool.demand.take() {
             return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, "the pool has one")));
         }
         let (serving, bereft) = (Arc::clone(pool), Arc::clone(pool));
@@ -171,7 +196,7 @@ impl PageProvider {
         match started {
             Ok(worker) => Ok(Self { pool: Arc::clone(pool), worker: Some(worker) }),
             Err(error) => {
-                pool.demand.served.store(false, Ordering::Relaxed);
+                pool.demand.leave();
                 Err(failed(error))
             }
         }
@@ -186,8 +211,7 @@ impl PageProvider {
         let Some(worker) = self.worker.take() else { return Ok(()) };
         self.pool.demand.stop();
         let ended = worker.join();
-        self.pool.demand.served.store(false, Ordering::Relaxed);
-        *self.pool.demand.state.lock() = State::default();
+        self.pool.demand.leave();
         ended
     }
 }

@@ -192,9 +192,13 @@ fn its_panic_poisons_and_leaves_a_pool_that_reads() {
     assert!(matches!(pool.flush_all(), Err(PageError::Poisoned { .. })), "nothing more is written");
     let resident = (0..3 * FRAMES / 2).map(PageId::new).filter(|id| pool.is_resident(*id));
     resident.for_each(|id| assert_eq!(read(&pool, id.get()), id.get(), "what is in memory can be read"));
+    // Its end would be the end of whoever was started meanwhile.
+    let second = PageProvider::start(&pool, &Spawner::unpinned(), ThreadClass::Worker);
+    assert!(matches!(second, Err(PageError::Io { .. })), "the pool has one until it is dropped");
     let panicked = provider.stop().expect_err("it panicked");
     assert_eq!(
         (panicked.thread.as_str(), panicked.message.as_str()),
         ("pagestone-pages", "the disk is gone")
     );
+    start(&pool).stop().expect("it had nothing to do");
 }

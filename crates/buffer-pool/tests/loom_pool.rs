@@ -360,7 +360,7 @@ fn p9_provider_and_budget_give_a_frame_one_owner() {
 fn provider_sleeps_over_no_demand() {
     fn awake() -> World {
         let world = World::new(PAGES);
-        world.pool.have_provider();
+        assert!(world.pool.have_provider());
         world
     }
     /// Takes the last frame. The one before it can be had again.
@@ -376,6 +376,31 @@ fn provider_sleeps_over_no_demand() {
         .catches("nobody asks the provider", &[NO_END])
         .catches("what is wanted while the provider works is forgotten", &[NO_END])
         .run(|bound| beside(bound, awake, [|world| world.pool.be_provider(), take_two], at_rest));
+}
+
+#[test]
+fn provider_that_begins_while_another_ends_serves() {
+    fn serving() -> World {
+        let world = World::new(PAGES);
+        assert!(world.pool.have_provider());
+        world
+    }
+    fn end(world: &World) {
+        world.pool.end_provider();
+        world.pool.leave_provider();
+    }
+    fn begin(world: &World) {
+        while !world.pool.have_provider() {
+            thread::yield_now();
+        }
+    }
+    model("provider wakes", "provider_that_begins_while_another_ends_serves", 2)
+        .catches("a provider that ends takes the next one with it", &["the next one was ended too"])
+        .run(|bound| {
+            beside(bound, serving, [end, begin], |world| {
+                assert!(world.pool.has_provider_at_work(), "the next one was ended too");
+            });
+        });
 }
 
 #[test]
