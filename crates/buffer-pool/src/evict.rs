@@ -29,7 +29,7 @@ use crate::write_back::WhenLatched;
 
 /// Frames freed in one go at most, so that the next faults find one ready.
 const EVICT_BATCH: usize = 32;
-/// Frames looked at before dirty pages are written for want of clean ones.
+/// Frames looked at before dirty pages are written for want of clean ones, or before fewer clean ones than a batch are enough.
 const CLEAN_SEARCH: usize = 1024;
 /// Pages written in one go at most.
 pub(crate) const WRITE_BATCH: usize = 64;
@@ -106,8 +106,8 @@ impl BufferPool {
         self.frame_freed.notify_if_waiting();
     }
 
-    /// Goes round with the hand until a batch of frames is free. Clean victims first: dirty ones are written, in one batch, only
-    /// if [`CLEAN_SEARCH`] frames in a row had no clean one. Gives how many frames were freed.
+    /// Goes round with the hand until a batch of frames is free, or [`CLEAN_SEARCH`] frames gave fewer. Clean victims first: dirty ones
+    /// are written, in one batch, only if there was no clean one among so many. Gives how many frames were freed.
     pub(crate) fn sweep(&self) -> PageResult<usize> {
         let capacity = self.capacity();
         let batch = EVICT_BATCH.min(capacity / 8).max(1);
@@ -135,7 +135,8 @@ impl BufferPool {
                 Verdict::Dirty if dirty.len() < WRITE_BATCH => dirty.push(index),
                 Verdict::Dirty | Verdict::Kept => {}
             }
-            if freed == 0 && dirty.len() >= WRITE_BATCH && looked >= CLEAN_SEARCH {
+            // What was found by now will do.
+            if looked >= CLEAN_SEARCH && (freed > 0 || dirty.len() >= WRITE_BATCH) {
                 break;
             }
         }
@@ -244,5 +245,28 @@ impl BufferPool {
             Entry::Resident(index) => Some(index),
             _ => None,
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use pagestone_page_format::{DEFAULT_PAGE_SIZE, MemoryStore};
+
+    use super::*;
+
+    /// Who wants one frame of a large pool would else look at every header, twice, for want of a batch.
+    #[test]
+    fn a_sweep_among_dirty_pages_ends_with_the_few_clean_ones_that_it_finds() {
+        const FRAMES: usize = 8 * CLEAN_SEARCH;
+        let pool = BufferPool::new(MemoryStore::new(DEFAULT_PAGE_SIZE), FRAMES);
+        for id in (0..FRAMES as u64).map(PageId::new) {
+            drop(pool.new_page(id).expect("a frame"));
+        }
+        pool.flush(PageId::new(10)).expect("written");
+        assert_eq!(pool.sweep().expect("nothing is written"), 1);
+        assert_eq!(pool.stats().write_backs, 1, "clean ones first");
+        let looked = pool.hand.load(Ordering::Relaxed);
+        assert!(looked <= CLEAN_SEARCH + 1, "{looked} frames for one that is clean");
+        assert_eq!(pool.sweep().expect("written"), WRITE_BATCH, "and then dirty ones");
     }
 }
