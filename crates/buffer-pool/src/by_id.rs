@@ -34,7 +34,8 @@ pub struct PageGuard<'p> {
 }
 
 impl BufferPool {
-    /// Pins the page, reading it if it is not resident.
+    /// Pins the page, reading it if it is not resident. Waits while somebody has its [`PageMut`]: a thread that holds one itself does not
+    /// fetch that page again.
     #[inline]
     pub fn fetch(&self, id: PageId) -> PageResult<PageGuard<'_>> {
         self.fault(id).map(|pin| PageGuard { pin })
@@ -99,8 +100,9 @@ impl<'p> PageGuard<'p> {
 
     /// The page, to change: others wait until it is dropped, and then see all of the changes.
     ///
-    /// Whoever holds several at once takes them in one order that all threads keep, as with any lock, and calls neither
-    /// [`BufferPool::flush`] nor [`BufferPool::flush_all`] meanwhile.
+    /// Whoever holds several at once takes them in one order that all threads keep, as with any lock; who fetches a page while it holds
+    /// one keeps to that order too, because a fetch waits for a page that somebody is changing. Nobody calls [`BufferPool::flush`],
+    /// [`BufferPool::flush_all`] or [`BufferPool::discard`] meanwhile.
     #[track_caller]
     pub fn write(&self) -> PageResult<PageMut<'p>> {
         let latched = self.pin.exclusive()?;

@@ -86,7 +86,11 @@ impl BufferPool {
         let pin = Pin { pool: self, index, id };
         for _ in 0..LATCHED_LOOKS {
             if frame.latch.optimistic_or_restart().is_ok() {
-                return if frame.holds(id) { Ok(pin) } else { Err(Restart::Conflict) };
+                if frame.holds(id) {
+                    return Ok(pin);
+                }
+                frame.no_hit();
+                return Err(Restart::Conflict);
             }
             if frame.latch.is_poisoned() {
                 return Err(Restart::Fault(id));
