@@ -26,11 +26,11 @@ mod platform;
 
 #[cfg(loom)]
 pub use model::{
-    Arc, Condvar, Mutex, MutexGuard, Queue, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic, hint, parking,
-    thread,
+    Arc, BriefGuard, BriefMutex, Condvar, Mutex, MutexGuard, Queue, RwLock, RwLockReadGuard,
+    RwLockWriteGuard, atomic, hint, parking, thread,
 };
 #[cfg(not(loom))]
 pub use platform::{
-    Arc, Condvar, Mutex, MutexGuard, Queue, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic, hint, parking,
-    thread,
+    Arc, BriefGuard, BriefMutex, Condvar, Mutex, MutexGuard, Queue, RwLock, RwLockReadGuard,
+    RwLockWriteGuard, atomic, hint, parking, thread,
 };

@@ -87,6 +87,30 @@ impl<T> std::ops::DerefMut for MutexGuard<'_, T> {
     }
 }
 
+/// A lock for what takes some nanoseconds; how it waits is a matter of `platform.rs` alone.
+#[derive(Debug, Default)]
+pub struct BriefMutex<T>(Mutex<T>);
+
+/// Holds a [`BriefMutex`] until dropped.
+pub type BriefGuard<'a, T> = MutexGuard<'a, T>;
+
+impl<T> BriefMutex<T> {
+    /// Wraps a value.
+    pub fn new(value: T) -> Self {
+        Self(Mutex::new(value))
+    }
+
+    /// Waits for the lock and takes it.
+    pub fn lock(&self) -> BriefGuard<'_, T> {
+        self.0.lock()
+    }
+
+    /// Waits for the lock and takes it.
+    pub fn hold(&self) -> BriefGuard<'_, T> {
+        self.0.lock()
+    }
+}
+
 /// A lock that many share or one has, without poisoning: as [`Mutex`].
 #[derive(Debug, Default)]
 pub struct RwLock<T>(checker::sync::RwLock<T>);

@@ -1,5 +1,5 @@
 //! The production half: `std` atomics and threads, `parking_lot` locks, a bounded `crossbeam` queue.
-#![allow(unsafe_code)] // two calls in `parking` and one in `hint`, argued there
+#![allow(unsafe_code)] // two calls in `parking`, one in `hint`, the value of `BriefMutex`, argued there
 
 pub use std::sync::Arc;
 
@@ -111,6 +111,118 @@ impl<T> std::ops::Deref for MutexGuard<'_, T> {
 impl<T> std::ops::DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.0
+    }
+}
+
+/// A mutual exclusion lock for what takes some nanoseconds, by a thread that seldom meets others there: one locked instruction for
+/// locking and unlocking, where [`Mutex`] takes two. Without poisoning.
+///
+/// Who meets another that took it by [`BriefMutex::lock`] spins, then lets others run; who meets one that has it by
+/// [`BriefMutex::hold`] sleeps. So what is long is done under the latter.
+///
+/// ```text
+///   lock ── busy: false ► true ──────────────────────────────► has it ── busy := false
+///     └─ busy, or wanted ─► turn (others sleep here) ── busy ──► has it, and no longer the turn
+///   hold ─────────────────► turn ───────────────────── busy ──► has it, and the turn
+/// ```
+///
+/// `wanted` sends those who come later to the turn, so that who waits for `busy` waits for one other.
+#[derive(Default)]
+pub struct BriefMutex<T> {
+    busy: atomic::AtomicBool,
+    wanted: atomic::AtomicBool,
+    turn: parking_lot::Mutex<()>,
+    value: std::cell::UnsafeCell<T>,
+}
+
+/// Holds a [`BriefMutex`] until dropped.
+#[derive(Debug)]
+pub struct BriefGuard<'a, T> {
+    mutex: &'a BriefMutex<T>,
+    /// Given up behind `busy`, so that who has it next finds that free.
+    _turn: Option<parking_lot::MutexGuard<'a, ()>>,
+}
+
+// SAFETY: of the threads that share it one at a time gets at the value, as with `Mutex`: it must be fit to be sent, and no more.
+unsafe impl<T: Send> Sync for BriefMutex<T> {}
+
+impl<T> BriefMutex<T> {
+    /// Wraps a value.
+    pub fn new(value: T) -> Self {
+        Self {
+            busy: atomic::AtomicBool::new(false),
+            wanted: atomic::AtomicBool::new(false),
+            turn: parking_lot::Mutex::new(()),
+            value: std::cell::UnsafeCell::new(value),
+        }
+    }
+
+    /// Waits for the lock and takes it, for some nanoseconds.
+    #[inline]
+    pub fn lock(&self) -> BriefGuard<'_, T> {
+        if self.wanted.load(atomic::Ordering::Relaxed) || !self.try_busy() {
+            drop(self.wait()); // who comes next waits for `busy`
+        }
+        BriefGuard { mutex: self, _turn: None }
+    }
+
+    /// Waits for the lock and takes it, for as long as it takes.
+    pub fn hold(&self) -> BriefGuard<'_, T> {
+        BriefGuard { mutex: self, _turn: Some(self.wait()) }
+    }
+
+    /// Acquire: pairs with the release in the drop of the guard before.
+    #[inline]
+    fn try_busy(&self) -> bool {
+        let (acquire, relaxed) = (atomic::Ordering::Acquire, atomic::Ordering::Relaxed);
+        self.busy.compare_exchange(false, true, acquire, relaxed).is_ok()
+    }
+
+    /// Takes the turn, then the lock.
+    #[cold]
+    fn wait(&self) -> parking_lot::MutexGuard<'_, ()> {
+        const SPINS: u32 = 64;
+        let turn = self.turn.lock();
+        if !self.try_busy() {
+            self.wanted.store(true, atomic::Ordering::Relaxed);
+            let mut spins = 0;
+            while self.busy.load(atomic::Ordering::Relaxed) || !self.try_busy() {
+                spins += 1;
+                if spins < SPINS { hint::spin_loop() } else { thread::yield_now() }
+            }
+            self.wanted.store(false, atomic::Ordering::Relaxed);
+        }
+        turn
+    }
+}
+
+impl<T: std::fmt::Debug> std::fmt::Debug for BriefMutex<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("BriefMutex").field(&*self.hold()).finish()
+    }
+}
+
+impl<T> std::ops::Deref for BriefGuard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: this guard turned `busy` and has not turned it back, so there is no other guard.
+        unsafe { &*self.mutex.value.get() }
+    }
+}
+
+impl<T> std::ops::DerefMut for BriefGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above, and this borrow is of the guard alone.
+        unsafe { &mut *self.mutex.value.get() }
+    }
+}
+
+impl<T> Drop for BriefGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.mutex.busy.store(false, atomic::Ordering::Release); // pairs with `try_busy`
     }
 }
 
@@ -272,5 +384,30 @@ pub mod parking {
         unsafe {
             parking_lot_core::unpark_all(key, DEFAULT_UNPARK_TOKEN);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_brief_mutex_has_one_owner_at_a_time() {
+        let (sum, parts) = (BriefMutex::new((0_u64, 0_u64)), 20_000);
+        std::thread::scope(|scope| {
+            for long in [false, false, true] {
+                let sum = &sum;
+                scope.spawn(move || {
+                    for _ in 0..parts {
+                        let mut both = if long { sum.hold() } else { sum.lock() };
+                        assert_eq!(both.0, both.1, "half of what another did is seen");
+                        both.0 += 1;
+                        std::hint::black_box(&mut *both);
+                        both.1 += 1;
+                    }
+                });
+            }
+        });
+        assert_eq!(*sum.lock(), (3 * parts, 3 * parts));
     }
 }

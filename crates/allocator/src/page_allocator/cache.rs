@@ -15,7 +15,7 @@
 
 use pagestone_sync::faults::planted;
 use pagestone_sync::thread::place;
-use pagestone_sync::{Arc, Mutex, MutexGuard};
+use pagestone_sync::{Arc, BriefGuard, BriefMutex};
 
 use super::region::Region;
 use super::space::Space;
@@ -126,7 +126,7 @@ impl Cache {
 /// A cache on lines of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Apart(Mutex<Cache>);
+struct Apart(BriefMutex<Cache>);
 
 /// All caches. They are locked before the space, and in their order.
 #[derive(Debug)]
@@ -141,12 +141,12 @@ impl Caches {
 
     /// The calling thread's.
     #[inline]
-    pub(super) fn own(&self) -> MutexGuard<'_, Cache> {
+    pub(super) fn own(&self) -> BriefGuard<'_, Cache> {
         self.caches[place() % CACHES].0.lock()
     }
 
     /// All of them: nobody changes anything meanwhile.
-    pub(super) fn all(&self) -> Vec<MutexGuard<'_, Cache>> {
-        self.caches.iter().map(|cache| cache.0.lock()).collect()
+    pub(super) fn all(&self) -> Vec<BriefGuard<'_, Cache>> {
+        self.caches.iter().map(|cache| cache.0.hold()).collect()
     }
 }

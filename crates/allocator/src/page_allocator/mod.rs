@@ -35,7 +35,7 @@ use std::path::Path;
 
 use pagestone_direct_io::PageFile;
 use pagestone_page_format::{PageError, PageId, PageResult, PageSize, PageStore, Poison};
-use pagestone_sync::{Arc, Mutex, MutexGuard};
+use pagestone_sync::{Arc, BriefGuard, Mutex};
 
 use cache::{Cache, Caches};
 use commit::{RootB, write_root};
@@ -210,7 +210,7 @@ impl PageAllocator {
     }
 
     /// With what was returned to the caches flushed, as it is for all but a look.
-    fn totals(&self, caches: &[MutexGuard<'_, Cache>], space: &Space) -> Totals {
+    fn totals(&self, caches: &[BriefGuard<'_, Cache>], space: &Space) -> Totals {
         let in_use = caches.iter().map(|cache| cache.in_use).sum();
         let in_use = self.in_use_before.checked_add_signed(in_use).expect("more was freed than was in use");
         let high_water = space.high_water(|high| u64::from(caches.iter().any(|cache| cache.holds(high - 1))));
