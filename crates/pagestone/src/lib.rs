@@ -85,8 +85,8 @@
 //!
 //! pool.discard(id)?;                                          // out of the pool before its id is somebody else's
 //! ids.free(id)?;
-//! ids.sync()?;                                                // from now on
-//! assert_eq!(ids.allocate()?, id);
+//! ids.sync()?;                                                // from now on it may be
+//! assert!(!ids.is_allocated(id)?);
 //! # Ok::<(), pagestone::PageError>(())
 //! ```
 #![forbid(unsafe_code)]
