@@ -41,17 +41,12 @@ type Twice = DoubleWrite<PageFile>;
 
 /// Recovers and opens; gives pages restored too.
 fn reopen(disk: &SimDisk, bytes: usize) -> PageResult<(Twice, u64)> {
-    reopen_from(disk, bytes, Lsn::ZERO)
-}
-
-/// With a log that repeats every change from this LSN on.
-fn reopen_from(disk: &SimDisk, bytes: usize, checkpoint: Lsn) -> PageResult<(Twice, u64)> {
     let open = |path| disk.open(Path::new(path), &OpenHow::write(DirectIo::Prefer));
     let io = |error| PageError::io("open", error);
     let data = Arc::new(SharedSync::new(open(DATA).map_err(io)?));
     let pages = PageFile::new(data, 0, size(bytes), checksum());
     let found = DoubleWriteFile::read(open(COPIES).map_err(io)?, size(bytes), UUID, checksum())?;
-    let restored = found.restore(&pages, checkpoint, Lsn::MAX)?;
+    let restored = found.restore(&pages, Lsn::ZERO, Lsn::MAX)?;
     let count = restored.pages();
     Ok((restored.write_twice(pages, Poison::new()), count))
 }
@@ -378,20 +373,4 @@ fn newest_needed_copy_is_taken_and_no_other() {
     let (restored, count) = reopen(&torn(&disk, 1), 4096).expect("recovers");
     let error = version(&restored, 1).expect_err("nothing to restore it from");
     assert!(matches!(error, PageError::ChecksumMismatch { .. }) && count == 0, "{error}");
-}
-
-/// An id is freed by a group that changes its page, a checkpoint passes exactly that group, and the id becomes part of an extent. What
-/// stands there now is not for the copy of its former life to write over, whatever has become of it.
-#[test]
-fn a_copy_that_the_checkpoint_has_reached_is_not_needed() {
-    let disk = SimDisk::new(1);
-    made(&disk, 4096, 8);
-    write(&open(&disk, 4096).expect("opens"), &[3], 7).expect("written");
-    let damaged = disk.power_cut(Keep::Everything);
-    damaged.overwrite(DATA, 3 * 4096, &[0xa5; 4096]).expect("there");
-    for (checkpoint, restored) in [(8, 0), (7, 0), (6, 1)] {
-        let (_, count) =
-            reopen_from(&damaged.power_cut(Keep::Everything), 4096, Lsn::new(checkpoint)).expect("recovers");
-        assert_eq!(count, restored, "a copy of LSN 7, a checkpoint at {checkpoint}");
-    }
 }

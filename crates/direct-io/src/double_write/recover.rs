@@ -97,9 +97,9 @@ impl DoubleWriteFile {
     /// Restores every page that fails its check in `pages` and has a whole copy: the one with the highest LSN, of equal ones that
     /// of the later region. Then makes `pages` durable, so that the regions can be written again.
     ///
-    /// `needed_from` is the LSN from which the caller's log repeats every change, the checkpoint: a copy that is older, or of just
-    /// that LSN, is of a page that was durable in its place then, and of which the place may be something else by now. `end` is the
-    /// end of the log. A store without a log gives [`Lsn::ZERO`], which needs every copy, and the highest.
+    /// `needed_from` is the LSN from which the caller's log repeats every change, the checkpoint: an older copy is of a page that
+    /// was durable in its place then, and would be no base for what the log repeats. `end` is the end of the log. A store without
+    /// a log gives the lowest and the highest.
     ///
     /// Errors: `LsnBeyondLog` for a copy from behind `end` that would be needed, and what reading a page gives but a failed check;
     /// nothing was changed then. `NoSpace` and what writing and syncing give.
@@ -108,8 +108,7 @@ impl DoubleWriteFile {
         let (mut restored, mut plans, mut any) = (0, Vec::new(), false);
         for (id, copies) in &self.copies {
             // Nothing, where the caller's log holds every change of the page.
-            let is_needed = |(lsn, ..): &&Copy| *lsn > needed_from || needed_from == Lsn::ZERO;
-            let mut needed = copies.iter().rev().filter(is_needed).peekable();
+            let mut needed = copies.iter().rev().filter(|(lsn, ..)| *lsn >= needed_from).peekable();
             if needed.peek().is_none() {
                 continue;
             }
