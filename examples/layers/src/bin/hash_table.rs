@@ -12,6 +12,7 @@
 //!
 //! A put is one commit of one bucket: durable and whole when it returns. A split makes three, in an order in which a cut after any leaves a
 //! table that answers right: the new bucket, then the directory that names it, then the old bucket without what was moved.
+#![forbid(unsafe_code)]
 
 use std::path::Path;
 
