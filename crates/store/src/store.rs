@@ -145,7 +145,7 @@ impl Store {
     }
 
     /// Drops a tree and frees its pages. From the beginning on its name is free and every handle of it gives
-    /// [`StoreError::TreeDropped`]; it returns when its pages are free too.
+    /// [`crate::StoreError::TreeDropped`]; it returns when its pages are free too.
     ///
     /// Errors, with nothing changed: `TreeName`, `TreeNotFound`, `BadCatalog`, and those of a put. An error on the way, of reading a
     /// page of the tree for instance, leaves the rest of its pages in use: the drop goes on where it stopped when it is asked for
@@ -294,7 +294,7 @@ impl Store {
     }
 
     /// Makes everything durable, makes a checkpoint so that the next opening replays nothing, and ends the handle: every
-    /// later read and write, of clones and trees too, gives [`StoreError::Closed`]; a cursor may still give what it has copied.
+    /// later read and write, of clones and trees too, gives [`crate::StoreError::Closed`]; a cursor may still give what it has copied.
     /// Reports what failed.
     ///
     /// If the checkpoint fails, everything is durable all the same, and the next opening replays the log.
