@@ -165,7 +165,7 @@ impl BufferPool {
         assert_eq!(results.len(), ids.len(), "PageStore::read_many gives one result per page");
         let mut answers = Vec::with_capacity(wave.len());
         for (((at, claim), read), page) in wave.into_iter().zip(results).zip(pages) {
-            let pin = match read.and_then(|()| self.check_lsn(&page)) {
+            let pin = match read.and_then(|()| self.check_read(&page)) {
                 Ok(()) => self.publish(claim, &page, first_touch),
                 Err(error) => {
                     self.counters.failed_reads.add(1);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pagestone_page_format::{
     FrameIndex, Lsn, Page, PageError, PageHeader, PageId, PageKind, PageResult, PageWriter,
 };
-use pagestone_swip::MAX_SWIP_PAGE;
+use pagestone_swip::{MAX_SWIP_PAGE, check_swips};
 use pagestone_sync::faults::planted;
 
 use crate::frame::{COOL, FRESH, Frame};
@@ -53,7 +53,7 @@ impl BufferPool {
     fn read(&self, id: PageId, page: &mut Page) -> PageResult<()> {
         self.counters.misses.add(1);
         let began = Instant::now();
-        let read = self.store.read_into(id, page).and_then(|()| self.check_lsn(page));
+        let read = self.store.read_into(id, page).and_then(|()| self.check_read(page));
         self.metrics.read_took(began);
         read.inspect_err(|_| self.counters.failed_reads.add(1))
     }
@@ -188,8 +188,10 @@ impl BufferPool {
         waited.map(drop)
     }
 
-    /// E2: a page from the future of the log is of another time, or another store.
-    pub(crate) fn check_lsn(&self, page: &Page) -> PageResult<()> {
+    /// What storage does not know: that a page can be written again, and that it is not from the future of the log, which would be
+    /// one of another time, or another store (E2).
+    pub(crate) fn check_read(&self, page: &Page) -> PageResult<()> {
+        check_swips(page.bytes()).map_err(|error| error.malformed(page.id()))?;
         let Some(log) = &self.log else { return Ok(()) };
         let (found, durable) = (page.lsn(), log.durable_lsn());
         if found > durable && found != Lsn::ZERO {

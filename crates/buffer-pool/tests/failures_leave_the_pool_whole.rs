@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use pagestone_buffer_pool::{BufferPool, PoolOptions};
 use pagestone_page_format::{
-    DEFAULT_PAGE_SIZE, Lsn, MemoryStore, Page, PageError, PageId, PageResult, PageSize, PageStore, WriteAhead,
+    DEFAULT_PAGE_SIZE, Lsn, MemoryStore, Page, PageError, PageHeader, PageId, PageKind, PageResult, PageSize,
+    PageStore, SwipArray, WriteAhead,
 };
 
 #[derive(Debug)]
@@ -302,4 +303,33 @@ fn who_waits_for_a_frame_takes_the_page_that_another_brought_in() {
             thread.join().expect("no panic").expect("there is a frame, and the page is in it");
         }
     });
+}
+
+/// A page under a good checksum whose header places swips outside of it. If it came in it could never be written, nor anything with it.
+#[test]
+fn a_page_that_could_not_be_written_is_not_brought_in() {
+    let store = Arc::new(MemoryStore::new(DEFAULT_PAGE_SIZE));
+    store.grow(100).expect("room");
+    let [good, bad] = [3, 4].map(PageId::new);
+    for (id, swips) in
+        [(good, SwipArray { at_word: 500, count: 12 }), (bad, SwipArray { at_word: 500, count: 13 })]
+    {
+        let mut page = store.allocate_page(id);
+        let header = PageHeader { swips, ..PageHeader::new(PageKind::PLAIN, id) };
+        header.encode(page.bytes_mut());
+        store.write_page(&mut page).expect("memory");
+    }
+    let pool = BufferPool::new(Arc::clone(&store), FRAMES);
+    drop(pool.fetch(good).expect("the swips end with the page"));
+    let told = |result: PageResult<()>| match result {
+        Err(PageError::Malformed { page_id, .. }) => assert_eq!(page_id, bad),
+        other => panic!("{other:?}"),
+    };
+    told(pool.fetch(bad).map(drop));
+    told(pool.fetch_many(&[bad]).pop().expect("an answer").map(drop));
+    assert!(!pool.is_resident(bad));
+    assert_eq!(pool.stats().failed_reads, 2);
+    // Its place can be used again.
+    pool.new_page(bad).expect("a frame").write().expect("a latch").payload_mut()[0] = 7;
+    pool.checkpoint().expect("written");
 }

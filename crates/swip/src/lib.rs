@@ -52,5 +52,5 @@ mod word;
 
 pub use atomic::AtomicSwipWord;
 pub use error::{SwipError, SwipResult};
-pub use mask::mask_hints;
+pub use mask::{check_swips, mask_hints};
 pub use word::{MAX_FRAMES, MAX_SWIP_PAGE, Resolved, SwipState, SwipWord};

@@ -2,6 +2,8 @@
 //!
 //! Invariant: an image that was masked is the same bytes wherever its pages stood, and refers to the same pages.
 
+use std::ops::Range;
+
 use pagestone_page_format::{OutOfBounds, PAGE_HEADER_SIZE, PageHeader};
 
 use crate::SwipWord;
@@ -11,19 +13,28 @@ use crate::SwipWord;
 ///
 /// [`OutOfBounds`], and nothing changed, if the header places the array over itself or past the end of the page.
 pub fn mask_hints(page: &mut [u8]) -> Result<(), OutOfBounds> {
-    let swips = PageHeader::decode(page).ok_or(OutOfBounds)?.swips;
-    if swips.count == 0 {
-        return Ok(());
-    }
-    let first = usize::from(swips.at_word) * 8;
-    if first < PAGE_HEADER_SIZE {
-        return Err(OutOfBounds);
-    }
-    let array = page.get_mut(first..first + usize::from(swips.count) * 8).ok_or(OutOfBounds)?;
-    for bytes in array.as_chunks_mut::<8>().0 {
+    let array = swips_of(page)?;
+    for bytes in page[array].as_chunks_mut::<8>().0 {
         *bytes = SwipWord::from_raw(u64::from_le_bytes(*bytes)).without_hint().raw().to_le_bytes();
     }
     Ok(())
+}
+
+/// Whether [`mask_hints`] would take this page: one that it would not could be read, and never be written.
+pub fn check_swips(page: &[u8]) -> Result<(), OutOfBounds> {
+    swips_of(page).map(drop)
+}
+
+/// The bytes of the array, which lie inside the page and behind its header.
+fn swips_of(page: &[u8]) -> Result<Range<usize>, OutOfBounds> {
+    let swips = PageHeader::decode(page).ok_or(OutOfBounds)?.swips;
+    let first = usize::from(swips.at_word) * 8;
+    let array = first..first + usize::from(swips.count) * 8;
+    match swips.count {
+        0 => Ok(0..0),
+        _ if first < PAGE_HEADER_SIZE || array.end > page.len() => Err(OutOfBounds),
+        _ => Ok(array),
+    }
 }
 
 #[cfg(test)]
@@ -82,7 +93,10 @@ mod tests {
         fn nothing_but_the_array_changes(at_word in 0..600u16, count in 0..600u16) {
             let mut page = image(at_word, count, 4096);
             let before = page.clone();
-            if mask_hints(&mut page).is_ok() && count > 0 {
+            let would_be_masked = check_swips(&page).is_ok();
+            let masked = mask_hints(&mut page).is_ok();
+            prop_assert_eq!(masked, would_be_masked);
+            if masked && count > 0 {
                 let array = usize::from(at_word) * 8..usize::from(at_word + count) * 8;
                 prop_assert_eq!(&page[..array.start], &before[..array.start]);
                 prop_assert_eq!(&page[array.end..], &before[array.end..]);
