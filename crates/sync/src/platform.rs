@@ -135,10 +135,17 @@ pub struct BriefMutex<T> {
     value: std::cell::UnsafeCell<T>,
 }
 
-/// Holds a [`BriefMutex`] until dropped.
-#[derive(Debug)]
+/// Holds a [`BriefMutex`] until dropped. Who shares it shares the value, which must be fit for that:
+///
+/// ```compile_fail,E0277
+/// fn share<T: Sync>(_: T) {}
+/// let mutex = pagestone_sync::BriefMutex::new(std::cell::Cell::new(0));
+/// share(mutex.lock());
+/// ```
 pub struct BriefGuard<'a, T> {
     mutex: &'a BriefMutex<T>,
+    /// It is sent and shared as what it gives: the mutex alone would let a value be shared that is only fit to be sent.
+    _value: std::marker::PhantomData<&'a mut T>,
     /// Given up behind `busy`, so that who has it next finds that free.
     _turn: Option<parking_lot::MutexGuard<'a, ()>>,
 }
@@ -163,12 +170,18 @@ impl<T> BriefMutex<T> {
         if self.wanted.load(atomic::Ordering::Relaxed) || !self.try_busy() {
             drop(self.wait()); // who comes next waits for `busy`
         }
-        BriefGuard { mutex: self, _turn: None }
+        self.guard(None)
     }
 
     /// Waits for the lock and takes it, for as long as it takes.
     pub fn hold(&self) -> BriefGuard<'_, T> {
-        BriefGuard { mutex: self, _turn: Some(self.wait()) }
+        self.guard(Some(self.wait()))
+    }
+
+    /// For who has just turned `busy`.
+    #[inline]
+    fn guard<'a>(&'a self, turn: Option<parking_lot::MutexGuard<'a, ()>>) -> BriefGuard<'a, T> {
+        BriefGuard { mutex: self, _value: std::marker::PhantomData, _turn: turn }
     }
 
     /// Acquire: pairs with the release in the drop of the guard before.
@@ -198,7 +211,19 @@ impl<T> BriefMutex<T> {
 
 impl<T: std::fmt::Debug> std::fmt::Debug for BriefMutex<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("BriefMutex").field(&*self.hold()).finish()
+        // It may be the thread itself that has it.
+        let mut shown = f.debug_tuple("BriefMutex");
+        if self.try_busy() {
+            shown.field(&self.guard(None)).finish()
+        } else {
+            shown.field(&format_args!("<locked>")).finish()
+        }
+    }
+}
+
+impl<T: std::fmt::Debug> std::fmt::Debug for BriefGuard<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        (**self).fmt(f)
     }
 }
 
@@ -409,5 +434,17 @@ mod tests {
             }
         });
         assert_eq!(*sum.lock(), (3 * parts, 3 * parts));
+    }
+
+    /// Whoever holds it may print it, and what it is a part of.
+    #[test]
+    fn a_brief_mutex_is_printed_by_who_holds_it() {
+        let mutex = BriefMutex::new(7);
+        assert_eq!(format!("{mutex:?}"), "BriefMutex(7)");
+        for guard in [BriefMutex::lock, BriefMutex::hold] {
+            let guard = guard(&mutex);
+            assert_eq!(format!("{guard:?} of {mutex:?}"), "7 of BriefMutex(<locked>)");
+        }
+        assert_eq!(format!("{mutex:?}"), "BriefMutex(7)");
     }
 }
