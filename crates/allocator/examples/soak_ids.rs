@@ -11,11 +11,12 @@ use pagestone_testkit::Rng;
 
 const OPERATIONS: u64 = 10_000_000;
 
-fn main() {
-    let mut args = std::env::args().skip(1);
-    let seconds = match (args.next().as_deref(), args.next().and_then(|seconds| seconds.parse().ok())) {
-        (Some("--seconds"), Some(seconds)) => Duration::from_secs(seconds),
-        _ => Duration::ZERO,
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let seconds = match arguments.as_slice() {
+        [] => Duration::ZERO,
+        [name, value] if name == "--seconds" => Duration::from_secs(value.parse()?),
+        _ => return Err("expected --seconds N or nothing".into()),
     };
     let (begun, mut rounds) = (Instant::now(), 0);
     while rounds == 0 || begun.elapsed() < seconds {
@@ -23,4 +24,5 @@ fn main() {
         long_run(&mut Checked::new(), &mut Rng::new(rounds), OPERATIONS);
     }
     println!("{rounds} times {OPERATIONS} operations, {:.1} s", begun.elapsed().as_secs_f64());
+    Ok(())
 }

@@ -48,8 +48,7 @@ const RACES: [(&str, Races); 20] = [
 ];
 
 /// Examples that go on for `--seconds N`.
-const SOAKS: [(&str, &str); 2] =
-    [("pagestone-buffer-pool", "soak_pool"), ("pagestone-buffer-pool", "soak_page_provider")];
+const SOAKS: [(&str, &str); 1] = [("pagestone-buffer-pool", "soak_pool")];
 
 #[derive(Clone, Copy)]
 enum Races {
