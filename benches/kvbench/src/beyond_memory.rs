@@ -16,7 +16,7 @@ use pagestone::store::{Durability, Options, Store, Tree};
 
 use crate::resident::{check, fill, missing};
 use crate::writers::{key, mix};
-use crate::{BenchResult, cpu_of_process, quartiles};
+use crate::{BenchResult, cpu_of_process, in_new_dir, quartiles};
 
 const PAGE: usize = 4096;
 const DEPTH: usize = 32;
@@ -43,10 +43,7 @@ pub(crate) struct Args {
 
 /// Runs it and prints Markdown.
 pub(crate) fn run(args: &Args) -> BenchResult<()> {
-    std::fs::create_dir(&args.dir)?;
-    let result = all(args);
-    std::fs::remove_dir_all(&args.dir)?;
-    result
+    in_new_dir(&args.dir, || all(args))
 }
 
 fn all(args: &Args) -> BenchResult<()> {

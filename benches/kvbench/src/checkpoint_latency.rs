@@ -13,9 +13,9 @@ use std::time::Duration;
 use clap::ValueEnum;
 use pagestone::store::{Durability, Options, Store};
 
-use crate::BenchResult;
 use crate::probe::{Probe, Sync, longest, longest_during};
 use crate::writers::{Load, Seen, Stop};
+use crate::{BenchResult, in_new_dir};
 
 /// Options of this bench.
 #[derive(Debug, clap::Args)]
@@ -100,10 +100,7 @@ impl Measured {
 
 /// Runs it and prints Markdown.
 pub(crate) fn run(args: &Args) -> BenchResult<()> {
-    std::fs::create_dir(&args.dir)?;
-    let result = args.mode.iter().try_for_each(|mode| compare(args, *mode));
-    std::fs::remove_dir_all(&args.dir)?;
-    result
+    in_new_dir(&args.dir, || args.mode.iter().try_for_each(|mode| compare(args, *mode)))
 }
 
 fn compare(args: &Args, mode: Mode) -> BenchResult<()> {

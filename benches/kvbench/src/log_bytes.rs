@@ -21,8 +21,8 @@ use pagestone::page_format::{Lsn, OpKind, Poison, StoreUuid};
 use pagestone::store::{Durability, Options, Store, Tree};
 use pagestone::wal::{Recovery, WalOptions, WalStart, WalStats};
 
-use crate::BenchResult;
 use crate::writers::{key, value};
+use crate::{BenchResult, in_new_dir};
 
 const CLIENTS: u64 = 64;
 const VALUE: usize = 100;
@@ -44,10 +44,7 @@ pub(crate) struct Args {
 
 /// Runs it and prints Markdown.
 pub(crate) fn run(args: &Args) -> BenchResult<()> {
-    std::fs::create_dir(&args.dir)?;
-    let result = measure(&args.dir.join("store"), args.keys);
-    std::fs::remove_dir_all(&args.dir)?;
-    result
+    in_new_dir(&args.dir, || measure(&args.dir.join("store"), args.keys))
 }
 
 /// One kind of change: of which keys, and how many of a user's bytes each has.

@@ -25,6 +25,7 @@ mod resident;
 mod write_out;
 mod writers;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -87,6 +88,15 @@ fn cpu_of_process() -> Option<Duration> {
     let fields: Vec<&str> = text.rsplit(')').next()?.split_whitespace().collect();
     let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
     Some(Duration::from_millis(ticks * 10))
+}
+
+/// Makes a directory, works in it, and removes it whatever came of that; the work's error is told before that of the removal.
+fn in_new_dir(dir: &Path, work: impl FnOnce() -> BenchResult<()>) -> BenchResult<()> {
+    std::fs::create_dir(dir)?;
+    let result = work();
+    let removed = std::fs::remove_dir_all(dir);
+    result?;
+    Ok(removed?)
 }
 
 fn main() -> ExitCode {

@@ -13,8 +13,8 @@ use pagestone::direct_io::{DirectIo, Disk, File, OpenHow, RealDisk, WriteAt, wri
 use pagestone::page_format::AlignedBuf;
 use pagestone::store::{Durability, Options, Store};
 
-use crate::BenchResult;
 use crate::writers::{key, mix, value};
+use crate::{BenchResult, in_new_dir};
 
 const PAGE: usize = 4096;
 /// Bytes of the raw side's file of copies, as a store has it.
@@ -40,10 +40,7 @@ pub(crate) struct Args {
 
 /// Runs it and prints Markdown.
 pub(crate) fn run(args: &Args) -> BenchResult<()> {
-    std::fs::create_dir(&args.dir)?;
-    let result = all(args);
-    std::fs::remove_dir_all(&args.dir)?;
-    result
+    in_new_dir(&args.dir, || all(args))
 }
 
 fn all(args: &Args) -> BenchResult<()> {

@@ -21,7 +21,7 @@ use self::clients::{Contender, contest};
 use crate::log_bytes;
 use crate::peers::{self, Peer};
 use crate::writers::{Load, key, mix, value};
-use crate::{BenchResult, quartiles};
+use crate::{BenchResult, in_new_dir, quartiles};
 
 const VALUE: usize = 100;
 const CLIENTS: [u64; 4] = [1, 2, 8, 64];
@@ -84,10 +84,7 @@ impl Args {
 
 /// Runs it and prints Markdown.
 pub(crate) fn run(args: &Args) -> BenchResult<()> {
-    std::fs::create_dir(&args.dir)?;
-    let result = all(args);
-    std::fs::remove_dir_all(&args.dir)?;
-    result
+    in_new_dir(&args.dir, || all(args))
 }
 
 fn all(args: &Args) -> BenchResult<()> {

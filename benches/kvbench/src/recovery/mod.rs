@@ -19,7 +19,7 @@ pub(crate) use child::{OpenerArgs, WriterArgs, open, write};
 
 use std::path::PathBuf;
 
-use crate::BenchResult;
+use crate::{BenchResult, in_new_dir};
 use child::{Opened, Shape};
 
 /// Options of this bench.
@@ -80,10 +80,7 @@ impl Measured {
 
 /// Runs it and prints Markdown.
 pub(crate) fn run(args: &Args) -> BenchResult<()> {
-    std::fs::create_dir(&args.dir)?;
-    let result = logs(args).and_then(|()| stores(args));
-    std::fs::remove_dir_all(&args.dir)?;
-    result
+    in_new_dir(&args.dir, || logs(args).and_then(|()| stores(args)))
 }
 
 fn logs(args: &Args) -> BenchResult<()> {

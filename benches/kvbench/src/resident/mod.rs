@@ -21,9 +21,9 @@ use std::time::Duration;
 use pagestone::store::{Durability, Options, Store};
 
 use self::turns::{Contender, Contest, Key};
-use crate::BenchResult;
 use crate::peers::{self, Peer};
 use crate::writers::{key, value};
+use crate::{BenchResult, in_new_dir};
 
 const VALUE: usize = 100;
 /// Bytes of a row, with what nodes that are full but for a little take for it, and rows of a write batch.
@@ -55,10 +55,7 @@ pub(crate) struct Args {
 
 /// Runs it and prints Markdown.
 pub(crate) fn run(args: &Args) -> BenchResult<()> {
-    std::fs::create_dir(&args.dir)?;
-    let result = all(args);
-    std::fs::remove_dir_all(&args.dir)?;
-    result
+    in_new_dir(&args.dir, || all(args))
 }
 
 fn all(args: &Args) -> BenchResult<()> {

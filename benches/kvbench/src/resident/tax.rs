@@ -11,8 +11,8 @@ use pagestone::swip::{AtomicSwipWord, SwipWord};
 use super::plain::{PAGE, PlainPages};
 use super::turns::{Contender, Contest, Key};
 use super::{check, fill, missing, open};
-use crate::BenchResult;
 use crate::writers::key;
+use crate::{BenchResult, in_new_dir};
 
 /// Options of this bench.
 #[derive(Debug, clap::Args)]
@@ -36,10 +36,7 @@ pub(crate) struct Args {
 
 /// Runs it and prints Markdown.
 pub(crate) fn run(args: &Args) -> BenchResult<()> {
-    std::fs::create_dir(&args.dir)?;
-    let result = all(args);
-    std::fs::remove_dir_all(&args.dir)?;
-    result
+    in_new_dir(&args.dir, || all(args))
 }
 
 fn all(args: &Args) -> BenchResult<()> {
