@@ -5,13 +5,14 @@
 use std::io::Write;
 use std::time::Instant;
 
+use crate::loom::Checker;
 use crate::step::{Failed, Step, Tally};
 use crate::workspace::{Workspace, cargo};
 use crate::{downstream, loom, soak, unsafe_fence};
 
 type Body = fn(&Workspace, &mut Step) -> Result<(), Failed>;
 
-const STEPS: [(&str, Body); 13] = [
+const STEPS: [(&str, Body); 14] = [
     ("tools", tools),
     ("fmt", fmt),
     ("unsafe fence", unsafe_fence::step),
@@ -22,6 +23,7 @@ const STEPS: [(&str, Body); 13] = [
     ("optional features", optional_features),
     ("doctests", doctests),
     ("loom models", loom_models),
+    ("shuttle models", shuttle_models),
     ("layers alone", layers_alone),
     ("no metrics, no telemetry", no_telemetry),
     ("downstream crates", downstream::step),
@@ -161,11 +163,20 @@ fn doctests(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
 
 /// Every test target that is called `loom_…`, on the production types, long explorations cut; every model with its mutants.
 fn loom_models(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
-    let mut command =
-        loom::command(workspace).ok_or_else(|| Failed("no test target is called loom_…".into()))?;
+    models(workspace, step, Checker::Loom)
+}
+
+/// Every test target that is called `shuttle_…`; every model with its mutants.
+fn shuttle_models(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
+    models(workspace, step, Checker::Shuttle)
+}
+
+fn models(workspace: &Workspace, step: &mut Step, checker: Checker) -> Result<(), Failed> {
+    let mut command = loom::command(workspace, checker)?;
     command.args(["--", "--show-output", "--skip", loom::AT_LENGTH]);
     let rows = loom::rows(&step.run(command)?);
     match loom::without_mutant(&rows)[..] {
+        _ if rows.is_empty() => Err(Failed("no model ran\n".into())),
         [] => Ok(()),
         ref invariants => {
             Err(Failed(format!("no mutant shows that a model of these can fail: {invariants:?}\n")))

@@ -3,7 +3,7 @@
 //! Invariant: a row is printed for every exploration that ended well, and the command succeeds only if all of them did and there is
 //! no invariant without a mutant that its models kill.
 //!
-//! A model is a test in a target called `loom_…`. It prints its rows itself (`pagestone_sync::checking`), one for the code as it is and
+//! A model is a test in a target called `loom_…`, or `shuttle_…` where it has more interleavings than loom can try. It prints its rows itself (`pagestone_sync::checking`), one for the code as it is and
 //! one for each bug that was planted and found.
 
 use std::collections::BTreeSet;
@@ -12,6 +12,37 @@ use std::time::Instant;
 
 use crate::step::{Failed, Step};
 use crate::workspace::{Workspace, cargo};
+
+/// What tries the interleavings of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checker {
+    /// All of them, up to a bound of preemptions, in the C11 memory model.
+    Loom,
+    /// Some of them, at random, of models that have too many.
+    Shuttle,
+}
+
+impl Checker {
+    /// How the names of its test targets begin.
+    fn targets(self) -> &'static str {
+        match self {
+            Self::Loom => "loom_",
+            Self::Shuttle => "shuttle_",
+        }
+    }
+
+    /// Every crate is built another way for each, so each has a target directory of its own, called so.
+    fn directory(self) -> &'static str {
+        self.targets().trim_end_matches('_')
+    }
+
+    fn flags(self) -> &'static str {
+        match self {
+            Self::Loom => "--cfg loom --cfg pagestone_faults",
+            Self::Shuttle => "--cfg loom --cfg shuttle --cfg pagestone_faults",
+        }
+    }
+}
 
 /// How a row begins in what the tests say.
 const ROW: &str = "loom-row\t";
@@ -71,25 +102,20 @@ pub(crate) fn without_mutant(rows: &[Row]) -> Vec<&str> {
     invariants.difference(&killed).copied().collect()
 }
 
-/// Runs every model and prints the table.
+/// Runs every model of both checkers and prints the table.
 pub(crate) fn run(workspace: &Workspace, preemptions: Option<usize>) -> bool {
     let began = Instant::now();
-    let Some(mut command) = command(workspace) else {
-        println!("no test target is called loom_…");
-        return false;
-    };
-    command.args(["--", "--show-output"]);
-    if let Some(preemptions) = preemptions {
-        command.env("LOOM_MAX_PREEMPTIONS", preemptions.to_string());
-    }
-    let said = match Step::default().run(command) {
-        Ok(said) => said,
-        Err(Failed(said)) => {
-            println!("{said}");
-            return false;
+    let mut rows = Vec::new();
+    for checker in [Checker::Loom, Checker::Shuttle] {
+        let preemptions = preemptions.filter(|_| checker == Checker::Loom);
+        match explore(workspace, checker, preemptions) {
+            Ok(more) => rows.extend(more),
+            Err(Failed(said)) => {
+                println!("{said}");
+                return false;
+            }
         }
-    };
-    let rows = rows(&said);
+    }
     print(&rows);
     let mutants = rows.iter().filter(|row| row.killed == "yes").count();
     println!(
@@ -101,7 +127,20 @@ pub(crate) fn run(workspace: &Workspace, preemptions: Option<usize>) -> bool {
     unproven
         .iter()
         .for_each(|invariant| println!("no mutant shows that a model of this can fail: {invariant}"));
-    !rows.is_empty() && unproven.is_empty()
+    unproven.is_empty()
+}
+
+/// What became of every model of one checker; at least one.
+fn explore(workspace: &Workspace, checker: Checker, preemptions: Option<usize>) -> Result<Vec<Row>, Failed> {
+    let mut command = command(workspace, checker)?;
+    command.args(["--", "--show-output"]);
+    if let Some(preemptions) = preemptions {
+        command.env("LOOM_MAX_PREEMPTIONS", preemptions.to_string());
+    }
+    match rows(&Step::default().run(command)?) {
+        none if none.is_empty() => Err(Failed(format!("no model is under {}\n", checker.directory()))),
+        rows => Ok(rows),
+    }
 }
 
 fn print(rows: &[Row]) {
@@ -118,13 +157,12 @@ fn print(rows: &[Row]) {
     }
 }
 
-/// Builds and runs the targets, if there are any; with a target directory of its own, because every crate is built another way.
-/// What follows are arguments of the tests.
-pub(crate) fn command(workspace: &Workspace) -> Option<Command> {
+/// Builds and runs a checker's targets. What follows are arguments of the tests.
+pub(crate) fn command(workspace: &Workspace, checker: Checker) -> Result<Command, Failed> {
     let mut command = cargo();
     command
         .current_dir(&workspace.root)
-        .env("RUSTFLAGS", "--cfg loom --cfg pagestone_faults")
+        .env("RUSTFLAGS", checker.flags())
         .args([
             "test",
             "--release",
@@ -133,13 +171,15 @@ pub(crate) fn command(workspace: &Workspace) -> Option<Command> {
             "--no-fail-fast",
             "--target-dir",
         ])
-        .arg(workspace.target.join("loom"));
-    let mut models = workspace.targets("test", "loom_").peekable();
-    models.peek()?;
+        .arg(workspace.target.join(checker.directory()));
+    let mut models = workspace.targets("test", checker.targets()).peekable();
+    if models.peek().is_none() {
+        return Err(Failed(format!("no test target is called {}…", checker.targets())));
+    }
     for (package, target) in models {
         command.args(["--package", &package.name, "--test", &target.name]);
     }
-    Some(command)
+    Ok(command)
 }
 
 #[cfg(test)]
