@@ -4,6 +4,7 @@
 //! beside best fit without threads, crashes or a file.
 
 mod best_fit;
+mod logged;
 mod packing;
 mod sparse;
 
@@ -41,6 +42,7 @@ pub(crate) fn run(args: &Args) -> BenchResult<()> {
     if peer.is_some() {
         std::fs::remove_file(path)?;
     }
+    logged::run(args)?;
     syncs(args)?;
     packing::run()
 }
