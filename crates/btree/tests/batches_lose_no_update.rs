@@ -12,6 +12,10 @@ use support::{environment, trees};
 
 const WRITERS: u64 = 4;
 const KEYS: u64 = 300;
+/// More than so many of each prove something.
+const BATCHES: u64 = 200;
+const LOOKS: u64 = 100;
+const SCANS: u64 = 5;
 /// Keys that every batch writes, alike in both trees, to the first leaf and to the last; now and then a long value.
 const SHARED: [&[u8]; 2] = [b"/aaa", b"/zzz"];
 
@@ -45,7 +49,8 @@ fn hammer(millis: u64, frames: usize, most: u64) {
             scope.spawn(move || {
                 let mut random = Rng::new(writer + 1);
                 let own = |tree: usize, number: u64| &versions[tree][(writer * KEYS + number) as usize];
-                while Instant::now() < stop {
+                // However slow the machine is.
+                while Instant::now() < stop || batches.load(Ordering::Relaxed) <= BATCHES {
                     let mut changes = Vec::new();
                     for _ in 0..=random.below(most) {
                         let (tree, number) = (random.below(2) as usize, random.below(KEYS));
@@ -83,7 +88,8 @@ fn hammer(millis: u64, frames: usize, most: u64) {
             let (trees, stopped, scans, looks) = (&trees, &stopped, &scans, &looks);
             scope.spawn(move || {
                 let mut random = Rng::new(100 + reader);
-                while !stopped.load(Ordering::Acquire) {
+                let few = || looks.load(Ordering::Relaxed) <= LOOKS || scans.load(Ordering::Relaxed) <= SCANS;
+                while !stopped.load(Ordering::Acquire) || few() {
                     // Every batch writes a count of its own to all four. Between two looks at one of them that agree there was
                     // no batch, so all four agree.
                     let all: Vec<(&BTree, &[u8])> =
@@ -119,7 +125,10 @@ fn hammer(millis: u64, frames: usize, most: u64) {
     }
     let (batches, looks, scans) =
         (batches.load(Ordering::Relaxed), looks.load(Ordering::Relaxed), scans.load(Ordering::Relaxed));
-    assert!(batches > 200 && looks > 100 && scans > 5, "{batches} batches, {looks} looks, {scans} scans");
+    assert!(
+        batches > BATCHES && looks > LOOKS && scans > SCANS,
+        "{batches} batches, {looks} looks, {scans} scans"
+    );
 }
 
 #[test]

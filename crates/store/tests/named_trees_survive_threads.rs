@@ -14,6 +14,8 @@ use pagestone_testkit::{Rng, SimDisk};
 use support::space;
 
 const THREADS: u64 = 8;
+/// Turns of each thread at least, however slow the machine is.
+const LEAST: u64 = 300;
 
 fn options(frames: usize) -> Options {
     Options {
@@ -74,7 +76,7 @@ fn hammer(millis: u64, frames: usize) {
             let (store, used, dropped, renamed, told) = (&store, &used, &dropped, &renamed, &told);
             scope.spawn(move || {
                 let mut random = Rng::new(thread + 1);
-                while Instant::now() < stop {
+                for _ in (0..).take_while(|done| *done < LEAST || Instant::now() < stop) {
                     let name = |random: &mut Rng| [b't', random.below(5) as u8];
                     // Some names are only renamed to and dropped.
                     let any = |random: &mut Rng| [b't', random.below(9) as u8];

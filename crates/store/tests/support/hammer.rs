@@ -11,6 +11,8 @@ use pagestone_testkit::{Rng, SimDisk};
 
 const THREADS: u64 = 8;
 const KEYS: u64 = 400;
+/// Operations of each thread at least, however slow the machine is: fewer may merge nothing.
+const LEAST: u64 = 3000;
 
 fn key(owner: u64, number: u64) -> Vec<u8> {
     format!("/var/lib/data/{number:04}/owner-{owner}").into_bytes()
@@ -60,7 +62,7 @@ pub fn hammer(millis: u64, frames: usize, evicts: bool) -> u64 {
             let (tree, versions, scans, operations) = (store.default_tree(), &versions, &scans, &operations);
             scope.spawn(move || {
                 let mut random = Rng::new(thread + 1);
-                while Instant::now() < stop {
+                for _ in (0..).take_while(|done| *done < LEAST || Instant::now() < stop) {
                     operations.fetch_add(1, Ordering::Relaxed);
                     let number = random.below(KEYS);
                     let own = &versions[(thread * KEYS + number) as usize];
@@ -144,7 +146,7 @@ pub fn hammer(millis: u64, frames: usize, evicts: bool) -> u64 {
         }
     }
     let stats = store.stats().expect("stats");
-    assert!(scans.load(Ordering::Relaxed) > 20 && operations.load(Ordering::Relaxed) > 2000);
+    assert!(scans.load(Ordering::Relaxed) > 20);
     assert!(!evicts || stats.pool.evictions > 500, "the pool was too large: {stats:?}");
     assert!(stats.tree.splits > 10 && stats.tree.merges > 0, "no structure changed: {stats:?}");
     assert!(store.verify().expect("verifies").is_sound());
