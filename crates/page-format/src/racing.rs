@@ -16,6 +16,9 @@ use pagestone_sync::hint::prefetch;
 use crate::header::{ID_AT, LSN_AT};
 use crate::{Lsn, PageError, PageHeader, PageId, PageKind, SwipArray};
 
+/// Words of a cache line, nearly everywhere.
+const LINE_WORDS: usize = 8;
+
 /// An offset that leads outside the page: the bytes were torn by a writer, or the page is malformed. Whoever validates
 /// the latch knows which.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -72,6 +75,14 @@ impl<'a> SpeculativePage<'a> {
         self.words.get(index).into_iter().for_each(prefetch);
     }
 
+    /// As [`SpeculativePage::prefetch`], for each line of the first `WORDS` words; nothing if the page has fewer.
+    #[inline]
+    pub fn prefetch_first<const WORDS: usize>(self) {
+        if let Some(first) = self.words.first_chunk::<WORDS>() {
+            first.iter().step_by(LINE_WORDS).for_each(prefetch);
+        }
+    }
+
     /// Two bytes at an even offset.
     #[inline]
     pub fn u16_at(self, offset: usize) -> Result<u16, OutOfBounds> {
@@ -114,31 +125,25 @@ impl<'a> SpeculativePage<'a> {
         Ok(join(self.word(offset / 8)?, next, offset % 8) & (u64::MAX >> (64 - 8 * len)))
     }
 
-    /// Appends `len` bytes at `offset` to `out`. On an error `out` may have grown.
+    /// Appends `len` bytes at `offset` to `out`. On an error nothing is appended.
     pub fn append_to(self, offset: usize, len: usize, out: &mut Vec<u8>) -> Result<(), OutOfBounds> {
         let end = offset.checked_add(len).ok_or(OutOfBounds)?;
-        if end > self.len() {
-            return Err(OutOfBounds);
-        }
+        let words = self.words.get(offset / 8..end.div_ceil(8)).ok_or(OutOfBounds)?;
         let start = out.len();
         out.resize(start + len.next_multiple_of(8), 0);
-        let (chunks, _) = out[start..].as_chunks_mut::<8>();
-        let (chunks, rest) = chunks.split_at_mut(len / 8);
-        let words = &self.words[offset / 8..];
-        if offset.is_multiple_of(8) {
-            for (chunk, word) in chunks.iter_mut().zip(words) {
-                *chunk = word.load(Ordering::Relaxed).to_le_bytes();
-            }
-        } else if let [first, others @ ..] = words {
+        let chunks = out[start..].as_chunks_mut::<8>().0;
+        if let [first, others @ ..] = words {
             let mut word = first.load(Ordering::Relaxed);
-            for (chunk, next) in chunks.iter_mut().zip(others) {
+            // The last chunk may need no word behind the last: then there is none, or it is not of the range.
+            let (inner, last) = chunks.split_at_mut(others.len().min(chunks.len()));
+            for (chunk, next) in inner.iter_mut().zip(others) {
                 let next = next.load(Ordering::Relaxed);
                 *chunk = join(word, next, offset % 8).to_le_bytes();
                 word = next;
             }
-        }
-        if let [rest] = rest {
-            *rest = self.window(end - len % 8, len % 8)?.to_le_bytes();
+            if let [last] = last {
+                *last = join(word, 0, offset % 8).to_le_bytes();
+            }
         }
         out.truncate(start + len);
         Ok(())
@@ -147,20 +152,28 @@ impl<'a> SpeculativePage<'a> {
     /// Compares `len` bytes at `offset` with `key`, as unsigned bytes, shorter first.
     #[inline]
     pub fn compare(self, offset: usize, len: usize, key: &[u8]) -> Result<Compare, OutOfBounds> {
-        let end = offset.checked_add(len).ok_or(OutOfBounds)?;
-        if end > self.len() {
-            return Err(OutOfBounds);
-        }
         // Most often the first eight bytes tell. Zeros stand for what a shorter one lacks: where they decide, it is the less.
-        let mine = self.window(offset, len.min(8))?.swap_bytes();
-        let theirs = first_eight(key);
+        let (mine, theirs) = (self.first_eight_at(offset, len)?, first_eight(key));
         if mine != theirs {
-            return Ok(mine.cmp(&theirs));
+            return Ok(if mine < theirs { Compare::Less } else { Compare::Greater });
         }
         if len.min(key.len()) <= 8 {
             return Ok(len.cmp(&key.len()));
         }
         self.compare_rest(offset + 8, len - 8, &key[8..])
+    }
+
+    /// The first eight of `len` bytes at `offset`, in key order as an integer, with zeros for those that are not there. An error if any
+    /// of the `len` lies outside the page.
+    #[inline]
+    fn first_eight_at(self, offset: usize, len: usize) -> Result<u64, OutOfBounds> {
+        if offset.checked_add(len).is_none_or(|end| end > self.len()) {
+            return Err(OutOfBounds);
+        }
+        // Both words are loaded whether the second is needed or not, as in `window`. One that the page has not is not needed.
+        let word = |index: usize| self.words.get(index).map_or(0, |word| word.load(Ordering::Relaxed));
+        let first = join(word(offset / 8), word(offset / 8 + 1), offset % 8).swap_bytes();
+        Ok(if len >= 8 { first } else { first & !(u64::MAX >> (8 * len)) })
     }
 
     /// [`SpeculativePage::compare`] of what stands behind eight equal bytes; the range lies inside the page.

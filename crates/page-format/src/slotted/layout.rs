@@ -36,18 +36,29 @@ impl Shape {
     /// From the first word of the header. What contradicts itself is refused.
     #[inline]
     pub(super) fn load(page: SpeculativePage<'_>, base: usize) -> Result<Self, OutOfBounds> {
-        let word = page.word(base / 8)?;
-        let shape = Self {
+        Self::from_word(base, page.word(base / 8)?)
+    }
+
+    /// As [`Shape::load`], from that word.
+    #[inline]
+    pub(super) fn from_word(base: usize, word: u64) -> Result<Self, OutOfBounds> {
+        let shape = Self::unchecked(base, word);
+        if shape.count > shape.capacity || !shape.capacity.is_multiple_of(2) || shape.links_per_slot > 1 {
+            return Err(OutOfBounds);
+        }
+        Ok(shape)
+    }
+
+    /// As [`Shape::from_word`], of a word that it has not refused before.
+    #[inline]
+    pub(super) fn unchecked(base: usize, word: u64) -> Self {
+        Self {
             base,
             count: word as u16 as usize,
             capacity: (word >> 16) as u16 as usize,
             fixed_links: (word >> 32) as u8 as usize,
             links_per_slot: (word >> 40) as u8 as usize,
-        };
-        if shape.count > shape.capacity || !shape.capacity.is_multiple_of(2) || shape.links_per_slot > 1 {
-            return Err(OutOfBounds);
         }
-        Ok(shape)
     }
 
     fn word(&self) -> u64 {

@@ -42,23 +42,38 @@ pub struct SlottedPage<'a> {
 }
 
 /// A slotted area whose header was loaded: what it says of the number of entries, and of where they stand, is of one instant.
+///
+/// It is kept as it stands in the page, in few words, so that it is cheap to hand on.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadedSlots<'a> {
     pub(super) page: SpeculativePage<'a>,
-    pub(super) shape: Shape,
+    base: usize,
+    /// The first word of the header; [`Shape::from_word`] did not refuse it.
+    word: u64,
 }
 
-impl LoadedSlots<'_> {
+impl<'a> LoadedSlots<'a> {
+    /// The page's bytes.
+    #[inline]
+    pub fn page(&self) -> SpeculativePage<'a> {
+        self.page
+    }
+
+    #[inline]
+    pub(super) fn shape(&self) -> Shape {
+        Shape::unchecked(self.base, self.word)
+    }
+
     /// Number of cells.
     #[inline]
     pub fn count(&self) -> usize {
-        self.shape.count
+        self.shape().count
     }
 
     /// The cell of a slot. A slot past the last is an error.
     #[inline]
     pub fn get(&self, slot: usize) -> Result<Cell, OutOfBounds> {
-        if slot >= self.shape.count {
+        if slot >= self.count() {
             return Err(OutOfBounds);
         }
         self.cell(slot)
@@ -66,12 +81,7 @@ impl LoadedSlots<'_> {
 
     #[inline]
     pub(super) fn cell(&self, slot: usize) -> Result<Cell, OutOfBounds> {
-        let Slot { offset, key_len, value_len, flags } =
-            Slot::from_word(self.page.word(self.shape.slots_word() + slot)?);
-        if offset + key_len + value_len > self.page.len() {
-            return Err(OutOfBounds);
-        }
-        Ok(Cell { offset, key_len, value_len, flags })
+        cell(self.page, &self.shape(), slot)
     }
 
     /// Appends a cell's value to `out`. On an error `out` may have grown.
@@ -83,10 +93,11 @@ impl LoadedSlots<'_> {
     /// Index of the page's word that holds a link.
     #[inline]
     pub fn link_word(&self, link: usize) -> Result<usize, OutOfBounds> {
-        if link >= self.shape.link_count() {
+        let shape = self.shape();
+        if link >= shape.link_count() {
             return Err(OutOfBounds);
         }
-        Ok(self.shape.links_word() + link)
+        Ok(shape.links_word() + link)
     }
 
     /// A link, raw.
@@ -94,6 +105,16 @@ impl LoadedSlots<'_> {
     pub fn link(&self, link: usize) -> Result<u64, OutOfBounds> {
         self.page.word(self.link_word(link)?)
     }
+}
+
+/// The cell of a slot, which may be one past the last.
+#[inline]
+fn cell(page: SpeculativePage<'_>, shape: &Shape, slot: usize) -> Result<Cell, OutOfBounds> {
+    let Slot { offset, key_len, value_len, flags } = Slot::from_word(page.word(shape.slots_word() + slot)?);
+    if offset + key_len + value_len > page.len() {
+        return Err(OutOfBounds);
+    }
+    Ok(Cell { offset, key_len, value_len, flags })
 }
 
 impl<'a> SlottedPage<'a> {
@@ -117,7 +138,9 @@ impl<'a> SlottedPage<'a> {
     /// The area as its header says now, loaded once: for who asks it several questions.
     #[inline]
     pub fn load(&self) -> Result<LoadedSlots<'a>, OutOfBounds> {
-        Ok(LoadedSlots { page: self.page, shape: self.shape()? })
+        let word = self.page.word(self.base / 8)?;
+        Shape::from_word(self.base, word)?;
+        Ok(LoadedSlots { page: self.page, base: self.base, word })
     }
 
     /// Number of cells.
@@ -134,7 +157,7 @@ impl<'a> SlottedPage<'a> {
 
     #[inline]
     pub(super) fn cell(&self, shape: &Shape, slot: usize) -> Result<Cell, OutOfBounds> {
-        LoadedSlots { page: self.page, shape: *shape }.cell(slot)
+        cell(self.page, shape, slot)
     }
 
     /// Appends a cell's key to `out`. On an error `out` may have grown.

@@ -49,10 +49,11 @@ impl<'a> Heads<'a> {
         Ok(Self { words, count: shape.count })
     }
 
-    /// The slot is below the count.
+    /// The head of a slot; 0 for one past the words.
     #[inline]
     fn get(self, slot: usize) -> u32 {
-        (self.words[slot / 2].load(Ordering::Relaxed) >> (32 * (slot % 2))) as u32
+        let word = self.words.get(slot / 2).map_or(0, |word| word.load(Ordering::Relaxed));
+        (word >> (32 * (slot % 2))) as u32
     }
 
     /// The first slot whose head is not below `head`.
@@ -60,14 +61,21 @@ impl<'a> Heads<'a> {
     fn lower_bound(self, head: u32) -> usize {
         // First the even slots: how many words have their low half below.
         let below = |word: &AtomicU64| (word.load(Ordering::Relaxed) as u32) < head;
-        let (mut start, mut left) = (0, self.words.len());
-        while left > FEW {
-            let half = left / 2;
-            start = select_unpredictable(below(&self.words[start + half - 1]), start + half, start);
-            left -= half;
+        let count = |words: &[AtomicU64]| words.iter().map(|word| usize::from(below(word))).sum::<usize>();
+        let (mut start, mut left) = (0, self.words);
+        while left.len() > FEW {
+            let half = left.len() / 2;
+            let (lower, upper) = left.split_at(half);
+            let up = lower.last().is_some_and(below);
+            start = select_unpredictable(up, start + half, start);
+            left = select_unpredictable(up, upper, &left[..left.len() - half]);
         }
-        let few = &self.words[start..start + left];
-        let even = start + few.iter().map(|word| usize::from(below(word))).sum::<usize>();
+        // As many as can be counted without a loop: what lies before `start` is below.
+        let from = start.min(self.words.len().saturating_sub(FEW));
+        let even = match self.words[from..].first_chunk::<FEW>() {
+            Some(few) => from + count(few),
+            None => count(self.words),
+        };
         // Then the odd slot in between.
         match (2 * even).checked_sub(1) {
             Some(odd) if odd < self.count => odd + usize::from(self.get(odd) < head),
@@ -86,11 +94,11 @@ impl SlottedPage<'_> {
 
 impl LoadedSlots<'_> {
     /// Finds the first slot whose key is not below `key`.
-    #[inline]
-    pub fn lower_bound(&self, key: &[u8]) -> Result<Search, OutOfBounds> {
-        let count = self.shape.count;
-        let head = head_of(key);
-        let heads = Heads::of(self.page, &self.shape)?;
+    #[inline(always)]
+    pub fn lower_bound(self, key: &[u8]) -> Result<Search, OutOfBounds> {
+        let shape = self.shape();
+        let (count, head) = (shape.count, head_of(key));
+        let heads = Heads::of(self.page, &shape)?;
         let slot = heads.lower_bound(head);
         if slot == count || heads.get(slot) != head {
             return Ok(Search { slot, found: false });
@@ -109,7 +117,8 @@ impl LoadedSlots<'_> {
     }
 
     /// Among slots with one head.
-    fn lower_bound_of_keys(&self, from: usize, to: usize, key: &[u8]) -> Result<Search, OutOfBounds> {
+    #[inline(never)]
+    fn lower_bound_of_keys(self, from: usize, to: usize, key: &[u8]) -> Result<Search, OutOfBounds> {
         let (mut low, mut high) = (from, to);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -123,7 +132,7 @@ impl LoadedSlots<'_> {
     }
 
     #[inline]
-    fn compare_slot(&self, slot: usize, key: &[u8]) -> Result<Compare, OutOfBounds> {
+    fn compare_slot(self, slot: usize, key: &[u8]) -> Result<Compare, OutOfBounds> {
         let cell = self.cell(slot)?;
         self.page.compare(cell.offset, cell.key_len, key)
     }
