@@ -118,8 +118,8 @@ impl<'p> PageSource<'p> for Latching<'p> {
         }
     }
 
-    fn expect(self, swip: SwipWord, words: impl IntoIterator<Item = usize>) {
-        self.pool.expect(swip, words);
+    fn expect(self, swip: SwipWord, ask: impl FnOnce(SpeculativePage<'p>)) {
+        self.pool.expect(swip, ask);
     }
 }
 

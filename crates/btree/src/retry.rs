@@ -46,29 +46,43 @@ impl Attempt {
 }
 
 /// Takes `step` until it gives an answer or an error.
+#[inline]
 pub(crate) fn optimistically<T>(
     env: &TreeEnv,
-    step: impl FnMut(Attempt) -> Result<T, Interrupt>,
+    mut step: impl FnMut(Attempt) -> Result<T, Interrupt>,
 ) -> TreeResult<T> {
     env.check_open()?;
     env.check_kept()?;
-    // What stands where a dropped tree's pages stood explains any error.
-    until_answered(env, step).map_err(|error| env.check_kept().err().unwrap_or(error))
+    // Most often the first attempt is all: it is taken in line, and whatever follows from its failure is not.
+    match step(Attempt::Optimistic) {
+        Ok(answer) => Ok(answer),
+        Err(interrupt) => again(env, interrupt, &mut step),
+    }
 }
 
-fn until_answered<T>(env: &TreeEnv, mut step: impl FnMut(Attempt) -> Result<T, Interrupt>) -> TreeResult<T> {
+/// Goes on after a first attempt that ended so.
+#[cold]
+fn again<T>(
+    env: &TreeEnv,
+    first: Interrupt,
+    step: &mut dyn FnMut(Attempt) -> Result<T, Interrupt>,
+) -> TreeResult<T> {
+    // What stands where a dropped tree's pages stood explains any error.
+    until_answered(env, first, step).map_err(|error| env.check_kept().err().unwrap_or(error))
+}
+
+fn until_answered<T>(
+    env: &TreeEnv,
+    first: Interrupt,
+    step: &mut dyn FnMut(Attempt) -> Result<T, Interrupt>,
+) -> TreeResult<T> {
     let (pool, metrics) = (env.pool(), &env.counters.metrics);
     let mut pinned: Vec<Pin<'_>> = Vec::new();
     let mut conflicts = 0;
     let mut suspect = None;
+    let mut outcome = Err(first);
     loop {
-        // Now and then an optimistic attempt again: it tells what is wrong with a path on which no latch can be had.
-        let patient = conflicts < PATIENCE || conflicts % PATIENCE == 0;
-        let attempt = if patient { Attempt::Optimistic } else { Attempt::Latched };
-        if attempt == Attempt::Latched {
-            metrics.latched.inc();
-        }
-        match step(attempt) {
+        match outcome {
             Ok(answer) => return Ok(answer),
             Err(Interrupt::Fail(error)) => return Err(error),
             Err(Interrupt::Restart(Restart::Conflict)) => {
@@ -100,6 +114,13 @@ fn until_answered<T>(env: &TreeEnv, mut step: impl FnMut(Attempt) -> Result<T, I
                 }
             }
         }
+        // Now and then an optimistic attempt again: it tells what is wrong with a path on which no latch can be had.
+        let patient = conflicts < PATIENCE || conflicts % PATIENCE == 0;
+        let attempt = if patient { Attempt::Optimistic } else { Attempt::Latched };
+        if attempt == Attempt::Latched {
+            metrics.latched.inc();
+        }
+        outcome = step(attempt);
     }
 }
 

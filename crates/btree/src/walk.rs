@@ -20,7 +20,7 @@ use pagestone_sync::faults::planted;
 
 use crate::descend::Seek;
 use crate::error::{Interrupt, TreeError, malformed};
-use crate::node::{Covers, LoadedNode, NodeView, search_words};
+use crate::node::{Covers, LoadedNode, NodeView, prefetch_search};
 
 /// Where a walk finds the pages that swips name.
 pub trait PageSource<'p>: Copy {
@@ -30,8 +30,8 @@ pub trait PageSource<'p>: Copy {
     /// Finds the page, and holds it.
     fn take(self, swip: SwipWord) -> Result<Self::Held, Restart>;
 
-    /// The page is likely to be taken soon, and these of its words to be read.
-    fn expect(self, swip: SwipWord, words: impl IntoIterator<Item = usize>);
+    /// The page is likely to be taken soon: `ask` asks the processor for what will be read of it.
+    fn expect(self, swip: SwipWord, ask: impl FnOnce(SpeculativePage<'p>));
 }
 
 /// A page that is being read.
@@ -59,14 +59,14 @@ pub struct Sampled<'p>(pub &'p BufferPool);
 impl<'p> PageSource<'p> for Sampled<'p> {
     type Held = OptimisticPage<'p>;
 
-    #[inline]
+    #[inline(always)]
     fn take(self, swip: SwipWord) -> Result<OptimisticPage<'p>, Restart> {
         self.0.resolve(swip)
     }
 
-    #[inline]
-    fn expect(self, swip: SwipWord, words: impl IntoIterator<Item = usize>) {
-        self.0.expect(swip, words);
+    #[inline(always)]
+    fn expect(self, swip: SwipWord, ask: impl FnOnce(SpeculativePage<'p>)) {
+        self.0.expect(swip, ask);
     }
 }
 
@@ -93,7 +93,7 @@ impl<'p> HeldPage<'p> for OptimisticPage<'p> {
 
     #[inline]
     fn repair_hint(&self, word: usize, old: SwipWord, target: FrameIndex) {
-        OptimisticPage::repair_hint(self, word, old, target);
+        OptimisticPage::repair_hint(*self, word, old, target);
     }
 }
 
@@ -104,21 +104,27 @@ pub(crate) struct Node<'p, H> {
     loaded: LoadedNode<'p>,
 }
 
-// Inline by force, from here to the leaf: out of line these hand nodes and results of 100 bytes to each other through memory.
+// Inline by force, from here to the leaf: out of line these hand nodes and results of 100 bytes to each other through memory. For the
+// same reason what is cold is handed values: a node whose address is taken anywhere stands in memory everywhere.
 
 /// What was read of a held page, if it can be believed; an offset outside a page that nobody was changing is corruption.
 #[inline(always)]
 pub(crate) fn believe<'p, T>(held: &impl HeldPage<'p>, read: Result<T, OutOfBounds>) -> Result<T, Interrupt> {
     match read {
         Ok(read) => Ok(read),
-        Err(error) => Err(refuse(held, malformed(held.id())(error))),
+        Err(error) => Err(torn(held.validate(), held.id(), error)),
     }
 }
 
-/// An error about a held page, unless a writer explains it.
 #[cold]
-pub(crate) fn refuse<'p>(held: &impl HeldPage<'p>, error: TreeError) -> Interrupt {
-    match held.validate() {
+fn torn(validated: Result<(), Restart>, id: PageId, error: OutOfBounds) -> Interrupt {
+    refuse(validated, malformed(id)(error))
+}
+
+/// An error about a page, unless a writer explains it: `validated` is told after the page was read.
+#[cold]
+fn refuse(validated: Result<(), Restart>, error: TreeError) -> Interrupt {
+    match validated {
         Err(restart) => restart.into(),
         Ok(()) => error.into(),
     }
@@ -130,14 +136,14 @@ impl<'p, H: HeldPage<'p>> Node<'p, H> {
     pub(crate) fn arrive(held: H, tree_id: u32, level: Option<u8>) -> Result<Self, Interrupt> {
         let loaded = believe(&held, NodeView::new(held.page()).load())?;
         let is_node = believe(&held, loaded.is_node())?;
-        if !is_node || loaded.tree_id() != tree_id || level.is_some_and(|level| level != loaded.level()) {
-            return Err(wrong_node(&held, &loaded, is_node, tree_id, level));
+        let found = (is_node, loaded.tree_id(), loaded.level());
+        let expected = (true, tree_id, level.unwrap_or(found.2));
+        if found != expected {
+            return Err(wrong_node(held.validate(), held.id(), expected, found));
         }
         // The root has no bounds; one that claims some would send a scan round in circles.
-        if level.is_none()
-            && !(loaded.upper_is_infinite() && believe(&held, loaded.covers(b""))? == Covers::Inside)
-        {
-            return Err(wrong(&held, "a root with fences", 0, 1));
+        if level.is_none() && !loaded.has_no_bounds() {
+            return Err(wrong(held.validate(), held.id(), "a root with fences", 0, 1));
         }
         Ok(Self { held, loaded })
     }
@@ -151,7 +157,7 @@ impl<'p, H: HeldPage<'p>> Node<'p, H> {
         seek: Seek<'_>,
     ) -> Result<(usize, SwipWord), Interrupt> {
         let (index, swip) = self.believe(choose(&self.loaded, seek))?;
-        source.expect(swip, search_words(self.level() - 1, self.loaded.page_words()));
+        source.expect(swip, |page| prefetch_search(self.level() - 1, page));
         Ok((index, swip))
     }
 
@@ -199,28 +205,35 @@ impl<'p, H: HeldPage<'p>> Node<'p, H> {
 
     /// An error about this node, unless a writer explains it.
     pub(crate) fn refuse(&self, error: TreeError) -> Interrupt {
-        refuse(&self.held, error)
+        refuse(self.held.validate(), error)
     }
 }
 
-fn wrong<'p>(held: &impl HeldPage<'p>, reason: &'static str, expected: u64, found: u64) -> Interrupt {
-    refuse(held, TreeError::WrongNode { page_id: held.id(), reason, expected, found })
+#[cold]
+fn wrong(
+    validated: Result<(), Restart>,
+    page_id: PageId,
+    reason: &'static str,
+    expected: u64,
+    found: u64,
+) -> Interrupt {
+    refuse(validated, TreeError::WrongNode { page_id, reason, expected, found })
 }
 
+/// What was expected and found: whether it is a node, its tree, its level.
 #[cold]
-fn wrong_node<'p>(
-    held: &impl HeldPage<'p>,
-    loaded: &LoadedNode<'_>,
-    is_node: bool,
-    tree_id: u32,
-    level: Option<u8>,
+fn wrong_node(
+    validated: Result<(), Restart>,
+    page_id: PageId,
+    (_, tree_id, level): (bool, u32, u8),
+    found: (bool, u32, u8),
 ) -> Interrupt {
-    if !is_node {
-        wrong(held, "not a node of a tree", 1, 0)
-    } else if loaded.tree_id() != tree_id {
-        wrong(held, "a node of another tree", tree_id.into(), loaded.tree_id().into())
+    if !found.0 {
+        wrong(validated, page_id, "not a node of a tree", 1, 0)
+    } else if found.1 != tree_id {
+        wrong(validated, page_id, "a node of another tree", tree_id.into(), found.1.into())
     } else {
-        wrong(held, "level", level.unwrap_or(0).into(), loaded.level().into())
+        wrong(validated, page_id, "level", level.into(), found.2.into())
     }
 }
 
@@ -338,7 +351,8 @@ fn check_fences<'p, H: HeldPage<'p>>(
         return Ok(());
     }
     holder.validate()?;
-    Err(wrong(&child.held, "the fences do not hold what the parent sends here", 1, 0))
+    let reason = "the fences do not hold what the parent sends here";
+    Err(wrong(child.held.validate(), child.id(), reason, 1, 0))
 }
 
 /// Looks a key up among pages wherever they stand: replaces the contents of `value` by what the leaf has for it, and gives the flags of

@@ -170,6 +170,7 @@ impl BufferPool {
     }
 
     /// A page on probation is touched: it is warm from now on, unless it came by a hint and this is its first touch.
+    #[cold]
     pub(crate) fn touch_cool(&self, frame: &Frame) {
         if frame.latch.tag(FRESH) {
             frame.latch.clear_tag(FRESH);

@@ -59,7 +59,8 @@ impl<'p> OptimisticPage<'p> {
     ///
     /// The id in the word stays, the page does not become dirty, and this sample stays valid: the latch is taken at the
     /// sampled version and given back with it. Gives up silently if somebody is in the way.
-    pub fn repair_hint(&self, word: usize, old: SwipWord, target: FrameIndex) {
+    #[cold]
+    pub fn repair_hint(self, word: usize, old: SwipWord, target: FrameIndex) {
         if planted("a repair writes whatever stands there") {
             let page = PageWriter::new(self.pool.arena.words(self.index));
             page.put_word(word, old.with_hint(target).raw()).expect("a word of the page");

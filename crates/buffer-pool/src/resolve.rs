@@ -47,16 +47,16 @@ impl BufferPool {
         }
     }
 
-    /// Says that the page of a swip will be resolved soon, and these of its words read: the processor is asked for their cache lines,
-    /// and for the frame's header, if the swip has a hint. No I/O, no wait, no answer: a hint that is wrong costs memory bandwidth.
-    #[inline]
-    pub fn expect(&self, swip: SwipWord, words: impl IntoIterator<Item = usize>) {
+    /// Says that the page of a swip will be resolved soon, if the swip has a hint: the processor is asked for the frame's header, and
+    /// `ask` asks it for the lines of the page that will be read ([`SpeculativePage::prefetch`]). No I/O, no wait, no answer: a hint
+    /// that is wrong costs memory bandwidth.
+    #[inline(always)]
+    pub fn expect<'p>(&'p self, swip: SwipWord, ask: impl FnOnce(SpeculativePage<'p>)) {
         if let Some(index) = swip.hint()
             && let Some(frame) = self.frames.get(index.index())
         {
             frame.latch.prefetch();
-            let page = SpeculativePage::new(self.arena.words(index));
-            words.into_iter().for_each(|word| page.prefetch(word));
+            ask(SpeculativePage::new(self.arena.words(index)));
         }
     }
 

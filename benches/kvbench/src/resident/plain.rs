@@ -106,9 +106,9 @@ impl<'p> PageSource<'p> for Plain<'p> {
     }
 
     #[inline]
-    fn expect(self, swip: SwipWord, words: impl IntoIterator<Item = usize>) {
+    fn expect(self, swip: SwipWord, ask: impl FnOnce(SpeculativePage<'p>)) {
         if let Ok(page) = self.take(swip) {
-            words.into_iter().for_each(|word| page.page().prefetch(word));
+            ask(page.page());
         }
     }
 }

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pagestone::btree::{Interrupt, PageSource, Roots, Sampled, look_up_in};
-use pagestone::page_format::{FrameIndex, Page, PageError, PageId, PageResult, PageSize, PageStore};
+use pagestone::page_format::{
+    FrameIndex, Page, PageError, PageId, PageResult, PageSize, PageStore, SpeculativePage,
+};
 use pagestone::pool::{BufferPool, OptimisticPage, Restart};
 use pagestone::swip::{AtomicSwipWord, SwipWord};
 
@@ -148,7 +150,7 @@ impl<'p> PageSource<'p> for ByTable<'p> {
 
     /// Where it is takes a look into the table.
     #[inline]
-    fn expect(self, _: SwipWord, _: impl IntoIterator<Item = usize>) {}
+    fn expect(self, _: SwipWord, _: impl FnOnce(SpeculativePage<'p>)) {}
 }
 
 /// Pages to read, once each.

@@ -40,13 +40,31 @@ pub(super) struct NodeHeader {
     pub(super) last_insert: u16,
 }
 
-impl NodeHeader {
+/// A node header as it stands in the page, in few words, so that it is cheap to hand on: what contradicts itself was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct LoadedHeader {
+    first: u64,
+    second: u64,
+}
+
+impl LoadedHeader {
     /// Loads it. What contradicts itself is refused, so the fences and the prefix lie inside the page.
     #[inline]
     pub(super) fn load(page: SpeculativePage<'_>) -> Result<Self, OutOfBounds> {
-        let (first, second) = (page.word(FIRST_WORD)?, page.word(FIRST_WORD + 1)?);
+        let loaded = Self { first: page.word(FIRST_WORD)?, second: page.word(FIRST_WORD + 1)? };
+        let header = loaded.taken_apart();
+        let fences = header.lower_len + header.upper_len;
+        if fences + BASE > page.len() || header.prefix_len > header.lower_len {
+            return Err(OutOfBounds);
+        }
+        Ok(loaded)
+    }
+
+    #[inline]
+    pub(super) fn taken_apart(self) -> NodeHeader {
+        let Self { first, second } = self;
         let flags = (first >> 40) as u8;
-        let header = Self {
+        NodeHeader {
             tree: first as u32,
             level: (first >> 32) as u8,
             obsolete: flags & OBSOLETE != 0,
@@ -57,12 +75,15 @@ impl NodeHeader {
             upper_len: (second >> 16) as u16 as usize,
             insert_run: (second >> 32) as i16,
             last_insert: (second >> 48) as u16,
-        };
-        let fences = header.lower_len + header.upper_len;
-        if fences + BASE > page.len() || header.prefix_len > header.lower_len {
-            return Err(OutOfBounds);
         }
-        Ok(header)
+    }
+}
+
+impl NodeHeader {
+    /// Loads it, as [`LoadedHeader::load`].
+    #[inline]
+    pub(super) fn load(page: SpeculativePage<'_>) -> Result<Self, OutOfBounds> {
+        Ok(LoadedHeader::load(page)?.taken_apart())
     }
 
     pub(super) fn store(&self, page: &PageWriter<'_>) -> Result<(), OutOfBounds> {

@@ -66,4 +66,4 @@ pub(crate) use ops::{RemoveCell, RemoveCells, RemoveSeparator, UpdateCell};
 #[cfg_attr(not(test), expect(unused_imports, reason = "moves are not wired yet"))]
 pub(crate) use ops::{SetChild, SetRightSibling};
 pub(crate) use split::{SplitPoint, choose_split};
-pub(crate) use view::{Covers, LoadedNode, NodeView, search_words};
+pub(crate) use view::{Covers, LoadedNode, NodeView, prefetch_search};

@@ -10,7 +10,7 @@ use pagestone_page_format::{OutOfBounds, PageKind, PageSize, SpeculativePage};
 use pagestone_swip::SwipWord;
 
 use super::fit::common_prefix;
-use super::header::{BASE, FIRST_CHILD, NodeHeader, RIGHT_SIBLING};
+use super::header::{BASE, FIRST_CHILD, LoadedHeader, NodeHeader, RIGHT_SIBLING};
 use super::limits::{max_cell_len, max_key_len};
 
 /// Where a key stands beside a node's fences.
@@ -64,7 +64,7 @@ impl<'a> NodeView<'a> {
     /// The node as its headers say now.
     #[inline]
     pub(crate) fn load(&self) -> Result<LoadedNode<'a>, OutOfBounds> {
-        Ok(LoadedNode { page: self.page, header: self.header()?, slots: self.area().load()? })
+        Ok(LoadedNode { header: LoadedHeader::load(self.page)?, slots: self.area().load()? })
     }
 
     /// Whether the page's kind is that of a node of its level, and it is still in its tree.
@@ -253,55 +253,65 @@ impl<'a> NodeView<'a> {
 /// A node whose headers were loaded: what they say is of one instant, and no question loads them again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoadedNode<'a> {
-    page: SpeculativePage<'a>,
-    header: NodeHeader,
+    header: LoadedHeader,
     slots: LoadedSlots<'a>,
 }
 
 impl<'a> LoadedNode<'a> {
+    #[inline]
+    fn page(&self) -> SpeculativePage<'a> {
+        self.slots.page()
+    }
+
     /// The page, to ask it anew.
     #[inline]
     pub(crate) fn view(&self) -> NodeView<'a> {
-        NodeView::new(self.page)
+        NodeView::new(self.page())
     }
 
-    /// Words of the page.
     #[inline]
-    pub(crate) fn page_words(&self) -> usize {
-        self.page.len() / 8
+    fn header(&self) -> NodeHeader {
+        self.header.taken_apart()
     }
 
     /// Whether the page's kind is that of a node of its level, and it is still in its tree.
     #[inline]
     pub(crate) fn is_node(&self) -> Result<bool, OutOfBounds> {
-        Ok(self.page.kind()? == kind_of(self.header.level) && !self.header.obsolete)
+        Ok(self.page().kind()? == kind_of(self.header().level) && !self.header().obsolete)
     }
 
     /// Number of the tree.
     #[inline]
     pub(crate) fn tree_id(&self) -> u32 {
-        self.header.tree
+        self.header().tree
     }
 
     /// Distance from the leaves.
     #[inline]
     pub(crate) fn level(&self) -> u8 {
-        self.header.level
+        self.header().level
     }
 
     /// Whether it has no upper fence.
     #[inline]
     pub(crate) fn upper_is_infinite(&self) -> bool {
-        self.header.upper_infinite
+        self.header().upper_infinite
+    }
+
+    /// Whether it covers every key.
+    #[inline]
+    pub(crate) fn has_no_bounds(&self) -> bool {
+        let NodeHeader { lower_len, upper_infinite, .. } = self.header();
+        lower_len == 0 && upper_infinite
     }
 
     /// Where a key stands beside the fences.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn covers(&self, key: &[u8]) -> Result<Covers, OutOfBounds> {
         if self.compare_lower(key)? == Ordering::Greater {
             return Ok(Covers::Below);
         }
-        if !self.header.upper_infinite && self.compare_upper(key)? != Ordering::Greater {
+        if !self.header().upper_infinite && self.compare_upper(key)? != Ordering::Greater {
             return Ok(Covers::AtOrPastUpper);
         }
         Ok(Covers::Inside)
@@ -310,27 +320,27 @@ impl<'a> LoadedNode<'a> {
     /// Whether the greatest key below `key` is here, if anywhere: `lower < key <= upper`.
     pub(crate) fn covers_before(&self, key: &[u8]) -> Result<bool, OutOfBounds> {
         Ok(self.compare_lower(key)? == Ordering::Less
-            && (self.header.upper_infinite || self.compare_upper(key)? != Ordering::Less))
+            && (self.header().upper_infinite || self.compare_upper(key)? != Ordering::Less))
     }
 
-    #[inline]
+    #[inline(always)]
     fn compare_lower(&self, key: &[u8]) -> Result<Ordering, OutOfBounds> {
-        self.page.compare(self.header.lower_at(self.page.len()), self.header.lower_len, key)
+        self.page().compare(self.header().lower_at(self.page().len()), self.header().lower_len, key)
     }
 
-    #[inline]
+    #[inline(always)]
     fn compare_upper(&self, key: &[u8]) -> Result<Ordering, OutOfBounds> {
-        self.page.compare(self.header.upper_at(self.page.len()), self.header.upper_len, key)
+        self.page().compare(self.header().upper_at(self.page().len()), self.header().upper_len, key)
     }
 
-    #[inline]
+    #[inline(always)]
     fn strip<'k>(&self, key: &'k [u8]) -> Result<Stripped<'k>, OutOfBounds> {
-        let len = self.header.prefix_len;
+        let len = self.header().prefix_len;
         if len == 0 {
             return Ok(Stripped::Rest(key));
         }
         let (start, rest) = key.split_at(len.min(key.len()));
-        Ok(match self.page.compare(self.header.lower_at(self.page.len()), len, start)? {
+        Ok(match self.page().compare(self.header().lower_at(self.page().len()), len, start)? {
             Ordering::Greater => Stripped::Before,
             Ordering::Equal => Stripped::Rest(rest),
             Ordering::Less => Stripped::Behind,
@@ -338,7 +348,6 @@ impl<'a> LoadedNode<'a> {
     }
 
     /// The first slot whose key is not below `key`, and whether it is that key.
-    #[inline]
     pub(crate) fn search(&self, key: &[u8]) -> Result<Search, OutOfBounds> {
         match self.strip(key)? {
             Stripped::Rest(rest) => self.slots.lower_bound(rest),
@@ -347,17 +356,23 @@ impl<'a> LoadedNode<'a> {
         }
     }
 
+    /// As [`LoadedNode::search`], out of line.
+    #[inline(never)]
+    fn search_anywhere(self, key: &[u8]) -> Result<Search, OutOfBounds> {
+        self.search(key)
+    }
+
     /// As [`LoadedNode::search`] for a key between the fences, which begins with whatever both of them begin with.
-    #[inline]
+    #[inline(always)]
     fn search_inside(&self, key: &[u8]) -> Result<Search, OutOfBounds> {
-        match key.get(self.header.prefix_len..) {
-            Some(rest) if !self.header.tight => self.slots.lower_bound(rest),
-            _ => self.search(key),
+        match key.get(self.header().prefix_len..) {
+            Some(rest) if !self.header().tight => self.slots.lower_bound(rest),
+            _ => (*self).search_anywhere(key),
         }
     }
 
     /// The slot of a key between the fences, if it is here.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find_inside(&self, key: &[u8]) -> Result<Option<usize>, OutOfBounds> {
         let search = self.search_inside(key)?;
         Ok(search.found.then_some(search.slot))
@@ -373,7 +388,7 @@ impl<'a> LoadedNode<'a> {
 
     /// The child of an inner node that covers a key between its fences, and the child's index: the number of separators at or below the
     /// key.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn child_for_inside(&self, key: &[u8]) -> Result<(usize, SwipWord), OutOfBounds> {
         let search = self.search_inside(key)?;
         let index = search.slot + usize::from(search.found);
@@ -409,13 +424,14 @@ pub(super) fn kind_of(level: u8) -> PageKind {
     if level == 0 { PageKind::LEAF } else { PageKind::INNER }
 }
 
-/// Words of a cache line.
-const LINE: usize = 8;
-
-/// Words of a node that a search will most likely read, one of each cache line: the headers and the heads behind them, for a leaf its
-/// slots too; and the end, where the fences stand.
-#[inline]
-pub(crate) fn search_words(level: u8, page_words: usize) -> impl Iterator<Item = usize> {
-    let lines = if level == 0 { 7 } else { 12 };
-    (0..lines).map(|line| line * LINE).chain([page_words - 1])
+/// Asks the processor for what a search of a node of this level will most likely read: the headers and the heads behind them, for a
+/// leaf its slots too; and the end, where the fences stand.
+#[inline(always)]
+pub(crate) fn prefetch_search(level: u8, page: SpeculativePage<'_>) {
+    if level == 0 {
+        page.prefetch_first::<56>();
+    } else {
+        page.prefetch_first::<96>();
+    }
+    page.prefetch((page.len() / 8).wrapping_sub(1));
 }
