@@ -11,6 +11,7 @@
 //!   resident             point lookups with everything in memory, beside a map and LMDB
 //!   beyond-memory        point lookups in a store that is many times its pool, beside raw reads
 //!   pool-tax             the same by swips, by the pool's table, and over the same nodes in plain memory
+//!   scans                all rows by a cursor, in memory and from the disk, and sorted rows loaded, beside `memcpy` and the disk
 //! ```
 #![deny(unsafe_code)] // peers/lmdb.rs opts out: its crate opens a map of a file, and leaves to the caller that nobody cuts it
 
@@ -22,6 +23,7 @@ mod peers;
 mod probe;
 mod recovery;
 mod resident;
+mod scans;
 mod write_out;
 mod writers;
 
@@ -63,6 +65,8 @@ enum Bench {
     PoolTax(resident::tax::Args),
     /// Point lookups in a store that is many times its pool, beside raw reads.
     BeyondMemory(beyond_memory::Args),
+    /// Full scans in memory and from the disk, and bulk loads, beside `memcpy`, raw reads and writes, and other stores.
+    Scans(scans::Args),
 }
 
 /// What a bench fails with: the store, the disk, or a wrong answer.
@@ -110,6 +114,7 @@ fn main() -> ExitCode {
         Bench::WriteOut(args) => write_out::run(&args),
         Bench::Resident(args) => resident::run(&args),
         Bench::BeyondMemory(args) => beyond_memory::run(&args),
+        Bench::Scans(args) => scans::run(&args),
         Bench::PoolTax(args) => resident::tax::run(&args),
     };
     match result {

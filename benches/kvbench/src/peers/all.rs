@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use fjall::{KeyspaceCreateOptions, PersistMode};
-use redb::{ReadableDatabase, TableDefinition};
+use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::Peer;
 use super::lmdb::Lmdb;
 use crate::BenchResult;
+use crate::scans::{Direction, Seen};
 
 type Rows<'r> = &'r mut dyn Iterator<Item = (Vec<u8>, Vec<u8>)>;
 
@@ -48,6 +49,17 @@ impl Peer for Redb {
     fn get(&self, key: &[u8]) -> BenchResult<Option<Vec<u8>>> {
         let table = self.0.begin_read()?.open_table(ROWS)?;
         Ok(table.get(key)?.map(|value| value.value().to_vec()))
+    }
+
+    fn scan(&self, direction: Direction) -> BenchResult<Option<Seen>> {
+        let (table, mut seen) = (self.0.begin_read()?.open_table(ROWS)?, Seen::new(direction));
+        let mut rows = table.iter()?;
+        let mut step = || if direction == Direction::Forward { rows.next() } else { rows.next_back() };
+        while let Some(row) = step() {
+            let (key, value) = row?;
+            seen.see(key.value(), value.value());
+        }
+        Ok(Some(seen))
     }
 }
 

@@ -12,6 +12,7 @@ use heed::{CommitOrAbort, Database, Env, EnvOpenOptions};
 
 use super::{Each, Keys, Peer};
 use crate::BenchResult;
+use crate::scans::{Direction, Seen};
 
 /// The environment stays open until the process ends: its table borrows it.
 pub(super) struct Lmdb {
@@ -64,5 +65,15 @@ impl Peer for Lmdb {
             each(self.rows.get(&reading, key)?)?;
         }
         Ok(())
+    }
+
+    fn scan(&self, direction: Direction) -> BenchResult<Option<Seen>> {
+        let (reading, mut seen) = (self.env.read_txn()?, Seen::new(direction));
+        let mut see = |row: heed::Result<(&[u8], &[u8])>| row.map(|(key, value)| seen.see(key, value));
+        match direction {
+            Direction::Forward => self.rows.iter(&reading)?.try_for_each(&mut see)?,
+            Direction::Backward => self.rows.rev_iter(&reading)?.try_for_each(&mut see)?,
+        }
+        Ok(Some(seen))
     }
 }

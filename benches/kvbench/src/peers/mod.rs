@@ -12,6 +12,7 @@ mod lmdb;
 use std::path::Path;
 
 use crate::BenchResult;
+use crate::scans::{Direction, Seen};
 
 /// A store that is asked to return from a put once it is durable.
 pub(crate) trait Peer: Sync {
@@ -35,6 +36,11 @@ pub(crate) trait Peer: Sync {
             each(self.get(key)?.as_deref())?;
         }
         Ok(())
+    }
+
+    /// Looks at every row, lent where the store lends it; nothing from a store that no bench scans.
+    fn scan(&self, _direction: Direction) -> BenchResult<Option<Seen>> {
+        Ok(None)
     }
 }
 
