@@ -9,6 +9,8 @@
 //!   log-bytes            what the log holds for each byte of a user's, by kind of record
 //!   write-out            a checkpoint beside raw writes of as many pages, those of the double-write counted
 //!   resident             point lookups with everything in memory, beside a map and LMDB
+//!   resident-writes      puts, half gets and half puts, gets and scans with everything in memory, beside a map and other stores
+//!   size-sweep           what a get, a put and a row of a scan cost by the size of the tree
 //!   beyond-memory        point lookups in a store that is many times its pool, beside raw reads
 //!   pool-tax             the same by swips, by the pool's table, and over the same nodes in plain memory
 //!   scans                all rows by a cursor, in memory and from the disk, and sorted rows loaded, beside `memcpy` and the disk
@@ -23,7 +25,9 @@ mod peers;
 mod probe;
 mod recovery;
 mod resident;
+mod resident_writes;
 mod scans;
+mod size_sweep;
 mod write_out;
 mod writers;
 
@@ -61,6 +65,10 @@ enum Bench {
     WriteOut(write_out::Args),
     /// Point lookups with everything in memory, beside a map behind a lock and LMDB.
     Resident(resident::Args),
+    /// Puts, half gets and half puts, gets and scans with everything in memory, beside a map and other stores.
+    ResidentWrites(resident_writes::Args),
+    /// What a get, a put and a row of a scan cost, by the size of the tree.
+    SizeSweep(size_sweep::Args),
     /// What the pool costs: a tree walked by swips, by the pool's table, and in plain memory.
     PoolTax(resident::tax::Args),
     /// Point lookups in a store that is many times its pool, beside raw reads.
@@ -113,6 +121,8 @@ fn main() -> ExitCode {
         Bench::LogBytes(args) => log_bytes::run(&args),
         Bench::WriteOut(args) => write_out::run(&args),
         Bench::Resident(args) => resident::run(&args),
+        Bench::ResidentWrites(args) => resident_writes::run(&args),
+        Bench::SizeSweep(args) => size_sweep::run(&args),
         Bench::BeyondMemory(args) => beyond_memory::run(&args),
         Bench::Scans(args) => scans::run(&args),
         Bench::PoolTax(args) => resident::tax::run(&args),

@@ -8,6 +8,7 @@ mod chosen;
 mod chosen;
 #[cfg(feature = "peers")]
 mod lmdb;
+pub(crate) mod visible;
 
 use std::path::Path;
 
