@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   seam.rs       Disk, File, Map, OpenHow, Create, DirectIo, ...    the contract, method by method
+//!   file_map.rs   FileMap                                            the system's map, or another
 //!   finish.rs     read_exact_at, write_all_at, write_durable         the only loops that finish a transfer (I1, I3, I4, I5)
 //!   lock.rs       lock_within                                        a bounded wait for a lock (E1, I18)
 //!   page_file/    PageFile: PageStore, PageFileOptions               pages at their places in a file, which may describe itself
@@ -15,6 +16,7 @@
 #![deny(unsafe_code)] // the platform files under real/ opt out and argue each call
 
 mod double_write;
+mod file_map;
 mod finish;
 mod lock;
 mod page_file;
@@ -25,6 +27,7 @@ mod seam;
 mod shared_sync;
 
 pub use double_write::{DoubleWrite, DoubleWriteFile, DoubleWriteStats, Restored};
+pub use file_map::FileMap;
 pub use finish::{
     read_exact_at, read_exact_batch, read_exact_vectored_at, write_all_at, write_all_batch,
     write_all_batch_atomic, write_all_stream, write_all_vectored_at, write_durable,

@@ -19,6 +19,8 @@ use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::FileMap;
+
 /// Directories and names. All calls may come from many threads at once.
 pub trait Disk: Send + Sync + Debug {
     /// Opens a regular file.
@@ -216,13 +218,13 @@ pub trait File: Send + Sync + Debug {
     ///
     /// Errors: `InvalidInput` for an empty range, one that is in use, a direct file or one without a lock; `UnexpectedEof` for a file that is
     /// shorter; `PermissionDenied` for [`MapAccess::Write`] of a file that was opened to read; `OutOfMemory` (I16); `Unsupported` for a file that has no maps.
-    fn map(&self, range: Range<u64>, access: MapAccess) -> io::Result<Box<dyn Map>> {
+    fn map(&self, range: Range<u64>, access: MapAccess) -> io::Result<FileMap> {
         let _ = (range, access);
         Err(io::Error::new(io::ErrorKind::Unsupported, "files of this kind have no maps"))
     }
 }
 
-/// Bytes of a file in memory, made by [`File::map`]. They never move.
+/// Bytes of a file in memory, as [`File::map`] gives them in a [`FileMap`]. They never move.
 ///
 /// A page that was changed can reach the disk at any instant (C10), or not at all until a flush or [`File::sync`] has
 /// succeeded: what must not be torn or early does not belong into a map.

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pagestone_direct_io::{
-    DirectIo, Disk, File, Map, MapAccess, OpenHow, RealDisk, SharedSync, WriteAt, read_exact_at, write_all_at,
+    DirectIo, Disk, File, FileMap, MapAccess, OpenHow, RealDisk, SharedSync, WriteAt, read_exact_at,
+    write_all_at,
 };
 
 const CHUNK: u64 = 64 << 10;
@@ -51,7 +52,7 @@ fn what_a_map_holds_the_file_reads_and_the_next_map_finds() {
 fn growth_leaves_earlier_maps_where_they_are() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = locked(dir.path(), 0);
-    let mut maps: Vec<Box<dyn Map>> = Vec::new();
+    let mut maps: Vec<FileMap> = Vec::new();
     for chunk in 0..40u64 {
         file.reserve(chunk * CHUNK, CHUNK).expect("grow");
         let mut map = file.map(chunk * CHUNK..(chunk + 1) * CHUNK, MapAccess::Write).expect("map");

@@ -4,17 +4,17 @@
 //!
 //! ```text
 //!   alloc    space: lowest free page ──► change: its bit ──► metadata.commit ──► space counts again
-//!   get      id ──► bounds ──► its bit ──► the map                            nothing is copied
+//!   get      id ──► its bit ──► its window                                    nothing is copied
 //!   grow     reserve ──► sync ──► map ──► commit: so many pages
 //! ```
 
 use std::sync::{Arc, OnceLock};
 
-use pagestone_direct_io::{File, MappedPage};
+use pagestone_direct_io::{File, MapAccess, MappedPage};
 use pagestone_page_format::Poison;
 
 use crate::iter::{DynAllocatedPageIter, DynAllocatedProtectedPageIter};
-use crate::layout::{Address, BlockId, Layout, REGION_PAGES, RESERVED, place_of, region_of};
+use crate::layout::{Address, BlockId, Layout, REGION_PAGES, RESERVED, Shape, place_of, region_of};
 use crate::maps::Maps;
 use crate::metadata::Metadata;
 use crate::metrics::MappedMetrics;
@@ -164,7 +164,7 @@ impl DynPager {
         Ok(())
     }
 
-    /// The index of a page that is somebody's.
+    /// The index of a page that is somebody's. `Unavailable` of all after a failed growth or sync: nothing is lent then.
     #[inline]
     fn allocated(&self, id: DynPageId) -> MappedResult<u64> {
         let index = id.0.wrapping_sub(RESERVED);
@@ -174,6 +174,9 @@ impl DynPager {
     #[cold]
     fn not_allocated(&self, id: DynPageId) -> MappedPageError {
         let page = id.0;
+        if let Err(unavailable) = self.poison.check() {
+            return unavailable.into();
+        }
         let Some(index) = page.checked_sub(RESERVED) else { return MappedPageError::ReservedPage { page } };
         if index >= self.metadata.pages() {
             return MappedPageError::OutOfBounds { page, page_count: self.page_count() };
@@ -185,29 +188,50 @@ impl DynPager {
         }
     }
 
-    /// Whether a growth or a sync failed.
-    #[inline]
-    fn check(&self) -> MappedResult<()> {
-        if self.poison.is_poisoned() { Ok(self.poison.check()?) } else { Ok(()) }
-    }
-
     /// A page, to read.
     ///
-    /// Errors: `NotAllocated`, `OutOfBounds`, `ReservedPage`; `Unavailable`.
+    /// Errors: `NotAllocated`, `OutOfBounds`, `ReservedPage`; `Unavailable`; `Io` if it is the first page of its part of the file that is
+    /// asked for since the file was opened, and that part cannot be mapped: the next call tries again.
     #[inline]
     pub fn get(&self, id: DynPageId) -> MappedResult<&MappedPage> {
-        self.check()?;
+        self.get_in(id, self.layout.shape())
+    }
+
+    /// The same, of pages of this shape, which is that of the file.
+    #[inline]
+    pub(crate) fn get_in(&self, id: DynPageId, shape: Shape) -> MappedResult<&MappedPage> {
+        let index = id.0.wrapping_sub(RESERVED);
+        if self.space.is_lent(index)
+            && let Some(bytes) = self.maps.mapped(index, shape)
+        {
+            return Ok(MappedPage::from_bytes(bytes));
+        }
+        self.get_first(id)
+    }
+
+    /// A page whose part of the file is not mapped yet; or why there is none.
+    #[cold]
+    #[inline(never)]
+    fn get_first(&self, id: DynPageId) -> MappedResult<&MappedPage> {
         let index = self.allocated(id)?;
-        Ok(MappedPage::from_bytes(self.maps.page(index)))
+        Ok(MappedPage::from_bytes(self.maps.page(index).map_err(not_mapped)?))
     }
 
     /// A page, to read and write. What is written may reach the disk at any instant, and is there after [`DynPager::flush_page`].
     /// Errors are those of [`DynPager::get`].
     #[inline]
     pub fn get_mut(&mut self, id: DynPageId) -> MappedResult<&mut MappedPage> {
-        self.check()?;
-        let index = self.allocated(id)?;
-        Ok(MappedPage::from_bytes_mut(self.maps.page_mut(index)))
+        self.get_mut_in(id, self.layout.shape())
+    }
+
+    /// The same, of pages of this shape, which is that of the file.
+    #[inline]
+    pub(crate) fn get_mut_in(&mut self, id: DynPageId, shape: Shape) -> MappedResult<&mut MappedPage> {
+        let index = id.0.wrapping_sub(RESERVED);
+        if !self.space.is_lent(index) || !self.maps.is_mapped(index, shape) {
+            self.get_first(id)?;
+        }
+        Ok(MappedPage::from_bytes_mut(self.maps.page_mut(index, shape).map_err(not_mapped)?))
     }
 
     /// Several pages at once, to read and write, in the order of the ids. Errors are those of [`DynPager::get`], and `BorrowedTwice` for
@@ -224,7 +248,7 @@ impl DynPager {
             }
             indices[at] = self.allocated(*id)?;
         }
-        Ok(self.maps.pages_mut(indices).map(MappedPage::from_bytes_mut))
+        Ok(self.maps.pages_mut(indices).map_err(not_mapped)?.map(MappedPage::from_bytes_mut))
     }
 
     /// Makes durable what stands in all pages.
@@ -247,7 +271,7 @@ impl DynPager {
 
     /// Gives free pages at the end of the file back to the file system; gives how many. Ids stay what they are.
     ///
-    /// Errors: as of [`DynPager::free`]; `Io` if the file cannot be cut or mapped again, after which the pager is `Unavailable`.
+    /// Errors: as of [`DynPager::free`]; `Io` if the file cannot be cut, after which the pager is `Unavailable`.
     pub fn shrink(&mut self) -> MappedResult<u64> {
         self.poison.check()?;
         let before = self.metadata.pages();
@@ -257,11 +281,10 @@ impl DynPager {
         }
         self.commit(&Change { pages: Some(needed), ..Change::default() })?;
         // Some systems cut no file that is mapped anywhere. A cut that does not happen is made up for at the next growth.
-        self.maps = Maps::new(self.layout, pagestone_direct_io::MapAccess::Write);
+        self.maps = self.maps_of(0);
         let cut = self.file.set_len(self.layout.file_len(needed));
         self.or_unavailable("cut the file", cut)?;
-        let mapped = self.maps.extend(&*self.file, needed);
-        self.or_unavailable("map the file", mapped)?;
+        self.maps = self.maps_of(needed);
         Ok(before - needed)
     }
 
@@ -291,7 +314,11 @@ impl DynPager {
         if change.words.is_empty() && change.pages.is_none() {
             return Ok(());
         }
-        self.metadata.commit(change, &self.metrics)?;
+        let committed = self.metadata.commit(change, &self.metrics);
+        if self.poison.is_poisoned() {
+            self.space.lend_nothing();
+        }
+        committed?;
         let pages = self.metadata.pages();
         if change.pages.is_some() {
             self.space.resize(self.metadata.words(), pages);
@@ -314,11 +341,16 @@ impl DynPager {
         // The root must not speak of pages that a crash takes back (M2).
         let synced = self.file.sync();
         self.finally("sync the grown file", synced)?;
-        let mapped = self.maps.extend(&*self.file, grown);
+        let mapped = self.maps.grow(grown);
         self.or_unavailable("map the grown file", mapped)?;
         self.commit(&Change { pages: Some(grown), ..Change::default() })?;
         self.metrics.growths.inc();
         Ok(true)
+    }
+
+    fn maps_of(&self, pages: u64) -> Maps {
+        let (file, reserve) = (Arc::clone(&self.file), self.superblock.reserve);
+        Maps::new(self.layout, file, MapAccess::Write, reserve, pages)
     }
 
     fn lengthen(&self, pages: u64, grown: u64) -> std::io::Result<()> {
@@ -341,17 +373,31 @@ impl DynPager {
     }
 
     /// After this nobody knows what is on disk.
-    pub(crate) fn finally(&self, operation: &'static str, result: std::io::Result<()>) -> MappedResult<()> {
-        result.map_err(|error| self.poison.poison(format_args!("{operation} failed: {error}")).into())
+    pub(crate) fn finally(
+        &mut self,
+        operation: &'static str,
+        result: std::io::Result<()>,
+    ) -> MappedResult<()> {
+        result.map_err(|error| {
+            self.space.lend_nothing();
+            self.poison.poison(format_args!("{operation} failed: {error}")).into()
+        })
     }
 
     /// After this the file is not as long as it should be, or not mapped. The first who is told gets what the system said.
-    fn or_unavailable(&self, operation: &'static str, result: std::io::Result<()>) -> MappedResult<()> {
+    fn or_unavailable(&mut self, operation: &'static str, result: std::io::Result<()>) -> MappedResult<()> {
         result.map_err(|error| {
+            self.space.lend_nothing();
             self.poison.poison(format_args!("{operation} failed: {error}"));
             MappedPageError::io(operation, error)
         })
     }
+}
+
+/// A part of the file is mapped when its first page is asked for.
+#[cold]
+pub(crate) fn not_mapped(error: std::io::Error) -> MappedPageError {
+    MappedPageError::io("map a part of the file", error)
 }
 
 fn bit_of(index: u64) -> (Address, u64) {

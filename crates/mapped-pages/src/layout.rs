@@ -15,8 +15,6 @@
 //! The directory of a region is large enough for a protected page on every two of its pages; until it is used it is a hole of the file.
 //! Two pages of less than 4 KiB share a block, so a copy of a protected page takes as many as fill one: a granule.
 
-use std::ops::Range;
-
 use crate::{MappedPageError, MappedResult};
 
 /// What a torn write may tear, and what metadata has for itself.
@@ -203,48 +201,74 @@ impl Layout {
         self.regions_max * REGION_PAGES
     }
 
-    /// What is mapped at once: each cell is as large as all before it, within limits, and in one region.
-    pub(crate) fn cells(&self) -> Cells {
-        let pages = |bytes: u64| (bytes >> self.page_log2).clamp(self.granule(), REGION_PAGES);
-        Cells { first_log2: pages(GROWTH_MIN).ilog2(), most_log2: pages(GROWTH_MAX).ilog2() }
+    /// Where pages are found in memory.
+    #[inline]
+    pub(crate) fn shape(&self) -> Shape {
+        Shape::new(self.page_log2)
     }
 
-    /// How many pages a file of so many should have next: to the end of a cell. `None` if there is no room.
+    /// How many pages a file of so many should have next: twice as many, within limits and as far as a window reaches. `None` if there is
+    /// no room.
     pub(crate) fn grown(&self, pages: u64) -> Option<u64> {
-        let cells = self.cells();
-        let end = cells.pages(cells.cell_of(pages)).end;
+        let window = self.shape().window_pages();
+        let least = pages_of(GROWTH_MIN, self.page_log2);
+        let end = match pages {
+            0 => least,
+            _ if pages < window => ((pages + 1).next_power_of_two().max(least)).min(window),
+            _ => (pages + 1).next_multiple_of(window),
+        };
         (end <= self.pages_max()).then_some(end)
     }
 }
 
-/// The cells of a file: two to these powers pages in the first one, and in those that are as large as cells get.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Cells {
-    first_log2: u32,
-    most_log2: u32,
+/// So many bytes in pages of two to this power: at least what fills a block, at most a region.
+const fn pages_of(bytes: u64, page_log2: u32) -> u64 {
+    let (pages, block) = (bytes >> page_log2, BLOCK as u64 >> page_log2);
+    let least = if block > 1 { block } else { 1 };
+    if pages < least {
+        least
+    } else if pages > REGION_PAGES {
+        REGION_PAGES
+    } else {
+        pages
+    }
 }
 
-impl Cells {
-    /// The cell in which a page lies.
+/// Where pages of one size are found in memory: what is mapped at once is a window, in one region.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Shape {
+    page_log2: u32,
+    window_log2: u32,
+}
+
+impl Shape {
+    /// For pages of two to this power bytes. Where the compiler knows them it knows all of it.
     #[inline]
-    pub(crate) fn cell_of(self, index: u64) -> usize {
-        let behind = index >> self.most_log2;
-        if behind == 0 {
-            // 0 in the first, 1 in the next, which is as large, 2 in the next two times that, and so on.
-            (u64::BITS - (index >> self.first_log2).leading_zeros()) as usize
-        } else {
-            (self.most_log2 - self.first_log2) as usize + behind as usize
-        }
+    pub(crate) const fn new(page_log2: u32) -> Self {
+        Self { page_log2, window_log2: pages_of(GROWTH_MAX, page_log2).ilog2() }
     }
 
-    /// The pages of a cell.
-    pub(crate) fn pages(self, cell: usize) -> Range<u64> {
-        let doubling = (self.most_log2 - self.first_log2) as usize;
-        match cell.checked_sub(doubling + 1) {
-            Some(behind) => (behind as u64 + 1) << self.most_log2..(behind as u64 + 2) << self.most_log2,
-            None if cell == 0 => 0..1 << self.first_log2,
-            None => 1 << self.first_log2 << (cell - 1)..1 << self.first_log2 << cell,
-        }
+    #[inline]
+    pub(crate) const fn page_size(self) -> usize {
+        1 << self.page_log2
+    }
+
+    /// Pages of a window: a power of two, and a divisor of those of a region.
+    #[inline]
+    pub(crate) const fn window_pages(self) -> u64 {
+        1 << self.window_log2
+    }
+
+    /// The window in which a page lies.
+    #[inline]
+    pub(crate) const fn window_of(self, index: u64) -> usize {
+        (index >> self.window_log2) as usize
+    }
+
+    /// Where in its window it begins.
+    #[inline]
+    pub(crate) const fn start_of(self, index: u64) -> usize {
+        ((index & (self.window_pages() - 1)) << self.page_log2) as usize
     }
 }
 
@@ -306,10 +330,11 @@ mod tests {
                 assert!(grown > pages && grown % layout.granule() == 0);
                 assert_eq!(region_of(pages), region_of(grown - 1));
                 assert!((grown - pages) << page_log2 <= GROWTH_MAX.max(1 << page_log2));
-                let cell = layout.cells().pages(steps);
-                assert_eq!(cell, pages..grown);
-                let all = [cell.start, (cell.start + cell.end) / 2, cell.end - 1];
-                assert_eq!(all.map(|index| layout.cells().cell_of(index)), [steps; 3]);
+                let shape = layout.shape();
+                assert_eq!(shape.window_of(pages), shape.window_of(grown - 1), "a growth is of one window");
+                let first = shape.window_of(pages) as u64 * shape.window_pages();
+                assert_eq!(shape.start_of(pages) as u64, (pages - first) << page_log2);
+                assert_eq!(region_of(first), region_of(grown - 1), "a window is of one region");
                 (pages, steps) = (grown, steps + 1);
             }
             assert_eq!(pages, layout.pages_max());

@@ -1,107 +1,173 @@
 //! The pages of a file in memory.
 //!
-//! Invariant: every page of the file lies in exactly one map, whole, and stays where it is until the pager is dropped or shrunk, or grows
-//! behind a shrinking.
+//! Invariant: every page of the file lies in exactly one window, whole, and a window that the file has outgrown stays mapped where it is
+//! until the pager is dropped or shrunk.
 //!
 //! ```text
-//!   cell 0   │ 1 │ 2     │ 3             │ …  │ 64 MiB │ 64 MiB │ …        each a map, each as large as all before it up to that
+//!   window 0    window 1    …    the last: as far as the file reaches
+//!   │ 64 MiB  │ 64 MiB  │ …  │ 64 M          each a map, made when its first page is asked for
 //! ```
 //!
-//! Which cell a page lies in follows from its index, so a page is found without a search, and a growth maps one cell more.
+//! Which window a page lies in, and where, are two shifts of its index. A growth maps the last window anew, or one more; an opening maps
+//! nothing, however long the file is.
 
 use std::cmp::Reverse;
+use std::io;
+use std::sync::{Arc, OnceLock};
 
-use pagestone_direct_io::{File, Map, MapAccess};
+use pagestone_direct_io::{File, FileMap, MapAccess};
+use pagestone_sync::Mutex;
 
-use crate::layout::{Cells, Layout, place_of, region_of};
+use crate::layout::{Layout, Shape, place_of, region_of};
 
-/// The map of a cell.
+/// The pages of a window, and what of the file it maps.
 #[derive(Debug)]
-struct Piece {
-    /// Its first page.
-    start: u64,
-    map: Box<dyn Map>,
+struct Window {
+    map: OnceLock<FileMap>,
+    /// One behind its last page.
+    end: u64,
 }
 
-/// All maps of a file, by cell.
+/// All maps of a file.
 #[derive(Debug)]
 pub(crate) struct Maps {
     layout: Layout,
-    cells: Cells,
     access: MapAccess,
-    pieces: Vec<Piece>,
+    /// Whether blocks are reserved before a window is mapped to write.
+    reserve: bool,
+    file: Arc<dyn File>,
+    windows: Vec<Window>,
+    /// Held by who maps a window: two maps of one are refused.
+    mapping: Mutex<()>,
 }
 
 impl Maps {
-    pub(crate) fn new(layout: Layout, access: MapAccess) -> Self {
-        Self { layout, cells: layout.cells(), access, pieces: Vec::new() }
+    /// Of a file of so many pages. Maps nothing yet.
+    pub(crate) fn new(
+        layout: Layout,
+        file: Arc<dyn File>,
+        access: MapAccess,
+        reserve: bool,
+        pages: u64,
+    ) -> Self {
+        let mut maps = Self { layout, access, reserve, file, windows: Vec::new(), mapping: Mutex::new(()) };
+        maps.extend(pages);
+        maps
     }
 
-    /// Maps what is not mapped yet of a file of so many pages. A cell of which a part is mapped is mapped anew.
-    pub(crate) fn extend(&mut self, file: &dyn File, pages: u64) -> std::io::Result<()> {
-        let (layout, cells) = (self.layout, self.cells);
-        let is_part = |piece: &mut Piece| {
-            let cell = cells.pages(cells.cell_of(piece.start));
-            (piece.map.bytes().len() as u64) < (cell.end - cell.start) << layout.page_log2()
-        };
-        drop(self.pieces.pop_if(is_part));
+    /// Follows a file that grew to so many pages, and maps the window of the last one.
+    pub(crate) fn grow(&mut self, pages: u64) -> io::Result<()> {
+        self.extend(pages);
+        self.windows.len().checked_sub(1).map_or(Ok(()), |last| self.map(last).map(drop))
+    }
+
+    fn extend(&mut self, pages: u64) {
+        let window_pages = self.layout.shape().window_pages();
+        let is_part = |window: &mut Window| !window.end.is_multiple_of(window_pages);
+        drop(self.windows.pop_if(is_part));
         loop {
-            let cell = cells.pages(self.pieces.len());
-            let (start, end) = (cell.start, cell.end.min(pages));
-            if start >= end {
-                return Ok(());
+            let start = self.windows.len() as u64 * window_pages;
+            if start >= pages {
+                return;
             }
-            let region = region_of(start);
-            let bytes = self.layout.page_at(region, place_of(start))
-                ..self.layout.page_at(region, place_of(end - 1) + 1);
-            self.pieces.push(Piece { start, map: file.map(bytes, self.access)? });
+            self.windows.push(Window { map: OnceLock::new(), end: pages.min(start + window_pages) });
         }
     }
 
-    /// The bytes of a page of the file.
+    /// The map of a window, made if its first page is asked for.
+    ///
+    /// Errors: what the system says: no memory for the map, no room for blocks that the file should have; `UnexpectedEof` if the file was
+    /// cut since it was opened.
+    fn map(&self, number: usize) -> io::Result<&FileMap> {
+        let window = &self.windows[number];
+        if let Some(map) = window.map.get() {
+            return Ok(map);
+        }
+        let _mapping = self.mapping.lock();
+        if let Some(map) = window.map.get() {
+            return Ok(map);
+        }
+        let first = number as u64 * self.layout.shape().window_pages();
+        let start = self.layout.page_at(region_of(first), place_of(first));
+        let end = self.layout.page_at(region_of(first), place_of(window.end - 1) + 1);
+        if self.reserve && self.access == MapAccess::Write {
+            // A copy of a file may have holes that the file had not. What was cut is not made up for.
+            if self.file.len()? < end {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.file.reserve(start, end - start)?;
+        }
+        let map = self.file.map(start..end, self.access)?;
+        Ok(window.map.get_or_init(|| map))
+    }
+
+    fn mapped_mut(&mut self, window: usize) -> io::Result<&mut FileMap> {
+        if self.windows[window].map.get().is_none() {
+            self.map(window)?;
+        }
+        Ok(self.windows[window].map.get_mut().expect("it was mapped above"))
+    }
+
+    /// The bytes of a page of the file, whose shape is this. `None` if its window is not mapped yet.
     #[inline]
-    pub(crate) fn page(&self, index: u64) -> &[u8] {
-        let piece = &self.pieces[self.cells.cell_of(index)];
-        let start = ((index - piece.start) as usize) << self.layout.page_log2();
-        &piece.map.bytes()[start..start + self.layout.page_size()]
+    pub(crate) fn mapped(&self, index: u64, shape: Shape) -> Option<&[u8]> {
+        let start = shape.start_of(index);
+        self.windows.get(shape.window_of(index))?.map.get()?.bytes().get(start..start + shape.page_size())
+    }
+
+    /// Whether the window of a page is mapped.
+    #[inline]
+    pub(crate) fn is_mapped(&self, index: u64, shape: Shape) -> bool {
+        self.windows.get(shape.window_of(index)).is_some_and(|window| window.map.get().is_some())
+    }
+
+    /// The bytes of a page of the file. Errors are those of a map that is made now.
+    pub(crate) fn page(&self, index: u64) -> io::Result<&[u8]> {
+        let shape = self.layout.shape();
+        self.map(shape.window_of(index))?;
+        Ok(self.mapped(index, shape).expect("it was mapped above, as far as the file reaches"))
     }
 
     /// The same, to change.
     #[inline]
-    pub(crate) fn page_mut(&mut self, index: u64) -> &mut [u8] {
-        let piece = &mut self.pieces[self.cells.cell_of(index)];
-        let start = ((index - piece.start) as usize) << self.layout.page_log2();
-        &mut piece.map.bytes_mut()[start..start + self.layout.page_size()]
+    pub(crate) fn page_mut(&mut self, index: u64, shape: Shape) -> io::Result<&mut [u8]> {
+        let start = shape.start_of(index);
+        let map = self.mapped_mut(shape.window_of(index))?;
+        Ok(&mut map.bytes_mut()[start..start + shape.page_size()])
     }
 
     /// The bytes of several pages at once, in the order in which they are asked for. No two are the same.
-    pub(crate) fn pages_mut<const N: usize>(&mut self, pages: [u64; N]) -> [&mut [u8]; N] {
-        let (log2, size) = (self.layout.page_log2(), self.layout.page_size());
+    pub(crate) fn pages_mut<const N: usize>(&mut self, pages: [u64; N]) -> io::Result<[&mut [u8]; N]> {
+        let shape = self.layout.shape();
+        for index in pages {
+            self.mapped_mut(shape.window_of(index))?;
+        }
         let mut order: [usize; N] = std::array::from_fn(|at| at);
         // From the last to the first: each is split off the end of what is left.
         order.sort_unstable_by_key(|at| Reverse(pages[*at]));
         let mut found: [&mut [u8]; N] = std::array::from_fn(|_| &mut [][..]);
-        let mut pieces = &mut self.pieces[..];
-        let mut mapped: (u64, &mut [u8]) = (u64::MAX, &mut []); // a page, and what is left from it on
+        let mut windows = &mut self.windows[..];
+        let mut mapped: &mut [u8] = &mut []; // what is left of the first window that was looked at
         for at in order {
-            let index = pages[at];
-            if index < mapped.0 {
-                let (before, from) = pieces.split_at_mut(self.cells.cell_of(index));
-                pieces = before;
-                mapped = (from[0].start, from[0].map.bytes_mut());
+            let window = shape.window_of(pages[at]);
+            if window < windows.len() {
+                let (before, from) = windows.split_at_mut(window);
+                windows = before;
+                mapped = from[0].map.get_mut().expect("it was mapped above").bytes_mut();
             }
-            let start = ((index - mapped.0) as usize) << log2;
-            let (before, from) = std::mem::take(&mut mapped.1).split_at_mut(start);
-            mapped.1 = before;
-            found[at] = &mut from[..size];
+            let (before, from) = std::mem::take(&mut mapped).split_at_mut(shape.start_of(pages[at]));
+            mapped = before;
+            found[at] = &mut from[..shape.page_size()];
         }
-        found
+        Ok(found)
     }
 
     /// Makes a page durable.
-    pub(crate) fn flush(&self, index: u64) -> std::io::Result<()> {
-        let piece = &self.pieces[self.cells.cell_of(index)];
-        let start = ((index - piece.start) as usize) << self.layout.page_log2();
-        piece.map.flush(start..start + self.layout.page_size())
+    pub(crate) fn flush(&self, index: u64) -> io::Result<()> {
+        let shape = self.layout.shape();
+        let start = shape.start_of(index);
+        // What was never mapped was not changed through a map.
+        let map = self.windows[shape.window_of(index)].map.get();
+        map.map_or(Ok(()), |map| map.flush(start..start + shape.page_size()))
     }
 }

@@ -4,7 +4,7 @@ use pagestone_telemetry::{Counter, Metric, Value};
 
 use crate::DynPager;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct MappedMetrics {
     /// Roots written.
     pub(crate) commits: Counter,
@@ -16,6 +16,19 @@ pub(crate) struct MappedMetrics {
     pub(crate) promotions: Counter,
     /// Protected pages whose checksum did not match.
     pub(crate) damaged: Counter,
+}
+
+impl Default for MappedMetrics {
+    fn default() -> Self {
+        let counter = Counter::of_one_writer; // a pager has one; many readers meet at damage alone
+        Self {
+            commits: counter(),
+            folds: counter(),
+            growths: counter(),
+            promotions: counter(),
+            damaged: counter(),
+        }
+    }
 }
 
 impl DynPager {

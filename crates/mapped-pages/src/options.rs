@@ -5,7 +5,8 @@
 //!
 //! ```text
 //!   create   NAME.new ──► superblock, root ──► sync ──► rename ──► sync the directory
-//!   open     lock ──► superblock ──► sync, drop the cache ──► root, blocks ──► reserve ──► map
+//!   open     lock ──► superblock ──► sync, drop the cache ──► root, blocks
+//!   use      the first page of a part of the file ──► reserve ──► map
 //! ```
 
 use std::ffi::OsString;
@@ -19,7 +20,7 @@ use pagestone_direct_io::{
 };
 use pagestone_page_format::{Poison, StoreUuid};
 
-use crate::layout::{Layout, REGION_PAGES, pages_in, regions_for};
+use crate::layout::Layout;
 use crate::maps::Maps;
 use crate::metadata::Metadata;
 use crate::metrics::MappedMetrics;
@@ -169,16 +170,7 @@ impl MappedOptions {
             Metadata::open(Arc::clone(&file), superblock.uuid, layout, self.accept_older, poison.clone())?;
         let pages = metadata.pages();
         let space = Space::of(layout, metadata.words(), pages)?;
-        if superblock.reserve && access == MapAccess::Write {
-            // A copy of the file may have holes that the file had not.
-            (0..regions_for(pages)).try_for_each(|region| {
-                let start = layout.page_at(region, 0);
-                let end = layout.page_at(region, pages_in(region, pages).min(REGION_PAGES));
-                file.reserve(start, end - start).map_err(io("reserve the blocks of a file"))
-            })?;
-        }
-        let mut maps = Maps::new(layout, access);
-        maps.extend(&*file, pages).map_err(io("map a file"))?;
+        let maps = Maps::new(layout, Arc::clone(&file), access, superblock.reserve, pages);
         let zeros = OnceLock::new();
         let metrics = MappedMetrics::default();
         Ok(DynPager { maps, metadata, space, superblock, layout, file, poison, zeros, metrics })

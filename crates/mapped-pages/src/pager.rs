@@ -9,6 +9,7 @@ use pagestone_direct_io::MappedPage;
 use pagestone_telemetry::Metric;
 
 use crate::iter::{AllocatedPageIter, AllocatedProtectedPageIter};
+use crate::layout::Shape;
 use crate::protected::{DynProtectedPageId, DynProtectedPageWriter};
 use crate::{DynPageId, DynPager, MappedOptions, MappedPageError, MappedResult, ReadOnly};
 
@@ -98,6 +99,8 @@ impl<const PAGE_SIZE: usize> Pager<PAGE_SIZE> {
         assert!(PAGE_SIZE <= 1 << 30, "a page has at most 2^30 bytes");
         PAGE_SIZE.trailing_zeros()
     };
+
+    const SHAPE: Shape = Shape::new(Self::LOG2);
 
     /// Makes a file and opens it: [`MappedOptions::create`].
     pub fn create(path: impl AsRef<Path>) -> MappedResult<Self> {
@@ -253,13 +256,13 @@ impl<const PAGE_SIZE: usize> PageId<PAGE_SIZE> {
     /// The page, to read: [`DynPager::get`].
     #[inline]
     pub fn get<'a>(&self, pager: &'a Pager<PAGE_SIZE>) -> MappedResult<&'a MappedPage> {
-        pager.0.get(DynPageId(self.0))
+        pager.0.get_in(DynPageId(self.0), Pager::<PAGE_SIZE>::SHAPE)
     }
 
     /// The page, to read and write: [`DynPager::get_mut`].
     #[inline]
     pub fn get_mut<'a>(&self, pager: &'a mut Pager<PAGE_SIZE>) -> MappedResult<&'a mut MappedPage> {
-        pager.0.get_mut(DynPageId(self.0))
+        pager.0.get_mut_in(DynPageId(self.0), Pager::<PAGE_SIZE>::SHAPE)
     }
 }
 

@@ -14,7 +14,7 @@
 use pagestone_direct_io::MappedPage;
 
 use crate::directory::{Entry, checksum, id_of, place_of};
-use crate::dyn_pager::DynPager;
+use crate::dyn_pager::{DynPager, not_mapped};
 use crate::layout::{Address, ENTRY_LOG2, REGION_PAGES};
 use crate::words::Change;
 use crate::{MappedPageError, MappedResult};
@@ -135,7 +135,7 @@ impl DynPager {
         let Some(stored) = entry.checksum else {
             return Ok(self.zeros.get_or_init(|| vec![0; self.page_size()].into_boxed_slice()));
         };
-        let bytes = self.maps.page(index_of(id, entry.copies[entry.active]));
+        let bytes = self.maps.page(index_of(id, entry.copies[entry.active])).map_err(not_mapped)?;
         let computed = checksum(self.superblock.uuid, id.0, bytes);
         if computed != stored {
             self.metrics.damaged.inc();
@@ -156,36 +156,38 @@ impl DynPager {
         let entry = self.protected(id)?;
         self.active(id, &entry)?;
         if entry.checksum.is_none() {
-            return Ok(self.stage_new(id, entry));
+            return self.stage_new(id, entry);
         }
         let copies = [entry.active, 1 - entry.active].map(|copy| index_of(id, entry.copies[copy]));
-        let [active, other] = self.maps.pages_mut(copies);
+        let [active, other] = self.maps.pages_mut(copies).map_err(not_mapped)?;
         other.copy_from_slice(active);
         Ok(entry)
     }
 
     /// The same for a page that was never written.
-    pub(crate) fn stage_new(&mut self, id: DynProtectedPageId, entry: Entry) -> Entry {
-        self.staged_mut(id, &entry).fill(0);
-        entry
+    pub(crate) fn stage_new(&mut self, id: DynProtectedPageId, entry: Entry) -> MappedResult<Entry> {
+        self.staged_mut(id, &entry)?.fill(0);
+        Ok(entry)
     }
 
     /// The copy that does not count.
-    pub(crate) fn staged_mut(&mut self, id: DynProtectedPageId, entry: &Entry) -> &mut [u8] {
-        self.maps.page_mut(index_of(id, entry.copies[1 - entry.active]))
+    pub(crate) fn staged_mut(&mut self, id: DynProtectedPageId, entry: &Entry) -> MappedResult<&mut [u8]> {
+        let shape = self.layout.shape();
+        self.maps.page_mut(index_of(id, entry.copies[1 - entry.active]), shape).map_err(not_mapped)
     }
 
     /// Makes durable what stands in the copy that does not count, and has a change make it count.
     pub(crate) fn promote(
-        &self,
+        &mut self,
         change: &mut Change,
         id: DynProtectedPageId,
         entry: Entry,
     ) -> MappedResult<()> {
         let active = 1 - entry.active;
         let index = index_of(id, entry.copies[active]);
-        self.finally("flush a protected page", self.maps.flush(index))?;
-        let checksum = checksum(self.superblock.uuid, id.0, self.maps.page(index));
+        let flushed = self.maps.flush(index);
+        self.finally("flush a protected page", flushed)?;
+        let checksum = checksum(self.superblock.uuid, id.0, self.maps.page(index).map_err(not_mapped)?);
         let promoted = Entry { active, checksum: Some(checksum), ..entry };
         let (region, number) = place_of(id.0);
         for (word, value) in promoted.encode().into_iter().enumerate() {
@@ -210,7 +212,8 @@ pub struct DynProtectedPageWriter<'a> {
 impl DynProtectedPageWriter<'_> {
     /// The page as it will be.
     pub fn page_mut(&mut self) -> &mut MappedPage {
-        MappedPage::from_bytes_mut(self.pager.staged_mut(self.id, &self.entry))
+        let staged = self.pager.staged_mut(self.id, &self.entry);
+        MappedPage::from_bytes_mut(staged.expect("it was mapped when the writer was made"))
     }
 
     /// Makes it durable, whole, and what readers see.

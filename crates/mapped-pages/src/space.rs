@@ -143,6 +143,11 @@ impl Space {
         word.is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 
+    /// From now on no page can be borrowed, for good: nobody knows what is on disk.
+    pub(crate) fn lend_nothing(&mut self) {
+        self.lent = Vec::new();
+    }
+
     /// Says that an entry that was in use is free, or is no longer.
     pub(crate) fn set_entry_free(&mut self, region: usize, entry: usize, is_free: bool) {
         let entries = &mut self.regions[region].entries;

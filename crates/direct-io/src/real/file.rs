@@ -12,7 +12,7 @@ use super::dsync;
 use super::map::RealMap;
 use super::platform::{self, Descriptor};
 use super::ranges::{Held, InUse, Ranges};
-use crate::{Backend, DirectIo, File, Map, MapAccess, ReadAt, WriteAt, write_all_at};
+use crate::{Backend, DirectIo, File, FileMap, MapAccess, ReadAt, WriteAt, write_all_at};
 
 /// Bytes of zeros in one write, where the file system cannot allocate ahead.
 const ZEROS: usize = 1 << 20;
@@ -307,7 +307,7 @@ impl File for RealFile {
         self.direct.load(Ordering::Relaxed)
     }
 
-    fn map(&self, range: Range<u64>, access: MapAccess) -> io::Result<Box<dyn Map>> {
+    fn map(&self, range: Range<u64>, access: MapAccess) -> io::Result<FileMap> {
         let refused = |why| io::Error::new(ErrorKind::InvalidInput, why);
         let ranges =
             self.ranges.as_ref().ok_or_else(|| refused("a map and direct I/O do not see each other"))?;
@@ -320,7 +320,7 @@ impl File for RealFile {
             let message = format!("a map up to byte {} of a file of {len}", range.end);
             return Err(io::Error::new(ErrorKind::UnexpectedEof, message));
         }
-        Ok(Box::new(RealMap::new(Arc::clone(&self.descriptor), in_use, range, access)?))
+        RealMap::new(Arc::clone(&self.descriptor), in_use, range, access).map(FileMap::of_the_system)
     }
 }
 

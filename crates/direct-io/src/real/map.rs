@@ -34,7 +34,7 @@ use crate::{Map, MapAccess};
 
 /// One mapping. Fields are dropped in this order: unmapped first, then free for others, then unlocked.
 #[derive(Debug)]
-pub(super) struct RealMap {
+pub(crate) struct RealMap {
     pages: Pages,
     _in_use: InUse,
     descriptor: Arc<Descriptor>,
@@ -83,6 +83,7 @@ pub struct MappedPage([u8]);
 
 impl MappedPage {
     /// These bytes.
+    #[inline]
     pub fn from_bytes(bytes: &[u8]) -> &Self {
         let page = std::ptr::from_ref(bytes) as *const Self;
         // SAFETY: the type is transparent over `[u8]`: the pointer has the same address, length and layout, the borrow the same life,
@@ -91,6 +92,7 @@ impl MappedPage {
     }
 
     /// These bytes, to change.
+    #[inline]
     pub fn from_bytes_mut(bytes: &mut [u8]) -> &mut Self {
         let page = std::ptr::from_mut(bytes) as *mut Self;
         // SAFETY: as above; and the one `&mut` of the slice is given up for the one `&mut` of the page.
@@ -98,11 +100,13 @@ impl MappedPage {
     }
 
     /// Its bytes.
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
     /// Its bytes, to change.
+    #[inline]
     pub fn as_bytes_mut(&mut self) -> &mut [u8] {
         &mut self.0
     }
@@ -126,6 +130,7 @@ impl fmt::Debug for MappedPage {
 }
 
 impl Map for RealMap {
+    #[inline]
     fn bytes(&self) -> &[u8] {
         match &self.pages {
             Pages::Read(pages) => pages,
@@ -133,6 +138,7 @@ impl Map for RealMap {
         }
     }
 
+    #[inline]
     fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.pages {
             Pages::Read(_) => panic!("a map that was made to read is written"),

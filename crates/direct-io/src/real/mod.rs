@@ -65,6 +65,7 @@ mod ring;
 mod ring_shelf;
 
 pub use map::MappedPage;
+pub(crate) use map::RealMap;
 
 use std::ffi::OsString;
 use std::io;

@@ -158,11 +158,11 @@ impl Chain {
         for (number, records) in &plan.touched {
             let id = plan.page(&self.pages, *number).expect("it is to be changed");
             let entry = match number.checked_sub(self.pages.len()) {
-                Some(new) => pager.stage_new(id, taken[new].2),
+                Some(new) => pager.stage_new(id, taken[new].2)?,
                 None => pager.stage(id)?,
             };
             let next = plan.page(&self.pages, number + 1);
-            self.encode(pager.staged_mut(id, &entry), next, records);
+            self.encode(pager.staged_mut(id, &entry)?, next, records);
             pager.promote(&mut change, id, entry)?;
         }
         // 3. All of it counts, or nothing.

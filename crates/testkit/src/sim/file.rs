@@ -7,7 +7,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pagestone_direct_io::{File, Map, MapAccess, ReadAt, WriteAt};
+use pagestone_direct_io::{File, FileMap, MapAccess, ReadAt, WriteAt};
 use pagestone_page_format::IO_ALIGNMENT;
 
 use super::content::{CHUNK, SECTOR};
@@ -324,7 +324,7 @@ impl File for SimFile {
         self.direct
     }
 
-    fn map(&self, range: Range<u64>, access: MapAccess) -> io::Result<Box<dyn Map>> {
+    fn map(&self, range: Range<u64>, access: MapAccess) -> io::Result<FileMap> {
         let mut state = self.disk.state();
         state.gate(DiskOp::Map, &self.path)?;
         let refused = |why| Err(io::Error::new(ErrorKind::InvalidInput, why));
@@ -348,7 +348,8 @@ impl File for SimFile {
         }
         let state = &mut *state;
         let made = state.maps.make(self.id, self.file, range, access, &state.live)?;
-        Ok(Box::new(SimMap::new(made, self.disk.clone(), Arc::clone(&self.hold), self.path.clone())))
+        let (disk, hold) = (self.disk.clone(), Arc::clone(&self.hold));
+        Ok(FileMap::new(SimMap::new(made, disk, hold, self.path.clone())))
     }
 }
 

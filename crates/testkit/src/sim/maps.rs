@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pagestone_direct_io::{
-    DirectIo, Disk, File, Map, MapAccess, OpenHow, RealDisk, read_exact_at, write_all_at,
+    DirectIo, Disk, File, FileMap, MapAccess, OpenHow, RealDisk, read_exact_at, write_all_at,
 };
 use tempfile::TempDir;
 
@@ -64,7 +64,7 @@ pub(super) struct Shared {
 /// A map that was made, for its owner.
 pub(super) struct Made {
     pub(super) id: u64,
-    pub(super) real: Box<dyn Map>,
+    pub(super) real: FileMap,
     pub(super) file: FileId,
     pub(super) range: Range<u64>,
     pub(super) access: MapAccess,
