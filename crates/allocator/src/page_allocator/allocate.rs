@@ -35,14 +35,13 @@ impl PageAllocator {
     #[cold]
     fn allocate_leased(&self) -> PageResult<PageId> {
         self.obtain(1, |cache, _| {
-            loop {
-                if let Some(id) = cache.take() {
-                    return Ok(PageId::new(id));
-                }
-                let mut space = self.space.lock();
-                cache.flush(&mut space);
-                cache.lease(space.lease(&self.regions)?);
+            if let Some(id) = cache.take_lowest() {
+                return Ok(PageId::new(id));
             }
+            let mut space = self.space.lock();
+            cache.flush(&mut space);
+            cache.lease(space.lease(&self.regions)?);
+            Ok(PageId::new(cache.take().expect("a lease begins with a free id")))
         })
     }
 

@@ -78,8 +78,10 @@ impl PageAllocator {
     fn cut(&self) -> Option<Cut> {
         let mut caches = self.caches.all();
         let mut space = self.space.lock();
-        let listed =
-            caches.iter_mut().flat_map(|cache| std::mem::take(&mut cache.changed)).collect::<Vec<_>>();
+        if !planted("a commit does not ask the leases") {
+            caches.iter_mut().for_each(|cache| cache.settle());
+        }
+        let listed = caches.iter_mut().flat_map(|cache| cache.take_changed()).collect::<Vec<_>>();
         let mut changed: Vec<_> = listed.into_iter().chain(std::mem::take(&mut space.changed)).collect();
         if changed.is_empty() {
             return None;

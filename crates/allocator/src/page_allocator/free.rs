@@ -1,12 +1,15 @@
 //! Ids taken back.
 //!
-//! Invariant: of all who free one id, one succeeds: who turned its bit. Where the id goes from there is a matter of whether the disk knows it as
-//! in use: then nowhere, until a commit finds it (A2).
+//! Invariant: of all who free one id, one succeeds: who turned its bit, in the lease that has it out or in its region. Where the id goes
+//! from its region is a matter of whether the disk knows it as in use: then nowhere, until a commit finds it (A2).
 
 use pagestone_page_format::{PageError, PageId, PageResult};
+use pagestone_sync::Arc;
 use pagestone_sync::faults::planted;
 
 use super::PageAllocator;
+use super::cache::Cache;
+use super::region::Region;
 use crate::bit_runs::runs;
 
 impl PageAllocator {
@@ -16,23 +19,49 @@ impl PageAllocator {
     /// allocator's own and one that no file has; whatever the store gives if the map of the id was never read.
     pub fn free(&self, id: PageId) -> PageResult<()> {
         self.poison.check()?;
-        let region = self.region_of(id)?.ok_or(PageError::AllocationState { page_id: id, state: "free" })?;
-        let at = id.get() % self.layout.bits;
-        let (word, bit) = ((at / 64) as usize, at % 64);
         let mut cache = self.caches.own();
+        if cache.take_back(id.get()) {
+            return Ok(());
+        }
+        let region = self.regions.get(id.get() / self.layout.bits);
+        match region.filter(|_| !self.layout.is_own(id.get())) {
+            Some(region) if self.free_in(region, id.get(), &mut cache) => return Ok(()),
+            _ => drop(cache), // there may be a map to read, or another cache to lock
+        }
+        self.free_elsewhere(id)
+    }
+
+    /// An id that was not in a lease of this thread's cache, nor in its region as far as that was known.
+    #[cold]
+    fn free_elsewhere(&self, id: PageId) -> PageResult<()> {
+        let free = PageError::AllocationState { page_id: id, state: "free" };
+        let Some(region) = self.region_of(id)? else { return Err(free) };
+        if !planted("who frees an id does not ask the leases") {
+            self.caches.settle_word(id.get());
+        }
+        match self.free_in(region, id.get(), &mut self.caches.own()) {
+            true => Ok(()),
+            false => Err(free),
+        }
+    }
+
+    /// False if the region does not say that the id is in use.
+    fn free_in(&self, region: &Arc<Region>, id: u64, cache: &mut Cache) -> bool {
+        let at = id % self.layout.bits;
+        let (word, bit) = ((at / 64) as usize, at % 64);
         let was_free = region.in_use.clear(word, 1 << bit) != 0;
         if was_free && !planted("who frees does not look at what the bit was") {
-            return Err(PageError::AllocationState { page_id: id, state: "free" });
+            return false;
         }
         cache.changed(region, -1);
         let known = region.known.get(word) >> bit & 1 == 1;
         if known && !planted("a freed id is given out though the disk knows its owner") {
-            return Ok(()); // held
+            return true; // held
         }
-        if cache.give(region, word, bit, id.get()) {
+        if cache.give(id) {
             cache.flush(&mut self.space.lock());
         }
-        Ok(())
+        true
     }
 
     /// Takes `count` ids from `first` on back, all or none, however they were allocated; otherwise as [`PageAllocator::free`].
@@ -58,7 +87,14 @@ impl PageAllocator {
             self.known(region)?;
         }
         let mut cache = self.caches.own();
-        self.clear(start, count).map_err(free)?;
+        if self.clear(start, count).is_err() {
+            drop(cache);
+            if !planted("who frees a run does not ask the leases") {
+                (start - start % 64..start + count).step_by(64).for_each(|id| self.caches.settle_word(id));
+            }
+            cache = self.caches.own();
+            self.clear(start, count).map_err(free)?;
+        }
         let mut space = self.space.lock();
         for (region, word, mask) in self.words(start, count) {
             let region = self.region_at(region);

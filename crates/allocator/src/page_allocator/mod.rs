@@ -4,8 +4,9 @@
 //! in use is given to nobody else before its free is on the disk.
 //!
 //! ```text
-//!   allocate.rs ──► cache.rs                     one of a few, by thread: a lease of ids, and ids that came back
-//!   free.rs     ──►  ├► region.rs, bits.rs       two bits an id: in use, and known to the disk
+//!   allocate.rs ──► cache.rs                     one of a few, by thread: leases of ids, and ids that came back
+//!   free.rs     ──►  ├► lease.rs, board.rs       a word of ids that one cache hands out; where to look for it
+//!                    ├► region.rs, bits.rs       two bits an id: in use, and known to the disk
 //!                    └► space.rs                 the other free ids, as extents; the end of the file
 //!   first use of a region ──► directory.rs       where its map stands
 //!   sync ──► commit.rs                           what changed, into slots that do not count; then the root
@@ -18,6 +19,7 @@
 
 mod allocate;
 mod bits;
+mod board;
 mod cache;
 mod commit;
 mod directory;
@@ -26,6 +28,7 @@ mod free;
 #[cfg(test)]
 mod large_files;
 mod layout;
+mod lease;
 mod pages;
 mod region;
 mod space;
@@ -35,6 +38,7 @@ use std::path::Path;
 
 use pagestone_direct_io::PageFile;
 use pagestone_page_format::{PageError, PageId, PageResult, PageSize, PageStore, Poison};
+use pagestone_sync::faults::planted;
 use pagestone_sync::{Arc, BriefGuard, Mutex};
 
 use cache::{Cache, Caches};
@@ -55,7 +59,8 @@ use crate::bit_runs::masks;
 /// the ids are as the last sync left them: so sync before anything durable refers to an id that was allocated, and free an id once nothing
 /// durable refers to it. An id whose free is not durable yet is given to nobody.
 ///
-/// Freed ids are used first, the lowest first, but that each thread holds up to 64 in a row for itself.
+/// Freed ids are used first, the lowest first, but that each thread holds up to 512 for itself: what is free in the last eight words of 64
+/// ids that it allocated from.
 ///
 /// The store may be shared with a pool, which must not touch the allocator's own pages; call `BufferPool::discard` before an id is freed,
 /// so that a dirty frame never overwrites what its page became.
@@ -182,8 +187,15 @@ impl PageAllocator {
             return Ok(false);
         }
         let at = id.get() % self.layout.bits;
-        let region = self.region_of(id)?;
-        Ok(region.is_some_and(|region| region.in_use.get((at / 64) as usize) >> (at % 64) & 1 == 1))
+        let Some(region) = self.region_of(id)? else { return Ok(false) };
+        let in_use = || region.in_use.get((at / 64) as usize) >> (at % 64) & 1 == 1;
+        if in_use() {
+            return Ok(true);
+        }
+        if !planted("who asks for an id does not ask the leases") {
+            self.caches.settle_word(id.get());
+        }
+        Ok(in_use())
     }
 
     /// One past the highest id that somebody has, or whose free is not durable yet.
@@ -211,9 +223,10 @@ impl PageAllocator {
 
     /// With what was returned to the caches flushed, as it is for all but a look.
     fn totals(&self, caches: &[BriefGuard<'_, Cache>], space: &Space) -> Totals {
-        let in_use = caches.iter().map(|cache| cache.in_use).sum();
+        let in_use = caches.iter().map(|cache| cache.in_use()).sum();
         let in_use = self.in_use_before.checked_add_signed(in_use).expect("more was freed than was in use");
-        let high_water = space.high_water(|high| u64::from(caches.iter().any(|cache| cache.holds(high - 1))));
+        let free_below = |high| caches.iter().map(|cache| cache.free_below(high)).max().unwrap_or(0);
+        let high_water = space.high_water(free_below);
         Totals { regions: space.regions, high_water, in_use }
     }
 

@@ -1,15 +1,16 @@
 //! The ids of one region, and the table of the regions that are known.
 //!
-//! Invariant: two bits say what an id is; they are turned under the lock of some cache, `known` by commits alone.
+//! Invariant: two bits say what an id is, but for what a lease has handed out and not settled; they are turned under the lock of some cache,
+//! `known` by commits alone.
 //!
 //! ```text
-//!   in use  known                                                       known: in use as far as the disk knows,
-//!     0       0     free: in the space, or in one cache                        or will once a commit under way is durable
+//!   in use  known                                                            known: in use as far as the disk knows,
+//!     0       0     free, in the space or in one cache; or out from a lease  or will once a commit under way is durable
 //!     1       0     somebody's, since the last commit began
 //!     1       1     somebody's
 //!     0       1     held: given back, and given out again after a commit in which it is free (A2)
 //!
-//!               allocate                begin                 free                commit
+//!               settle                  begin                 free                commit
 //!       free ─────────────► 1 0 ──────────────────► 1 1 ─────────────► held ─────────────► free
 //!         ▲       free       │
 //!         └──────────────────┘

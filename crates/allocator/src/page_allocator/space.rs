@@ -10,8 +10,8 @@
 
 use pagestone_sync::Arc;
 
-use super::cache::Lease;
 use super::layout::{HEAD_PAGES, Layout};
+use super::lease::Lease;
 use super::region::{Region, Regions};
 use crate::bit_runs::runs;
 use crate::extents::Extents;
@@ -54,8 +54,13 @@ impl Space {
     pub(super) fn lease(&mut self, regions: &Regions) -> Result<Lease, Need> {
         if let Some((start, _)) = self.free.first() {
             let first = start - start % 64;
-            let free = self.free.within(first..first + 64).fold(0, |free, run| free | mask(run, first));
-            self.free.take_within(first, 64);
+            let mut free = 0;
+            loop {
+                let run = self.free.within(first..first + 64).next();
+                let Some((start, len)) = run else { break };
+                self.free.take(start, len).expect("what was found under this lock is free");
+                free |= mask((start, len), first);
+            }
             return Ok(self.leased(regions, first, free));
         }
         if !self.looked {
@@ -78,7 +83,7 @@ impl Space {
 
     fn leased(&self, regions: &Regions, first: u64, free: u64) -> Lease {
         let region = regions.get(first / self.layout.bits).expect("ids of known regions alone are free");
-        Lease { region: Arc::clone(region), word: (first % self.layout.bits / 64) as usize, first, free }
+        Lease::new(Arc::clone(region), (first % self.layout.bits / 64) as usize, first, free)
     }
 
     /// Takes `count` ids in a row: the lowest that are known, or behind everything. `look`: rather ask for another region's map.
