@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use pagestone_page_format::IO_ALIGNMENT;
 
-use crate::{DurableBy, File, ReadAt, WriteAt};
+use crate::{DurableBy, File, OwnedRead, ReadAt, Reads, WriteAt};
 
 /// How often in a row `EAGAIN`, `EBUSY` or no progress is taken before it becomes the caller's error: some 50 ms in all.
 const BUSY_LIMIT: u32 = 10;
@@ -84,6 +84,18 @@ pub fn read_exact_batch(file: &dyn File, batch: &mut [ReadAt<'_>]) {
     for read in batch {
         if needs_finishing(&read.result, read.buf.len()) {
             read.result = read_exact_at(file, read.buf, read.offset);
+        }
+    }
+}
+
+/// Waits as [`Reads::wait`] does, and fills the buffers of those that have ended as [`read_exact_at`] would: each `result` is the bytes got, fewer
+/// than asked for only at the end of the file, or that read's own error.
+pub fn wait_exact(file: &dyn File, reads: &mut dyn Reads, least: usize, ended: &mut Vec<OwnedRead>) {
+    let before = ended.len();
+    reads.wait(least, ended);
+    for read in &mut ended[before..] {
+        if needs_finishing(&read.result, read.buf.len()) {
+            read.result = read_exact_at(file, &mut read.buf, read.offset);
         }
     }
 }

@@ -20,6 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::FileMap;
+use crate::reads::{BatchedReads, Reads};
 
 /// Directories and names. All calls may come from many threads at once.
 pub trait Disk: Send + Sync + Debug {
@@ -79,6 +80,12 @@ pub trait File: Send + Sync + Debug {
         for read in batch {
             read.result = self.read_at(read.buf, read.offset);
         }
+    }
+
+    /// Reads that go on beside each other, each begun when it is known. Where transfers go on by themselves the next is begun while the
+    /// others are under way; by itself it is one [`File::read_batch`] of all that wait to begin.
+    fn reads(&self) -> Box<dyn Reads + '_> {
+        Box::new(BatchedReads::new(self))
     }
 
     /// Writes several ranges, in any order or at once, and puts what came of each into its `result`. No two of them overlap.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use pagestone_sync::atomic::{AtomicBool, Ordering};
 use pagestone_sync::{Condvar, Mutex};
 
-use crate::{Backend, File, ReadAt, WriteAt};
+use crate::{Backend, File, OwnedRead, ReadAt, Reads, WriteAt};
 
 /// A [`File`] whose syncs are made one by one, shared, and final when they fail. Everybody who syncs the file must do so through
 /// this one handle; all else goes straight to the file beneath. It has no maps: a flush of one would be a sync beside it.
@@ -103,6 +103,28 @@ impl SharedSync {
     }
 }
 
+/// Reads of the file beneath, none of which is given out after a failed sync.
+struct Believed<'s> {
+    of: &'s SharedSync,
+    reads: Box<dyn Reads + 's>,
+}
+
+impl Reads for Believed<'_> {
+    fn begin(&mut self, read: OwnedRead) {
+        self.reads.begin(read);
+    }
+
+    fn wait(&mut self, least: usize, ended: &mut Vec<OwnedRead>) {
+        let before = ended.len();
+        self.reads.wait(least, ended);
+        for read in &mut ended[before..] {
+            if let Err(failed) = self.of.believe() {
+                read.result = Err(failed);
+            }
+        }
+    }
+}
+
 impl File for SharedSync {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let got = self.file.read_at(buf, offset);
@@ -121,6 +143,10 @@ impl File for SharedSync {
                 read.result = Err(failed);
             }
         }
+    }
+
+    fn reads(&self) -> Box<dyn Reads + '_> {
+        Box::new(Believed { of: self, reads: self.file.reads() })
     }
 
     fn write_batch(&self, batch: &mut [WriteAt<'_>]) {
@@ -217,6 +243,8 @@ mod tests {
     use std::io::ErrorKind;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::mpsc;
+
+    use pagestone_page_format::AlignedBuf;
 
     use super::*;
     use crate::scripted::ScriptedFile;
@@ -325,6 +353,10 @@ mod tests {
         let mut batch = [ReadAt::new(&mut buf, 0)];
         shared.read_batch(&mut batch);
         assert!(batch[0].result.is_err());
+        let (mut reads, mut ended) = (shared.reads(), Vec::new());
+        reads.begin(OwnedRead::new(AlignedBuf::zeroed(16), 0, 7));
+        reads.wait(1, &mut ended);
+        assert!(ended.len() == 1 && ended[0].result.is_err());
         let error = shared.read_vectored_at(&mut [IoSliceMut::new(&mut buf)], 0).expect_err("nor in parts");
         assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
         assert_eq!(file.syncs.load(Ordering::SeqCst), 1, "never tried again");

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use crate::reads::{BatchedPageReads, PageReads};
 use crate::{Lsn, Page, PageError, PageId, PageResult, PageSize, PageWriter};
 
 /// Storage of pages by id: what the pool reads from and writes to. All calls may come from many threads at once.
@@ -27,6 +28,12 @@ pub trait PageStore: Send + Sync + Debug {
     /// Reads a batch; `pages[i]` receives `ids[i]`. One result per page: a bad page spoils no other.
     fn read_many(&self, ids: &[PageId], pages: &mut [Page]) -> Vec<PageResult<()>> {
         ids.iter().zip(pages).map(|(id, page)| self.read_into(*id, page)).collect()
+    }
+
+    /// Reads of pages that go on beside each other, each begun when it is known. Where transfers go on by themselves the next is begun while
+    /// the others are under way; by itself it is one [`PageStore::read_many`] of all that wait to begin.
+    fn reads(&self) -> Box<dyn PageReads + '_> {
+        Box::new(BatchedPageReads::new(self))
     }
 
     /// Whether nobody ever wrote anything at the place of this page: zeros, as far as the store reaches. Whoever makes a store his own
@@ -98,6 +105,9 @@ impl<S: PageStore + ?Sized> PageStore for Arc<S> {
     }
     fn read_many(&self, ids: &[PageId], pages: &mut [Page]) -> Vec<PageResult<()>> {
         (**self).read_many(ids, pages)
+    }
+    fn reads(&self) -> Box<dyn PageReads + '_> {
+        (**self).reads()
     }
     fn is_unwritten(&self, id: PageId) -> PageResult<bool> {
         (**self).is_unwritten(id)

@@ -12,6 +12,7 @@
 //!   racing.rs    SpeculativePage, PageWriter                       bytes that somebody may be changing
 //!   slotted/     sorted cells in a page: search, insert, compact
 //!   contracts.rs PageStore, WriteAhead, PageOp, RedoTable          the seams
+//!   reads.rs     PageReads                                        one read begun while others are under way
 //!   serde.rs     the value types in a serde format              feature `serde`
 //!   memory.rs    MemoryStore: a PageStore without a file
 //!   error.rs     PageError
@@ -27,6 +28,7 @@ mod ids;
 mod memory;
 mod page;
 mod racing;
+mod reads;
 #[cfg(feature = "serde")]
 mod serde;
 pub mod slotted;
@@ -42,3 +44,4 @@ pub use ids::{
 pub use memory::MemoryStore;
 pub use page::Page;
 pub use racing::{OutOfBounds, PageWriter, SpeculativePage};
+pub use reads::{PageRead, PageReads};

@@ -105,6 +105,17 @@ impl Page {
         &self.bytes
     }
 
+    /// Its memory, for a transfer that keeps what it fills; [`Page::from_buf`] makes it a page again.
+    pub fn into_buf(self) -> AlignedBuf {
+        self.bytes
+    }
+
+    /// A page in this memory, as it is: nothing is verified. `InvalidPageSize` for a length that is none.
+    pub fn from_buf(bytes: AlignedBuf) -> PageResult<Self> {
+        let size = PageSize::new(bytes.len())?;
+        Ok(Self { bytes, size })
+    }
+
     fn put(&mut self, at: usize, value: u64) {
         debug_assert!(at < CHECKSUM_AT);
         self.bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());

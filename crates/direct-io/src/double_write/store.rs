@@ -4,7 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use pagestone_page_format::{
-    AlignedBuf, Page, PageChecksum, PageError, PageId, PageResult, PageSize, PageStore, Poison, StoreUuid,
+    AlignedBuf, Page, PageChecksum, PageError, PageId, PageReads, PageResult, PageSize, PageStore, Poison,
+    StoreUuid,
 };
 use pagestone_sync::atomic::{AtomicU64, Ordering};
 use pagestone_sync::{Condvar, Mutex};
@@ -329,6 +330,10 @@ impl<S: PageStore> PageStore for DoubleWrite<S> {
 
     fn read_many(&self, ids: &[PageId], pages: &mut [Page]) -> Vec<PageResult<()>> {
         self.pages.read_many(ids, pages)
+    }
+
+    fn reads(&self) -> Box<dyn PageReads + '_> {
+        self.pages.reads()
     }
 
     fn is_unwritten(&self, id: PageId) -> PageResult<bool> {

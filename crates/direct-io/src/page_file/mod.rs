@@ -14,6 +14,7 @@
 //!
 //! ```text
 //!   options.rs      PageFileOptions: opened, or made whole or not at all
+//!   reads.rs        pages that are read beside each other, each begun when it is known
 //!   store.rs        what it does as a PageStore
 //!   superblock.rs   what a page file says of itself, twice
 //!   verbs.rs        the verbs of one page, for users without the trait
@@ -26,6 +27,7 @@
 //! poison of all of them beside.
 
 mod options;
+mod reads;
 mod store;
 mod superblock;
 mod verbs;

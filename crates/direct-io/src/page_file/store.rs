@@ -4,8 +4,9 @@
 
 use std::io::ErrorKind;
 
-use pagestone_page_format::{Page, PageError, PageId, PageResult, PageSize, PageStore};
+use pagestone_page_format::{Page, PageError, PageId, PageReads, PageResult, PageSize, PageStore};
 
+use super::reads::PageFileReads;
 use super::{GROW_BYTES_MAX, GROW_PAGES_MIN, GROW_PART, PageFile, is_no_space};
 use crate::{read_exact_at, write_all_at};
 
@@ -25,6 +26,10 @@ impl PageStore for PageFile {
     fn read_many(&self, ids: &[PageId], pages: &mut [Page]) -> Vec<PageResult<()>> {
         let waves = ids.chunks(self.wave_pages()).zip(pages.chunks_mut(self.wave_pages()));
         waves.flat_map(|(ids, pages)| self.read_wave(ids, pages)).collect()
+    }
+
+    fn reads(&self) -> Box<dyn PageReads + '_> {
+        Box::new(PageFileReads::new(self))
     }
 
     /// Looks at every byte, those of a page that the file's end cuts among them.

@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::platform::Descriptor;
 use super::pool::Pool;
-use super::ring::Rings;
+use super::ring::{RingReads, Rings};
 use crate::{Backend, ReadAt, WriteAt};
 
 /// How batches are to be done, and are.
@@ -60,6 +60,14 @@ impl Batches {
             Way::Threads(pool) => pool.read(batch),
         }
         true
+    }
+
+    /// Reads that are begun one after another. `None` where transfers do not go on by themselves.
+    pub(super) fn reads<'f>(&'f self, file: &'f Arc<Descriptor>) -> Option<RingReads<'f>> {
+        match self.way(file) {
+            Way::IoUring(rings) => rings.reads(file),
+            Way::Blocking | Way::Threads(_) => None,
+        }
     }
 
     /// Writes the batch. False, with nothing done, where it has to be done one by one.

@@ -12,7 +12,9 @@ use super::dsync;
 use super::map::RealMap;
 use super::platform::{self, Descriptor};
 use super::ranges::{Held, InUse, Ranges};
-use crate::{Backend, DirectIo, File, FileMap, MapAccess, ReadAt, WriteAt, write_all_at};
+use super::ring::RingReads;
+use crate::reads::BatchedReads;
+use crate::{Backend, DirectIo, File, FileMap, MapAccess, OwnedRead, ReadAt, Reads, WriteAt, write_all_at};
 
 /// Bytes of zeros in one write, where the file system cannot allocate ahead.
 const ZEROS: usize = 1 << 20;
@@ -62,6 +64,11 @@ impl Transfer {
     fn is_possible(&self) -> bool {
         self.offset.checked_add(self.len as u64).is_some_and(|end| end <= i64::MAX as u64)
     }
+
+    /// Whether it is such as the system may take.
+    fn may_begin(&self, direct: bool) -> bool {
+        self.is_possible() && (self.is_aligned() || !direct)
+    }
 }
 
 impl RealFile {
@@ -79,7 +86,7 @@ impl RealFile {
     /// refuses, it refuses alike however it is done.
     fn is_batch(&self, mut ranges: impl ExactSizeIterator<Item = Transfer>) -> bool {
         let direct = self.is_direct();
-        ranges.len() > 1 && ranges.all(|range| range.is_possible() && (range.is_aligned() || !direct))
+        ranges.len() > 1 && ranges.all(|range| range.may_begin(direct))
     }
 
     /// Runs a transfer; where direct I/O is preferred and the system refuses what is aligned, gives direct I/O up for
@@ -167,6 +174,13 @@ impl File for RealFile {
         }
     }
 
+    fn reads(&self) -> Box<dyn Reads + '_> {
+        match self.batches.reads(&self.descriptor) {
+            Some(ring) => Box::new(RealReads { file: self, ring, alone: Vec::new() }),
+            None => Box::new(BatchedReads::new(self)),
+        }
+    }
+
     fn write_batch(&self, batch: &mut [WriteAt<'_>]) {
         let ranges = batch.iter().map(|write| Transfer::of(write.buf, write.offset));
         let is_batch = self.is_batch(ranges);
@@ -183,10 +197,7 @@ impl File for RealFile {
 
     fn write_stream<'b>(&self, writes: &mut dyn Iterator<Item = WriteAt<'b>>) -> Vec<WriteAt<'b>> {
         let direct = self.is_direct();
-        let may_begin = |write: &WriteAt<'_>| {
-            let range = Transfer::of(write.buf, write.offset);
-            range.is_possible() && (range.is_aligned() || !direct)
-        };
+        let may_begin = |write: &WriteAt<'_>| Transfer::of(write.buf, write.offset).may_begin(direct);
         // What may be mapped is known for all of a batch at once.
         let streamed = match self.ranges {
             None => self.batches.write_stream(&self.descriptor, writes, &may_begin),
@@ -321,6 +332,38 @@ impl File for RealFile {
             return Err(io::Error::new(ErrorKind::UnexpectedEof, message));
         }
         RealMap::new(Arc::clone(&self.descriptor), in_use, range, access).map(FileMap::of_the_system)
+    }
+}
+
+/// Reads by a ring; what it cannot take is read alone, once somebody waits.
+struct RealReads<'f> {
+    file: &'f RealFile,
+    ring: RingReads<'f>,
+    alone: Vec<OwnedRead>,
+}
+
+impl Reads for RealReads<'_> {
+    fn begin(&mut self, read: OwnedRead) {
+        let may_begin = Transfer::of(&read.buf, read.offset).may_begin(self.file.is_direct());
+        let refused = if may_begin { self.ring.begin(read).err() } else { Some(read) };
+        self.alone.extend(refused);
+    }
+
+    fn wait(&mut self, least: usize, ended: &mut Vec<OwnedRead>) {
+        let before = ended.len();
+        if !self.alone.is_empty() {
+            self.ring.wait(0, ended); // those of the ring go on meanwhile
+            for mut read in self.alone.drain(..) {
+                read.result = self.file.read_at(&mut read.buf, read.offset);
+                ended.push(read);
+            }
+        }
+        self.ring.wait(least.saturating_sub(ended.len() - before), ended);
+        for read in &mut ended[before..] {
+            if is_refused(&read.result) {
+                read.result = self.file.read_at(&mut read.buf, read.offset);
+            }
+        }
     }
 }
 

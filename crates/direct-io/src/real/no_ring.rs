@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 
 use super::platform::Descriptor;
-use crate::{ReadAt, WriteAt};
+use crate::{OwnedRead, ReadAt, WriteAt};
 
 /// No rings: there is no value of it.
 #[derive(Debug)]
@@ -16,6 +16,10 @@ impl Rings {
     }
 
     pub(super) fn read(&self, _file: &Descriptor, _batch: &mut [ReadAt<'_>]) -> bool {
+        match *self {}
+    }
+
+    pub(super) fn reads<'f>(&'f self, _file: &'f Descriptor) -> Option<RingReads<'f>> {
         match *self {}
     }
 
@@ -42,5 +46,18 @@ impl Rings {
 
     pub(super) fn write(&self, _file: &Descriptor, _batch: &mut [WriteAt<'_>]) -> bool {
         match *self {}
+    }
+}
+
+/// Reads by a ring that there is not.
+pub(super) struct RingReads<'f>(&'f Rings);
+
+impl RingReads<'_> {
+    pub(super) fn begin(&mut self, _read: OwnedRead) -> Result<(), OwnedRead> {
+        match *self.0 {}
+    }
+
+    pub(super) fn wait(&mut self, _least: usize, _ended: &mut Vec<OwnedRead>) {
+        match *self.0 {}
     }
 }

@@ -15,8 +15,9 @@
 //! # Safety
 //!
 //! The kernel reads and writes the buffers of a batch from the call that submits an entry until that entry's completion is seen.
-//! [`Rings::read`], [`Rings::write`] and [`Rings::write_and_sync`] borrow the batch, and so its buffers, for as long as they run; [`Flight`] counts the
-//! entries that the kernel has taken and waits in its `drop` until each is completed, on every way out. The entries name buffers of
+//! [`Rings::read`], [`Rings::write`] and [`Rings::write_and_sync`] borrow the batch, and so its buffers, for as long as they run; [`RingReads`] owns
+//! the buffers, and neither moves nor touches one that is under way. [`Flight`] counts the
+//! entries that the kernel has taken and waits in its `drop` until each is completed, on every way out; one that is leaked leaks its buffers too. The entries name buffers of
 //! that batch and the borrowed file's descriptor, and nothing else.
 #![allow(unsafe_code)]
 
@@ -24,11 +25,11 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 
-use io_uring::{IoUring, opcode, squeue, types};
+use io_uring::{opcode, squeue, types};
 use pagestone_sync::thread;
 
-use super::ring_shelf::{DEPTH, Ring, Shelf};
-use crate::{ReadAt, WriteAt};
+use super::ring_shelf::{DEPTH, Lent, Shelf};
+use crate::{OwnedRead, ReadAt, WriteAt};
 
 /// How often in a row the kernel may be interrupted or busy when it is entered, before the ring is given up.
 const PASSING_LIMIT: u32 = 10_000;
@@ -89,26 +90,26 @@ impl Rings {
         writes: &mut dyn Iterator<Item = WriteAt<'b>>,
         may_begin: &dyn Fn(&WriteAt<'_>) -> bool,
     ) -> Option<Vec<WriteAt<'b>>> {
-        let mut ring = self.shelf.take()?;
+        let mut flight = Flight::new(self.shelf.lend()?);
         let (mut batch, mut results) = (Vec::new(), Vec::new());
-        let mut flight = Flight { ring: &mut ring.ring, queued: 0, completed: 0 };
         let (mut whole, mut waiting) = (true, 0);
         for write in writes {
             results.push(Err(ErrorKind::Interrupted.into()));
             if whole && may_begin(&write) {
                 let entry = write_entry(file, &write, 0).user_data(batch.len() as u64);
-                whole = flight.make_room(&mut results) && flight.push(&entry);
+                whole = flight.make_room(&mut into(&mut results)) && flight.push(&entry);
                 waiting += write.buf.len();
             }
             batch.push(write);
             if whole && waiting >= BEGIN_BYTES {
-                whole = flight.enter(0, &mut results);
+                whole = flight.enter(0, &mut into(&mut results));
                 waiting = 0;
             }
         }
-        whole = whole && flight.land(&mut results);
+        if whole {
+            flight.land(&mut into(&mut results));
+        }
         drop(flight);
-        self.give_back(ring, whole);
         for (write, result) in batch.iter_mut().zip(results) {
             write.result = result;
         }
@@ -146,21 +147,98 @@ impl Rings {
         }
     }
 
+    /// Reads that are begun one after another; `None` where there is no ring.
+    pub(super) fn reads<'f>(&'f self, file: &'f File) -> Option<RingReads<'f>> {
+        let flight = Flight::new(self.shelf.lend()?);
+        let slots = (0..DEPTH).map(|_| None).collect();
+        Some(RingReads { flight, slots, free: (0..DEPTH).rev().collect(), file, failed: false })
+    }
+
     fn run(&self, entries: Vec<squeue::Entry>) -> Option<Vec<io::Result<usize>>> {
-        let mut ring = self.shelf.take()?;
+        let mut flight = Flight::new(self.shelf.lend()?);
         // What no completion answers is done again by the caller, alone.
         let mut results: Vec<io::Result<usize>> =
             entries.iter().map(|_| Err(ErrorKind::Interrupted.into())).collect();
-        let whole = Flight { ring: &mut ring.ring, queued: 0, completed: 0 }.fly(&entries, &mut results);
-        self.give_back(ring, whole);
+        flight.fly(&entries, &mut into(&mut results));
         Some(results)
     }
+}
 
-    fn give_back(&self, ring: Ring, whole: bool) {
-        if whole {
-            self.shelf.put_back(ring);
-        } else {
-            self.shelf.close(ring); // it may hold entries that were never submitted
+/// What is told of each entry that has completed: the place in the batch that it was given, and its result.
+type Landed<'l> = dyn FnMut(usize, io::Result<usize>) + 'l;
+
+/// Puts results into their places.
+fn into(results: &mut [io::Result<usize>]) -> impl FnMut(usize, io::Result<usize>) {
+    |place, result| {
+        if let Some(place) = results.get_mut(place) {
+            *place = result;
+        }
+    }
+}
+
+/// Reads of one thread through a ring, each begun when it is known.
+pub(super) struct RingReads<'f> {
+    /// Before the buffers: its drop waits for what is under way.
+    flight: Flight<'f>,
+    /// Those under way. A read stands in its slot, unmoved and untouched, from the push of its entry to its completion.
+    slots: Box<[Option<OwnedRead>]>,
+    free: Vec<usize>,
+    file: &'f File,
+    failed: bool,
+}
+
+impl RingReads<'_> {
+    /// Begins a read, or gives it back where the ring is full or has failed.
+    pub(super) fn begin(&mut self, read: OwnedRead) -> Result<(), OwnedRead> {
+        if self.failed {
+            return Err(read);
+        }
+        let Some(slot) = self.free.pop() else { return Err(read) };
+        let read = self.slots[slot].insert(read);
+        let descriptor = types::Fd(self.file.as_raw_fd());
+        let entry = opcode::Read::new(descriptor, read.buf.as_mut_ptr(), entry_len(read.buf.len()));
+        if self.flight.push(&entry.offset(read.offset).build().user_data(slot as u64)) {
+            return Ok(());
+        }
+        self.free.push(slot);
+        self.slots[slot].take().map_or(Ok(()), Err)
+    }
+
+    /// Waits until `least` of them have ended, or all, and appends those that have.
+    pub(super) fn wait(&mut self, least: usize, ended: &mut Vec<OwnedRead>) {
+        let under_way = DEPTH - self.free.len();
+        if under_way == 0 {
+            return;
+        }
+        let enough = ended.len() + least.min(under_way);
+        while !self.failed {
+            let wait = enough.saturating_sub(ended.len());
+            let mut landed = Self::landing(&mut self.slots, &mut self.free, ended);
+            self.failed = !self.flight.enter(wait, &mut landed);
+            drop(landed);
+            if ended.len() >= enough {
+                return;
+            }
+        }
+        // What the kernel has ends; the rest never began, and is read again by the caller, alone.
+        self.flight.settle(&mut Self::landing(&mut self.slots, &mut self.free, ended));
+        for slot in 0..DEPTH {
+            Self::landing(&mut self.slots, &mut self.free, ended)(slot, Err(ErrorKind::Interrupted.into()));
+        }
+    }
+
+    /// Gives a read back that has completed.
+    fn landing<'l>(
+        slots: &'l mut [Option<OwnedRead>],
+        free: &'l mut Vec<usize>,
+        ended: &'l mut Vec<OwnedRead>,
+    ) -> impl FnMut(usize, io::Result<usize>) + 'l {
+        |slot, result| {
+            if let Some(mut read) = slots.get_mut(slot).and_then(Option::take) {
+                read.result = result;
+                ended.push(read);
+                free.push(slot);
+            }
         }
     }
 }
@@ -181,18 +259,22 @@ fn entry_len(len: usize) -> u32 {
     len.try_into().unwrap_or(1 << 30)
 }
 
-/// The entries of one batch that the kernel has and has not given back yet.
-struct Flight<'r> {
-    ring: &'r mut IoUring,
+/// The entries that the kernel has and has not given back yet, and the ring that they went through.
+struct Flight<'s> {
+    ring: Lent<'s>,
     /// Entries put into the queue.
     queued: usize,
     /// Entries whose completion was seen.
     completed: usize,
 }
 
-impl Flight<'_> {
+impl<'s> Flight<'s> {
+    fn new(ring: Lent<'s>) -> Self {
+        Self { ring, queued: 0, completed: 0 }
+    }
+
     /// Takes every entry through the ring. False if the ring failed: then some results are as they were.
-    fn fly(&mut self, entries: &[squeue::Entry], results: &mut [io::Result<usize>]) -> bool {
+    fn fly(&mut self, entries: &[squeue::Entry], landed: &mut Landed<'_>) -> bool {
         while self.completed < entries.len() {
             let room = DEPTH - (self.queued - self.completed);
             for entry in entries[self.queued..].iter().take(room) {
@@ -203,7 +285,7 @@ impl Flight<'_> {
             let under_way = self.queued - self.completed;
             // While there is more to come, half of the ring is enough to go on with.
             let wait = if self.queued < entries.len() { under_way.div_ceil(2) } else { under_way };
-            if !self.enter(wait, results) {
+            if !self.enter(wait, landed) {
                 return false;
             }
         }
@@ -211,9 +293,9 @@ impl Flight<'_> {
     }
 
     /// Waits until the ring has room for one more. False if the ring failed.
-    fn make_room(&mut self, results: &mut [io::Result<usize>]) -> bool {
+    fn make_room(&mut self, landed: &mut Landed<'_>) -> bool {
         while self.queued - self.completed >= DEPTH {
-            if !self.enter(DEPTH / 2, results) {
+            if !self.enter(DEPTH / 2, landed) {
                 return false;
             }
         }
@@ -221,9 +303,9 @@ impl Flight<'_> {
     }
 
     /// Waits for all that was begun. False if the ring failed.
-    fn land(&mut self, results: &mut [io::Result<usize>]) -> bool {
+    fn land(&mut self, landed: &mut Landed<'_>) -> bool {
         while self.completed < self.queued {
-            if !self.enter(self.queued - self.completed, results) {
+            if !self.enter(self.queued - self.completed, landed) {
                 return false;
             }
         }
@@ -232,11 +314,11 @@ impl Flight<'_> {
 
     /// Submits what is queued, waits for so many completions, and takes those that are there. An interrupted or busy kernel is
     /// entered again. False if the ring failed.
-    fn enter(&mut self, wait: usize, results: &mut [io::Result<usize>]) -> bool {
+    fn enter(&mut self, wait: usize, landed: &mut Landed<'_>) -> bool {
         for _ in 0..PASSING_LIMIT {
             let entered = self.ring.submitter().submit_and_wait(wait);
             let before = self.completed;
-            self.reap(results);
+            self.reap(landed);
             match entered {
                 Ok(_) => return true,
                 Err(error) if !is_passing(&error) => return false,
@@ -261,26 +343,30 @@ impl Flight<'_> {
         self.queued - self.ring.submission().len()
     }
 
-    fn reap(&mut self, results: &mut [io::Result<usize>]) {
+    fn reap(&mut self, landed: &mut Landed<'_>) {
         for completion in self.ring.completion() {
             self.completed += 1;
-            if let Some(result) = results.get_mut(completion.user_data() as usize) {
-                let count = completion.result();
-                *result = usize::try_from(count).map_err(|_| io::Error::from_raw_os_error(-count));
-            }
+            let count = completion.result();
+            let result = usize::try_from(count).map_err(|_| io::Error::from_raw_os_error(-count));
+            landed(completion.user_data() as usize, result);
+        }
+    }
+
+    /// Waits for what the kernel still has. Nothing is left unless the ring failed, something unwinds, or nobody waited.
+    fn settle(&mut self, landed: &mut Landed<'_>) {
+        while self.completed < self.taken() {
+            // Entering the kernel is what lets it post completions; whether it can wait there does not matter.
+            let _ = self.ring.submitter().submit_and_wait(1);
+            self.reap(landed);
+            thread::yield_now();
         }
     }
 }
 
 impl Drop for Flight<'_> {
-    /// Waits for what the kernel still has. Nothing is left unless the ring failed or something unwinds.
     fn drop(&mut self) {
-        while self.completed < self.taken() {
-            // Entering the kernel is what lets it post completions; whether it can wait there does not matter.
-            let _ = self.ring.submitter().submit_and_wait(1);
-            self.completed += self.ring.completion().count();
-            thread::yield_now();
-        }
+        self.settle(&mut |_, _| {});
+        self.ring.empty = self.completed == self.queued;
     }
 }
 

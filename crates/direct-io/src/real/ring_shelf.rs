@@ -14,6 +14,7 @@
 //! few, and one whose thread stays away is closed for another's.
 
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::thread::{self, ThreadId};
 
 use io_uring::IoUring;
@@ -29,9 +30,42 @@ const FREE_MAX: usize = 4;
 const STALE: u64 = 1000;
 
 /// A ring and the thread that it is bound to.
-pub(super) struct Ring {
-    pub(super) ring: IoUring,
+struct Ring {
+    ring: IoUring,
     thread: Option<ThreadId>,
+}
+
+/// A ring in use. Dropping it gives it back to its shelf, or closes it where it may hold entries that were never submitted.
+pub(super) struct Lent<'s> {
+    /// There until it is dropped.
+    ring: Option<Ring>,
+    shelf: &'s Shelf,
+    /// Whether nothing of it is under way or waits to be submitted.
+    pub(super) empty: bool,
+}
+
+impl Deref for Lent<'_> {
+    type Target = IoUring;
+
+    fn deref(&self) -> &IoUring {
+        &self.ring.as_ref().expect("it is there until the drop").ring
+    }
+}
+
+impl DerefMut for Lent<'_> {
+    fn deref_mut(&mut self) -> &mut IoUring {
+        &mut self.ring.as_mut().expect("it is there until the drop").ring
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        match self.ring.take() {
+            Some(ring) if self.empty => self.shelf.put_back(ring),
+            Some(ring) => self.shelf.close(ring),
+            None => {}
+        }
+    }
 }
 
 /// The rings of one file that are not in use.
@@ -68,8 +102,12 @@ impl Shelf {
         Ok(Self { state: Mutex::new(state) })
     }
 
-    /// A ring that this thread may enter; `None` if the system gives no more now.
-    pub(super) fn take(&self) -> Option<Ring> {
+    /// A ring that this thread may enter, for as long as it likes; `None` if the system gives no more now.
+    pub(super) fn lend(&self) -> Option<Lent<'_>> {
+        self.take().map(|ring| Lent { ring: Some(ring), shelf: self, empty: true })
+    }
+
+    fn take(&self) -> Option<Ring> {
         let me = thread::current().id();
         let mut state = self.state.lock();
         state.batches += 1;
@@ -93,7 +131,7 @@ impl Shelf {
     }
 
     /// Keeps a ring that is whole.
-    pub(super) fn put_back(&self, ring: Ring) {
+    fn put_back(&self, ring: Ring) {
         let mut state = self.state.lock();
         if ring.thread.is_some() {
             let now = state.batches;
@@ -104,7 +142,7 @@ impl Shelf {
     }
 
     /// Closes a ring that is not.
-    pub(super) fn close(&self, ring: Ring) {
+    fn close(&self, ring: Ring) {
         self.state.lock().bound_count -= usize::from(ring.thread.is_some());
         drop(ring);
     }
