@@ -1,23 +1,24 @@
 //! Many lookups at once, by one thread: what each waits for overlaps.
 //!
 //! Invariant: an answer that is given here came down the one way, step by step, each validated as that of a single lookup; so each is
-//! of one instant, though not of the same one. Whatever does not go through at once (a conflict, a page that is still not there, an
-//! error) is left to the loop that owns every retry, as a lookup by itself.
+//! of one instant, though not of the same one. Whatever does not go through by itself (a page that another thread loads, an
+//! error) is left to the loop that owns every retry, as a lookup by itself. While reads are under way nothing else is waited for and no code of the
+//! caller's runs: both might want a page that only this thread can bring. So what is found meanwhile is kept until they have ended.
 //!
 //! ```text
-//!   round      lane 0           lane 1           lane 2
-//!     1        touch child ───► touch child ───► touch child      misses of memory overlap: nobody waits for a load
-//!     2        step ──────────► step ──────────► step             what was touched is in the cache by now
-//!              hit              fault            fault
-//!     3                         └── prefetch both, in one call ──┘ reads of the disk overlap
-//!     4        ...              step again, from where it stood
+//!            lane 0           lane 1           lane 2           ...            32 at once; one that ends takes the next key
+//!   step     touch child ───► touch child ───► touch child      misses of memory overlap: nobody waits for a load
+//!            step ──────────► step ──────────► step             what was touched is in the cache by now
+//!            hit              fault            fault
+//!            step             └─ begun ────────┴─ begun         reads of the disk overlap, with each other and with the steps
+//!   wait     ... nobody can step: until some pages have come; their lanes step again, from where they stood
 //! ```
 //!
 //! After Kocberber et al., *Asynchronous Memory Access Chaining*, VLDB 2015, and Chen et al., *Improving Index Performance through
 //! Prefetching*, SIGMOD 2001.
 
-use pagestone_buffer_pool::{OptimisticPage, Restart};
-use pagestone_page_format::PageId;
+use pagestone_buffer_pool::{Begun, Faults, OptimisticPage, Pin, Restart};
+use pagestone_page_format::{PageId, PageResult};
 use pagestone_swip::SwipWord;
 
 use crate::descend::Seek;
@@ -26,8 +27,19 @@ use crate::read::Found;
 use crate::walk::{self, Node};
 use crate::{BTree, TreeResult};
 
-/// Lookups under way at once: enough for the depth at which disks read fastest, and past what a core can have missing.
-const LANES: usize = 32;
+/// Pages that are read at once: enough for the depth at which disks read fastest.
+const READS: usize = 32;
+/// Lookups under way at once: past what a core can have missing, and so many that there is a next page to read, known already, for each that comes.
+const LANES: usize = 2 * READS;
+/// A third of the reads under way is waited for at once: fewer wake the thread more often, and ring the disk's doorbell for each; more leave
+/// the disk idle.
+const WAKE_SHARE: usize = 3;
+/// Bytes of values that are kept until the reads under way have ended, but for those of the lanes.
+const KEPT_BYTES: usize = 256 << 10;
+/// Lookups that are left to be made by themselves, before they are.
+const LEFT: usize = READS;
+/// How often a lane begins again at the root.
+const RESTARTS: u32 = 3;
 
 /// A lookup under way.
 struct Lane<'t> {
@@ -36,15 +48,65 @@ struct Lane<'t> {
     node: Node<'t, OptimisticPage<'t>>,
     /// Where it goes next; none from a leaf.
     way: Option<(usize, SwipWord)>,
-    /// The page that it wanted and was not there.
+    /// The page that it wanted last and was not there.
     wanted: Option<PageId>,
+    now: Now,
+    restarts: u32,
+}
+
+/// What a lane can do now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Now {
+    Step,
+    /// Wait for the page that it wants, which is under way.
+    Wait,
+    /// Ask for it again: it could not be begun.
+    Ask,
+}
+
+/// The lookups of one call.
+struct Lookups<'t, 'k, K> {
+    tree: &'t BTree,
+    keys: &'k [K],
+    /// The first key without a lane as yet.
+    next: usize,
+    lanes: Vec<Lane<'t>>,
+    faults: Faults<'t>,
+    /// What came last: pinned until its lanes have stepped.
+    arrived: Vec<(PageId, PageResult<Pin<'t>>)>,
+    /// Keys that did not go through, each to be looked up by itself.
+    left: Vec<usize>,
+    kept: Kept,
+}
+
+/// What was found while reads were under way.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    /// Each key, and up to where its value stands, which begins where the one before it ends.
+    found: Vec<(usize, Option<usize>)>,
+}
+
+impl Kept {
+    fn keep(&mut self, key: usize, value: Option<&[u8]>) {
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+        self.found.push((key, value.map(|_| self.bytes.len())));
+    }
+
+    fn hand_out(&mut self, answer: &mut dyn FnMut(usize, Option<&[u8]>)) {
+        let mut from = 0;
+        for (key, end) in self.found.drain(..) {
+            answer(key, end.map(|end| &self.bytes[std::mem::replace(&mut from, end)..end]));
+        }
+        self.bytes.clear();
+    }
 }
 
 impl BTree {
     /// The values of these keys, in their order: `None` where there is no entry. Any number of them, in any order, also twice.
     ///
-    /// Up to 32 lookups are under way at once, so that what they wait for, memory or disk, overlaps. Each answer is of one instant,
-    /// as that of [`BTree::get`]; together they are of several.
+    /// Up to 32 lookups are under way at once, so that what they wait for, memory or disk, overlaps: the more keys a call has, the longer it does.
+    /// Each answer is of one instant, as that of [`BTree::get`]; together they are of several.
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> TreeResult<Vec<Option<Vec<u8>>>> {
         let mut values = vec![None; keys.len()];
         self.multi_get_with(keys, |key, value| values[key] = value.map(<[u8]>::to_vec))?;
@@ -52,77 +114,108 @@ impl BTree {
     }
 
     /// As [`BTree::multi_get`], without memory for each value: `answer` is called once for each key, with its index, in no order that
-    /// is promised. It runs on a copy, with no latch held. After an error some were answered.
+    /// is promised. It runs on a copy, with no latch held and no read under way. After an error some were answered.
     pub fn multi_get_with<K: AsRef<[u8]>>(
         &self,
         keys: &[K],
         mut answer: impl FnMut(usize, Option<&[u8]>),
     ) -> TreeResult<()> {
         self.env().check_open()?;
+        let mut lookups = Lookups::new(self, keys);
         let mut value = Vec::new();
-        for (group, keys) in keys.chunks(LANES).enumerate() {
-            let mut left = Vec::new();
-            let mut lanes = self.set_out(keys, &mut left);
-            while !lanes.is_empty() {
-                self.touch_children(keys, &mut lanes, &mut left);
-                self.advance(keys, &mut lanes, &mut left, &mut value, &mut |key, value| {
-                    answer(group * LANES + key, value);
-                });
-                self.fetch_wanted(&mut lanes);
-            }
-            // Those that did not go through, each by itself.
-            for key in left {
+        while !lookups.are_done() {
+            lookups.go_on(&mut value, &mut answer);
+            // Nothing is under way now.
+            lookups.kept.hand_out(&mut answer);
+            for key in lookups.left.drain(..) {
                 let found = self.get_into(keys[key].as_ref(), &mut value)?;
-                answer(group * LANES + key, found.then_some(&value));
+                answer(key, found.then_some(&value));
             }
         }
         Ok(())
     }
+}
 
-    fn set_out<'t, K: AsRef<[u8]>>(&'t self, keys: &[K], left: &mut Vec<usize>) -> Vec<Lane<'t>> {
-        let mut lanes = Vec::with_capacity(keys.len());
-        for key in 0..keys.len() {
-            match walk::root(self.sampled(), self.roots()) {
-                Ok(node) => lanes.push(Lane { key, node, way: None, wanted: None }),
-                Err(_) => left.push(key),
+impl<'t, 'k, K: AsRef<[u8]>> Lookups<'t, 'k, K> {
+    fn new(tree: &'t BTree, keys: &'k [K]) -> Self {
+        let lanes = LANES.min(keys.len());
+        Self {
+            tree,
+            keys,
+            next: 0,
+            lanes: Vec::with_capacity(lanes),
+            faults: tree.env().pool().faults(READS),
+            arrived: Vec::new(),
+            left: Vec::new(),
+            kept: Kept::default(),
+        }
+    }
+
+    fn are_done(&self) -> bool {
+        self.next == self.keys.len()
+    }
+
+    /// Goes on until all keys are looked up, or enough was kept or left; then no lane is left, and nothing is under way.
+    fn go_on(&mut self, value: &mut Vec<u8>, answer: &mut dyn FnMut(usize, Option<&[u8]>)) {
+        loop {
+            self.set_out();
+            if self.lanes.iter().any(|lane| lane.now == Now::Step) {
+                self.touch_children();
+                self.advance(value, answer);
+                self.arrived.clear();
+            } else if self.lanes.is_empty() {
+                return;
+            } else {
+                self.wait();
             }
         }
-        lanes
+    }
+
+    /// A lane for each of the next keys, as far as there is room.
+    fn set_out(&mut self) {
+        if self.kept.bytes.len() >= KEPT_BYTES || self.left.len() >= LEFT {
+            return;
+        }
+        while self.lanes.len() < LANES && self.next < self.keys.len() {
+            let key = self.next;
+            self.next += 1;
+            match walk::root(self.tree.sampled(), self.tree.roots()) {
+                Ok(node) => {
+                    self.lanes.push(Lane { key, node, way: None, wanted: None, now: Now::Step, restarts: 0 });
+                }
+                Err(_) => self.left.push(key),
+            }
+        }
     }
 
     /// Finds where each lane goes next, and has the processor fetch what is looked at there.
-    fn touch_children<K: AsRef<[u8]>>(&self, keys: &[K], lanes: &mut Vec<Lane<'_>>, left: &mut Vec<usize>) {
+    fn touch_children(&mut self) {
+        let Self { tree, keys, lanes, left, .. } = self;
         lanes.retain_mut(|lane| {
-            if lane.node.level() == 0 || lane.way.is_some() {
+            if lane.now != Now::Step || lane.node.level() == 0 || lane.way.is_some() {
                 return true;
             }
-            match lane.node.way(self.sampled(), Seek::Key(keys[lane.key].as_ref())) {
+            match lane.node.way(tree.sampled(), Seek::Key(keys[lane.key].as_ref())) {
                 Ok(way) => {
                     lane.way = Some(way);
                     true
                 }
-                Err(_) => {
-                    left.push(lane.key);
-                    false
-                }
+                Err(_) => lane.begins_again(tree) || give_up(left, lane),
             }
         });
     }
 
-    /// Takes one step in each lane, and answers those that stand in a leaf.
-    fn advance<'t, K: AsRef<[u8]>>(
-        &'t self,
-        keys: &[K],
-        lanes: &mut Vec<Lane<'t>>,
-        left: &mut Vec<usize>,
-        value: &mut Vec<u8>,
-        answer: &mut dyn FnMut(usize, Option<&[u8]>),
-    ) {
+    /// Takes one step in each lane that can, and answers those that stand in a leaf.
+    fn advance(&mut self, value: &mut Vec<u8>, answer: &mut dyn FnMut(usize, Option<&[u8]>)) {
+        let Self { tree, keys, lanes, faults, arrived, left, kept, .. } = self;
         lanes.retain_mut(|lane| {
+            if lane.now != Now::Step {
+                return true;
+            }
             let key = keys[lane.key].as_ref();
             let outcome = match lane.way {
                 Some(way) => {
-                    walk::follow(self.sampled(), self.tree_id(), &lane.node, way, Seek::Key(key)).map(Some)
+                    walk::follow(tree.sampled(), tree.tree_id(), &lane.node, way, Seek::Key(key)).map(Some)
                 }
                 None => Ok(None),
             };
@@ -131,22 +224,28 @@ impl BTree {
                     (lane.node, lane.way, lane.wanted) = (node, None, None);
                     true
                 }
-                // The first time: with others it is read in one call.
-                Err(Interrupt::Restart(Restart::Fault(id))) if lane.wanted.is_none() => {
+                Err(Interrupt::Restart(Restart::Fault(id))) if lane.wanted != Some(id) => {
                     lane.wanted = Some(id);
+                    lane.ask(faults);
                     true
                 }
-                Err(_) => {
-                    left.push(lane.key);
-                    false
-                }
+                Err(Interrupt::Restart(Restart::Conflict)) => lane.begins_again(tree) || give_up(left, lane),
+                Err(_) => give_up(left, lane),
                 Ok(None) => {
                     // As at the end of every way down: what is gone with a dropped tree was not missing.
-                    let kept = self.env().check_kept().map_err(Interrupt::from);
-                    match kept.and_then(|()| self.find_in(&lane.node, key, value)) {
-                        Ok(Found::Nothing) => answer(lane.key, None),
-                        Ok(Found::Value) => answer(lane.key, Some(value)),
-                        Ok(Found::Reference(_)) | Err(_) => left.push(lane.key),
+                    let here = tree.env().check_kept().map_err(Interrupt::from);
+                    let found = match here.and_then(|()| tree.find_in(&lane.node, key, value)) {
+                        Ok(Found::Nothing) => None,
+                        Ok(Found::Value) => Some(&value[..]),
+                        Err(Interrupt::Restart(Restart::Conflict)) => {
+                            return lane.begins_again(tree) || give_up(left, lane);
+                        }
+                        Ok(Found::Reference(_)) | Err(_) => return give_up(left, lane),
+                    };
+                    if faults.under_way() == 0 && arrived.is_empty() {
+                        answer(lane.key, found);
+                    } else {
+                        kept.keep(lane.key, found);
                     }
                     false
                 }
@@ -154,11 +253,56 @@ impl BTree {
         });
     }
 
-    /// Reads the pages that lanes are waiting for, together.
-    fn fetch_wanted(&self, lanes: &mut [Lane<'_>]) {
-        let wanted: Vec<PageId> = lanes.iter().filter_map(|lane| lane.wanted).collect();
-        if !wanted.is_empty() {
-            self.env().pool().prefetch(&wanted);
+    /// No lane can step: has all reads begun that can be, and waits until some pages have come. Lanes whose pages cannot be had so are left.
+    fn wait(&mut self) {
+        let Self { lanes, faults, left, arrived, .. } = self;
+        lanes.iter_mut().filter(|lane| lane.now == Now::Ask).for_each(|lane| lane.ask(faults));
+        if lanes.iter().any(|lane| lane.now == Now::Step) {
+            return;
+        }
+        if faults.under_way() == 0 {
+            lanes.drain(..).for_each(|lane| left.push(lane.key));
+            return;
+        }
+        faults.wait(faults.under_way().div_ceil(WAKE_SHARE), arrived);
+        // The next ones begin before those that came are looked at.
+        lanes.iter_mut().filter(|lane| lane.now == Now::Ask).for_each(|lane| lane.ask(faults));
+        faults.wait(0, arrived);
+        for lane in lanes.iter_mut().filter(|lane| lane.now == Now::Wait) {
+            // An error too: the lane finds the page missing again, and is left to be told.
+            if arrived.iter().any(|(id, _)| lane.wanted == Some(*id)) {
+                lane.now = Now::Step;
+            }
         }
     }
+}
+
+impl<'t> Lane<'t> {
+    /// Has the page that it wants brought in.
+    fn ask(&mut self, faults: &mut Faults<'t>) {
+        let Some(id) = self.wanted else { return };
+        self.now = match faults.begin(id) {
+            Begun::Reading => Now::Wait,
+            Begun::Resident => Now::Step,
+            Begun::NotNow => Now::Ask,
+        };
+    }
+
+    /// A node on the way was changed, or has left: from the root again, but not for ever.
+    fn begins_again(&mut self, tree: &'t BTree) -> bool {
+        self.restarts += 1;
+        match walk::root(tree.sampled(), tree.roots()) {
+            Ok(node) if self.restarts <= RESTARTS => {
+                (self.node, self.way, self.wanted) = (node, None, None);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Leaves the lookup to the loop that owns every retry; the lane ends.
+fn give_up(left: &mut Vec<usize>, lane: &Lane<'_>) -> bool {
+    left.push(lane.key);
+    false
 }

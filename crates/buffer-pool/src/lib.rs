@@ -15,7 +15,8 @@
 //!   evict.rs     second chance; a frame changes its page only here             write_back.rs   log first, then the pages
 //!   flush.rs     who asks for it: one page, all, or the oldest first            admission.rs    who may pin several pages
 //!   loads.rs     who waits for another's load        by_id.rs     fetch and new_page, for any engine
-//!   batch.rs     many pages at once: fetch_many, prefetch         budget.rs  frames in use, raised and lowered
+//!   batch.rs     many pages at once: fetch_many, prefetch         faults.rs  many, each as it comes
+//!   budget.rs    frames in use, raised and lowered
 //!   write_out.rs all that is dirty, in the order of the file      provider.rs  frames that are freed ahead of time
 //! ```
 //!
@@ -32,6 +33,7 @@ mod budget;
 mod by_id;
 mod evict;
 mod fault;
+mod faults;
 mod flush;
 mod frame;
 mod guards;
@@ -52,6 +54,7 @@ mod write_out;
 
 pub use admission::Admission;
 pub use by_id::{PageGuard, PageMut, PageRef};
+pub use faults::{Begun, Faults};
 pub use flush::Flushed;
 pub use guards::{ExclusivePage, OptimisticPage, Pin, SharedPage};
 pub use options::{MIN_FRAMES, PoolOptions};

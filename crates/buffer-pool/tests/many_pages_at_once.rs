@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pagestone_buffer_pool::{BufferPool, PoolOptions};
+use pagestone_buffer_pool::{Begun, BufferPool, PoolOptions};
 use pagestone_page_format::{
     DEFAULT_PAGE_SIZE, MemoryStore, Page, PageError, PageId, PageResult, PageSize, PageStore,
 };
@@ -194,4 +194,84 @@ fn a_scan_that_reads_ahead_makes_nothing_hot() {
         again += pool.stats().misses - missed;
     }
     assert_eq!(again, 0, "of {} reads", pool.stats().misses - before);
+}
+
+/// Brings them in one after another, each as it comes; gives those that could not be read.
+fn stream(pool: &BufferPool, wanted: &[PageId], most: usize) -> Vec<PageId> {
+    let (mut faults, mut arrived, mut bad) = (pool.faults(most), Vec::new(), Vec::new());
+    let (mut next, mut later) = (wanted.iter().copied(), Vec::new());
+    loop {
+        while faults.has_room()
+            && let Some(id) = next.next()
+        {
+            match faults.begin(id) {
+                Begun::Reading | Begun::Resident => {}
+                Begun::NotNow => later.push(id),
+            }
+        }
+        if faults.under_way() == 0 {
+            break;
+        }
+        faults.wait(1, &mut arrived);
+        for (id, pin) in arrived.drain(..) {
+            match pin {
+                Ok(pin) => assert_eq!(pin.id(), id),
+                Err(_) => bad.push(id),
+            }
+        }
+    }
+    for id in later {
+        bad.extend(pool.fetch(id).is_err().then_some(id));
+    }
+    bad
+}
+
+#[test]
+fn pages_that_come_one_after_another_are_read_once_and_no_more_of_them_than_a_sixteenth() {
+    let (store, pool) = pool(64);
+    let wanted = ids((0..32).chain(0..32));
+    assert_eq!(stream(&pool, &wanted, 32), ids([BAD, BAD]), "tried again, since nothing of it was kept");
+    assert_eq!(pool.stats().misses, 33);
+    assert!(store.batches.lock().expect("no panic").iter().all(|batch| *batch <= 64 / 16));
+    assert_eq!(store.single.load(Ordering::SeqCst), 0);
+    for id in wanted.into_iter().filter(|id| id.get() != BAD) {
+        assert!(pool.is_resident(id));
+        let page = pool.fetch(id).expect("resident");
+        assert_eq!(page.read().expect("a copy").payload()[..8], id.get().to_le_bytes());
+    }
+    assert_eq!(pool.faults(9).begin(PageId::new(u64::MAX >> 1)), Begun::NotNow);
+}
+
+#[test]
+fn who_leaves_faults_under_way_leaves_no_claim() {
+    let (_store, pool) = pool(256);
+    for round in 0..20 {
+        let mut faults = pool.faults(16);
+        for id in ids(round..round + 16) {
+            assert!(faults.begin(id) != Begun::NotNow);
+        }
+        assert_eq!(faults.begin(PageId::new(200)), Begun::NotNow, "no room");
+    }
+    assert_eq!(pool.resident_len(), 0, "nobody waited for them");
+    let all: Vec<PageId> = ids(0..PAGES).into_iter().filter(|id| id.get() != BAD).collect();
+    fetch_all(&pool, &all);
+    assert_eq!(pool.resident_len(), all.len(), "no frame is lost");
+}
+
+#[test]
+fn threads_that_stream_the_same_pages_do_not_wait_for_each_other() {
+    let (_store, pool) = pool(64);
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let pool = &pool;
+            scope.spawn(move || {
+                for round in 0..50 {
+                    let mut wanted = ids((0..64).map(|at| (at * (2 * thread + 1) + round) % PAGES));
+                    wanted.rotate_left(thread as usize * 16);
+                    let bad = stream(pool, &wanted, 1 + round as usize % 4);
+                    assert!(bad.iter().all(|id| id.get() == BAD), "{bad:?}");
+                }
+            });
+        }
+    });
 }
