@@ -16,7 +16,7 @@
 //!   ───────────────────────────────────────────────────────────────────────────────────────────────
 //!   space.rs       which pages are free          maps.rs      the pages in memory
 //!   metadata.rs    commits, and opening          words.rs     what they change
-//!   root.rs, block.rs, directory.rs, superblock.rs            bytes on disk
+//!   root.rs, block.rs, directory.rs, patch.rs, superblock.rs  bytes on disk
 //!   layout.rs      where they stand
 //! ```
 //!
@@ -38,6 +38,7 @@ mod metadata;
 mod metrics;
 mod options;
 mod pager;
+mod patch;
 mod protected;
 mod read_only;
 mod root;

@@ -5,11 +5,11 @@
 //! * M2: a root is written only once all that it names is durable: blocks, pages and the length of the file.
 //!
 //! ```text
-//!   commit:  changed words + those of the last root fit into a root?
+//!   commit:  changed words and patches + those of the last root fit into a root?
 //!              yes   root m + 1 into the other slot ──► durable                                one write, one sync
 //!              no    changed blocks into their other slots ──► sync ──► root m + 1, base m + 1   a fold: once in some hundred
 //!
-//!   open:    two roots ──► the newer that is whole ──► of each block the newest slot up to its base ──► digest ──► its words
+//!   open:    two roots ──► the newer that is whole ──► of each block the newest slot up to its base ──► digest ──► its words, its patches
 //! ```
 //!
 //! So a commit costs one write of 4 KiB and one sync, however long the file is, and a fold writes the blocks that changed. The digest,
@@ -21,11 +21,13 @@ use std::sync::Arc;
 
 use pagestone_direct_io::{DurableBy, File, WriteAt, read_exact_at, write_all_at, write_durable};
 use pagestone_page_format::{Poison, StoreUuid};
+use pagestone_sync::faults::planted;
 
 use crate::block::Block;
 use crate::layout::{Address, BLOCK, BlockId, Layout, ROOTS, regions_for};
 use crate::metrics::MappedMetrics;
-use crate::root::{CHANGES_MAX, Root, Slot};
+use crate::patch::{self, Patch, Patched};
+use crate::root::{Root, Slot, has_room};
 use crate::words::{Change, Words};
 use crate::{MappedPageError, MappedResult};
 
@@ -44,6 +46,8 @@ pub(crate) struct Metadata {
     layout: Layout,
     root: Root,
     words: Words,
+    /// The protected pages that say more than their active copies.
+    patches: BTreeMap<u64, Patched>,
     /// The blocks that count; others were never written.
     written: BTreeMap<BlockId, Written>,
     /// Blocks whose other slot holds what a fold wrote that was not committed: the next fold writes over it, for else its sequence
@@ -58,7 +62,8 @@ impl Metadata {
     /// Writes the metadata of a file without pages. The caller syncs.
     pub(crate) fn create(file: &dyn File, uuid: StoreUuid) -> MappedResult<()> {
         [1, 2].into_iter().try_for_each(|sequence| {
-            let root = Root { sequence, base: 0, digest: 0, pages: 0, changes: Vec::new() };
+            let (changes, patches) = (Vec::new(), Vec::new());
+            let root = Root { sequence, base: 0, digest: 0, pages: 0, changes, patches };
             write_all_at(file, &root.encode(uuid), ROOTS[root.slot()])
                 .map_err(|error| MappedPageError::io("write the metadata", error))
         })
@@ -80,6 +85,7 @@ impl Metadata {
                 layout,
                 root,
                 words: Words::default(),
+                patches: BTreeMap::new(),
                 written: BTreeMap::new(),
                 leftovers: BTreeSet::new(),
                 by: DurableBy::Pwritev2Dsync,
@@ -136,7 +142,26 @@ impl Metadata {
         let changes = std::mem::take(&mut self.root.changes);
         changes.iter().try_for_each(|(address, value)| self.load_word(*address, *value))?;
         self.root.changes = changes;
+        let patches = patch::decode(&self.root.patches, self.layout.page_size());
+        for (id, patch) in patches.map_err(MappedPageError::metadata)? {
+            self.patches.insert(id, Patched { patch, bytes: Box::default() });
+        }
         Ok(())
+    }
+
+    /// The protected pages that have a patch, ascending.
+    pub(crate) fn patched_ids(&self) -> Vec<u64> {
+        self.patches.keys().copied().collect()
+    }
+
+    /// A protected page that has a patch, as it reads.
+    pub(crate) fn patched(&self, id: u64) -> Option<&Patched> {
+        self.patches.get(&id)
+    }
+
+    /// The same, of an opening that has still to read its active copy.
+    pub(crate) fn patched_mut(&mut self, id: u64) -> Option<&mut Patched> {
+        self.patches.get_mut(&id)
     }
 
     /// Reads a block; gives its share of the digest.
@@ -150,7 +175,9 @@ impl Metadata {
         for (slot, bytes) in slots.chunks(BLOCK).enumerate() {
             let Some((block, checksum)) = Block::decode(bytes, self.uuid, id) else { continue };
             if block.sequence > self.root.base {
-                self.leftovers.insert(id);
+                if !planted("what a cut fold left behind is forgotten") {
+                    self.leftovers.insert(id);
+                }
             } else if counts.as_ref().is_none_or(|(_, other, _)| other.sequence < block.sequence) {
                 counts = Some((slot, block, checksum));
             }
@@ -182,10 +209,11 @@ impl Metadata {
         Err(MappedPageError::metadata(format!("word {} of region {region} is none", address.0)))
     }
 
-    /// Makes a change durable, and then has it count. `None` of it does after an error.
+    /// Makes a change durable, and then has it count; nothing of it does after an error. `false`, with nothing done, if the root has no room
+    /// and there are patches: a fold writes words alone, so their pages must be in their copies first.
     ///
     /// Errors: `Io` if a block could not be written, which changed nothing; `Unavailable`, for good, if nobody knows what is on disk.
-    pub(crate) fn commit(&mut self, change: &Change, metrics: &MappedMetrics) -> MappedResult<()> {
+    pub(crate) fn commit(&mut self, change: &mut Change, metrics: &MappedMetrics) -> MappedResult<bool> {
         self.poison.check()?;
         let pages = change.pages.unwrap_or(self.root.pages);
         let kept = regions_for(pages);
@@ -194,9 +222,14 @@ impl Metadata {
         let digest = gone.fold(self.root.digest, |sum, (_, written)| sum.wrapping_sub(written.share));
 
         let sequence = self.root.sequence + 1;
-        let mut root = Root { sequence, base: self.root.base, digest, pages, changes: Vec::new() };
+        let patches = self.patches_with(change);
+        let is_fold = change.is_fold || !has_room(changes.len(), patches.len());
+        if is_fold && !patches.is_empty() {
+            return Ok(false);
+        }
+        let mut root = Root { sequence, base: self.root.base, digest, pages, changes: Vec::new(), patches };
         let mut folded = BTreeMap::new();
-        if changes.len() <= CHANGES_MAX {
+        if !is_fold {
             root.changes = changes;
         } else {
             folded = self.fold(&changes, change, &mut root)?;
@@ -214,7 +247,26 @@ impl Metadata {
             let is_one = self.words.set(*address, *value);
             assert!(is_one, "a change of {address:?}, which is no word");
         }
-        Ok(())
+        for (id, patched) in std::mem::take(&mut change.patches) {
+            match patched {
+                Some(patched) => drop(self.patches.insert(id, patched)),
+                None => drop(self.patches.remove(&id)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// The patches as they will be, in bytes.
+    fn patches_with(&self, change: &Change) -> Vec<u8> {
+        let mut patches: BTreeMap<u64, &Patch> =
+            self.patches.iter().map(|(id, patched)| (*id, &patched.patch)).collect();
+        for (id, patched) in &change.patches {
+            match patched {
+                Some(patched) => drop(patches.insert(*id, &patched.patch)),
+                None => drop(patches.remove(id)),
+            }
+        }
+        patch::encode(patches.into_iter())
     }
 
     /// Writes the blocks of all changed words and syncs them; the root is made to name them.
@@ -240,8 +292,10 @@ impl Metadata {
                 root.digest.wrapping_sub(before.map_or(0, |written| written.share)).wrapping_add(share);
             folded.insert(id, Written { slot, share });
         }
-        let synced = self.file.sync();
-        self.finally("sync metadata", synced)?;
+        if !planted("a root is written before the blocks that it names are durable") {
+            let synced = self.file.sync();
+            self.finally("sync metadata", synced)?;
+        }
         root.base = root.sequence;
         Ok(folded)
     }
@@ -249,7 +303,12 @@ impl Metadata {
     /// Writes a root into its slot and returns when it is durable.
     fn publish(&mut self, root: &Root) -> MappedResult<()> {
         let bytes = root.encode(self.uuid);
-        let write = |by| write_durable(&*self.file, &mut [WriteAt::new(&bytes, ROOTS[root.slot()])], by);
+        let slot =
+            if planted("a root is written over the one that counts") { 1 - root.slot() } else { root.slot() };
+        if planted("a root counts before it is durable") {
+            return write_all_at(&*self.file, &bytes, ROOTS[slot]).map_err(Self::io("commit metadata"));
+        }
+        let write = |by| write_durable(&*self.file, &mut [WriteAt::new(&bytes, ROOTS[slot])], by);
         let mut result = write(self.by);
         let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::Unsupported;
         if self.by != DurableBy::Fdatasync && result.as_ref().is_err_and(refused) {

@@ -19,6 +19,7 @@ use pagestone_direct_io::{
     Create, DirectIo, Disk, File, MapAccess, OpenHow, PathKind, RealDisk, lock_shared_within, lock_within,
 };
 use pagestone_page_format::{Poison, StoreUuid};
+use pagestone_sync::faults::planted;
 
 use crate::layout::Layout;
 use crate::maps::Maps;
@@ -137,7 +138,9 @@ impl MappedOptions {
         let superblock = Superblock::read(&*file)?;
         sync_parent(disk, path)?;
         // What a killed process left in the cache becomes durable before it is believed; what a failed sync left there is forgotten.
-        file.sync().map_err(io("sync a file of mapped pages"))?;
+        if !planted("an opening believes what only a cache holds") {
+            file.sync().map_err(io("sync a file of mapped pages"))?;
+        }
         drop_cache(&*file)?;
         self.existing(file, superblock, MapAccess::Write)
     }
@@ -173,7 +176,9 @@ impl MappedOptions {
         let maps = Maps::new(layout, Arc::clone(&file), access, superblock.reserve, pages);
         let zeros = OnceLock::new();
         let metrics = MappedMetrics::default();
-        Ok(DynPager { maps, metadata, space, superblock, layout, file, poison, zeros, metrics })
+        let mut pager = DynPager { maps, metadata, space, superblock, layout, file, poison, zeros, metrics };
+        pager.read_patched()?;
+        Ok(pager)
     }
 }
 

@@ -22,9 +22,11 @@
 //!  16  │ base: sequence of the commit that wrote the newest blocks     │
 //!  24  │ digest of the blocks that count (`words.rs`)                  │
 //!  32  │ pages                                                         │
-//!  40  │ number of changed words, up to 245                            │
-//!  48  │ address of a changed word, ascending                          │
-//!  56  │ its value; and so on, zeros behind the last                   │
+//!  40  │ number of changed words, up to 244                            │
+//!  48  │ bytes of patches                                              │
+//!  56  │ address of a changed word, ascending                          │
+//!  64  │ its value; and so on                                          │
+//!   …  │ patches of protected pages (`patch.rs`); zeros                │
 //!      └───────────────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -43,11 +45,13 @@ const SECTORS: usize = BLOCK / SECTOR;
 /// Bytes of the root in a sector.
 const SHARE: usize = SECTOR - 16;
 const ROOT_BYTES: usize = SHARE * SECTORS;
-const FIELDS: usize = 48;
+const FIELDS: usize = 56;
+/// Bytes for changed words and patches.
+const BODY: usize = ROOT_BYTES - FIELDS;
 /// Words that a root can hold.
-pub(crate) const CHANGES_MAX: usize = (ROOT_BYTES - FIELDS) / 16;
+const CHANGES_MAX: usize = BODY / 16;
 
-const _: () = assert!(CHANGES_MAX == 245 && SHARE == 496 && ROOT_BYTES == 3968);
+const _: () = assert!(CHANGES_MAX == 244 && SHARE == 496 && ROOT_BYTES == 3968);
 
 /// What a commit leaves.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,6 +66,13 @@ pub(crate) struct Root {
     pub(crate) pages: u64,
     /// Words that differ from the blocks', ascending.
     pub(crate) changes: Vec<(Address, u64)>,
+    /// What protected pages say beyond their active copies, as `patch.rs` has it.
+    pub(crate) patches: Vec<u8>,
+}
+
+/// Whether a root holds so many changed words and so many bytes of patches.
+pub(crate) const fn has_room(changes: usize, patches: usize) -> bool {
+    16 * changes + patches <= BODY
 }
 
 /// What a slot holds.
@@ -86,9 +97,11 @@ impl Root {
 
     pub(crate) fn encode(&self, uuid: StoreUuid) -> Vec<u8> {
         let mut root = Vec::with_capacity(ROOT_BYTES);
-        let head = [MAGIC, self.sequence, self.base, self.digest, self.pages, self.changes.len() as u64];
+        let (changes, patches) = (self.changes.len() as u64, self.patches.len() as u64);
+        let head = [MAGIC, self.sequence, self.base, self.digest, self.pages, changes, patches];
         let changes = self.changes.iter().flat_map(|(address, value)| [address.0, *value]);
         head.into_iter().chain(changes).for_each(|word| root.extend(word.to_le_bytes()));
+        root.extend(&self.patches);
         root.resize(ROOT_BYTES, 0);
         let whole = crc32c(&root);
         let mut bytes = Vec::with_capacity(BLOCK);
@@ -159,22 +172,24 @@ fn decode_root(root: &[u8], sequence: u64, slot: usize) -> Result<Root, &'static
     if word(1) != sequence || (sequence & 1) as usize != slot {
         return Err("the sequence is not that of its sectors or of its slot");
     }
-    let changes = word(5) as usize;
-    if changes > CHANGES_MAX {
-        return Err("more changed words than there is room for");
+    let (changes, patches) = (word(5) as usize, word(6) as usize);
+    if changes > CHANGES_MAX || patches > BODY || !has_room(changes, patches) {
+        return Err("more changed words and patches than there is room for");
     }
-    let pair = |at: usize| (Address(word(6 + 2 * at)), word(7 + 2 * at));
+    let pair = |at: usize| (Address(word(7 + 2 * at)), word(8 + 2 * at));
     let root_changes: Vec<(Address, u64)> = (0..changes).map(pair).collect();
     if !root_changes.is_sorted_by(|one, next| one.0 < next.0) {
         return Err("changed words out of order");
     }
-    if root[FIELDS + 16 * changes..].iter().any(|byte| *byte != 0) {
-        return Err("something behind the last changed word");
+    let (patches, behind) = root[FIELDS + 16 * changes..].split_at(patches);
+    if behind.iter().any(|byte| *byte != 0) {
+        return Err("something behind the last changed word and patch");
     }
     if word(2) > sequence {
         return Err("blocks that are newer than the root");
     }
-    Ok(Root { sequence, base: word(2), digest: word(3), pages: word(4), changes: root_changes })
+    let (base, digest, pages) = (word(2), word(3), word(4));
+    Ok(Root { sequence, base, digest, pages, changes: root_changes, patches: patches.to_vec() })
 }
 
 #[cfg(test)]
@@ -184,8 +199,10 @@ mod tests {
     const UUID: StoreUuid = StoreUuid::new([3; 16]);
 
     fn root(sequence: u64, changes: usize) -> Root {
-        let changes = (0..changes as u64).map(|number| (Address(number * 3), sequence + number)).collect();
-        Root { sequence, base: 1, digest: 7, pages: 16, changes }
+        let changes: Vec<_> =
+            (0..changes as u64).map(|number| (Address(number * 3), sequence + number)).collect();
+        let patches = vec![5; (BODY - 16 * changes.len()).min(8 * sequence as usize)];
+        Root { sequence, base: 1, digest: 7, pages: 16, changes, patches }
     }
 
     fn decode(bytes: &[u8], slot: usize) -> Slot {
@@ -219,12 +236,12 @@ mod tests {
 
     #[test]
     fn a_cut_commit_is_explained_and_a_damaged_one_is_not() {
-        let (old, counts, new) = (root(6, 10).encode(UUID), root(7, 11), root(8, 245).encode(UUID));
+        let (old, counts, new) = (root(6, 10).encode(UUID), root(7, 11), root(8, CHANGES_MAX).encode(UUID));
         for choice in 0..1 << SECTORS {
             let slot = decode(&mixed(&old, &new, choice), 0);
             match choice {
                 0 => assert_eq!(slot, Slot::Whole(root(6, 10))),
-                0xff => assert_eq!(slot, Slot::Whole(root(8, 245))),
+                0xff => assert_eq!(slot, Slot::Whole(root(8, CHANGES_MAX))),
                 _ => assert!(slot.is_explained_by_a_cut(&counts)),
             }
             for damaged in 0..SECTORS {

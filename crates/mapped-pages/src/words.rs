@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use crate::layout::{Address, BLOCK_WORDS, BlockId, ENTRIES_WORD, MAP_WORDS, regions_for};
+use crate::patch::Patched;
 
 /// The words of one region.
 #[derive(Clone, Default, Debug)]
@@ -33,9 +34,18 @@ pub(crate) struct Change {
     pub(crate) words: BTreeMap<Address, u64>,
     /// How many pages the file has from now on.
     pub(crate) pages: Option<u64>,
+    /// Protected pages that have a patch from now on, and those that have none.
+    pub(crate) patches: BTreeMap<u64, Option<Patched>>,
+    /// Whether blocks are to be written although a root may have room.
+    pub(crate) is_fold: bool,
 }
 
 impl Change {
+    /// Whether there is nothing to commit.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.words.is_empty() && self.pages.is_none() && self.patches.is_empty()
+    }
+
     /// What a word will be.
     pub(crate) fn get(&self, words: &Words, address: Address) -> u64 {
         self.words.get(&address).copied().unwrap_or_else(|| words.get(address))

@@ -171,7 +171,7 @@ impl<const PARENT: usize, const SUB: usize> SubPageAllocator<PARENT, SUB> {
         let taken = self.slots.with(&found);
         match &mut self.chain {
             Some(chain) => chain.commit(self.pager.dyn_mut(), change, &taken)?,
-            None => self.pager.dyn_mut().commit(&change)?,
+            None => self.pager.dyn_mut().commit(change)?,
         }
         let id = |found: &Found| {
             let allocation = self.slots.take(*found);
@@ -203,7 +203,7 @@ impl<const PARENT: usize, const SUB: usize> SubPageAllocator<PARENT, SUB> {
         }
         match &mut self.chain {
             Some(chain) => chain.commit(self.pager.dyn_mut(), change, &left)?,
-            None => self.pager.dyn_mut().commit(&change)?,
+            None => self.pager.dyn_mut().commit(change)?,
         }
         found.iter().for_each(|found| self.slots.give(*found));
         Ok(())

@@ -157,16 +157,16 @@ impl Chain {
         // 2. Every page that changes, beside what counts.
         for (number, records) in &plan.touched {
             let id = plan.page(&self.pages, *number).expect("it is to be changed");
-            let entry = match number.checked_sub(self.pages.len()) {
-                Some(new) => pager.stage_new(id, taken[new].2)?,
+            let (entry, mut bytes) = match number.checked_sub(self.pages.len()) {
+                Some(new) => (taken[new].2, vec![0; pager.page_size()].into_boxed_slice()),
                 None => pager.stage(id)?,
             };
             let next = plan.page(&self.pages, number + 1);
-            self.encode(pager.staged_mut(id, &entry)?, next, records);
-            pager.promote(&mut change, id, entry)?;
+            self.encode(&mut bytes, next, records);
+            pager.put(&mut change, id, entry, bytes)?;
         }
         // 3. All of it counts, or nothing.
-        pager.commit_protected(&change, &taken)?;
+        pager.commit_protected(change, &taken)?;
         let records = self.records(pager.page_size());
         for page in self.pages.len()..self.pages.len() + plan.new.len() {
             self.free.extend((0..records).map(|record| (page, record)));

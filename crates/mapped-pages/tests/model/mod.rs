@@ -9,11 +9,12 @@ use pagestone_direct_io::Disk;
 use pagestone_mapped_pages::{DynPageId, DynPager, DynProtectedPageId, MappedOptions, MappedResult};
 use pagestone_testkit::Rng;
 
-/// What is allocated: pages with what was written to each last, protected pages with what was committed in each half.
+/// What is allocated: pages with what was written to each last, protected pages with what was committed in each half, and in the last
+/// word.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Model {
     pub pages: BTreeMap<u64, Option<u8>>,
-    pub protected: BTreeMap<u64, [u8; 2]>,
+    pub protected: BTreeMap<u64, [u8; 3]>,
 }
 
 impl Model {
@@ -24,11 +25,12 @@ impl Model {
         for id in pager.iter_allocated_protected_pages() {
             let page = pager.get_protected(id).map_err(|error| error.to_string())?;
             let (one, other) = page.as_bytes().split_at(page.len() / 2);
-            let halves = [one[0], other[0]];
-            if one.iter().any(|byte| *byte != halves[0]) || other.iter().any(|byte| *byte != halves[1]) {
+            let (other, word) = other.split_at(other.len() - 8);
+            let parts = [one, other, word];
+            if parts.iter().any(|part| part.iter().any(|byte| *byte != part[0])) {
                 return Err(format!("protected page {id:?} is not whole"));
             }
-            protected.insert(id.0, halves);
+            protected.insert(id.0, parts.map(|part| part[0]));
         }
         Ok(Self { pages, protected })
     }
@@ -131,7 +133,7 @@ impl<'d> World<'d> {
     pub fn alloc_protected(&mut self, count: usize) -> MappedResult<()> {
         let count = count.min(self.most.saturating_sub(self.model.protected.len()));
         for id in self.pager().alloc_protected_bulk(count)? {
-            assert!(self.model.protected.insert(id.0, [0; 2]).is_none(), "{id:?} is given out twice");
+            assert!(self.model.protected.insert(id.0, [0; 3]).is_none(), "{id:?} is given out twice");
         }
         Ok(())
     }
@@ -145,9 +147,12 @@ impl<'d> World<'d> {
         Ok(())
     }
 
-    /// One half anew, the other as it was; or all of it, and dropped.
+    /// Half of a page anew, a little of it or all, the rest as it was; or all of it, and dropped.
     pub fn write_protected(&mut self) -> MappedResult<()> {
         let Some(id) = self.some_protected() else { return Ok(()) };
+        if self.rng.chance(128) {
+            return self.write_a_little(id);
+        }
         let (half, byte, is_dropped) =
             (self.rng.below(2) as usize, self.rng.next_u64() as u8, self.rng.chance(40));
         let mut writer = self.pager().get_protected_mut(id)?;
@@ -159,7 +164,20 @@ impl<'d> World<'d> {
             return Ok(());
         }
         writer.commit()?;
-        self.model.protected.get_mut(&id.0).expect("it was found there")[half] = byte;
+        let parts = self.model.protected.get_mut(&id.0).expect("it was found there");
+        parts[half..].iter_mut().take(1 + half).for_each(|part| *part = byte);
+        Ok(())
+    }
+
+    /// The last word of a page.
+    fn write_a_little(&mut self, id: DynProtectedPageId) -> MappedResult<()> {
+        let byte = self.rng.next_u64() as u8;
+        let mut writer = self.pager().get_protected_mut(id)?;
+        let page = writer.page_mut().as_bytes_mut();
+        let end = page.len() - 8;
+        page[end..].fill(byte);
+        writer.commit()?;
+        self.model.protected.get_mut(&id.0).expect("it was found there")[2] = byte;
         Ok(())
     }
 
@@ -203,7 +221,8 @@ impl<'d> World<'d> {
         if let Some(id) = self.some_protected() {
             let expected = self.model.protected[&id.0];
             let page = self.pager().get_protected(id)?;
-            assert_eq!([page.as_bytes()[0], page.as_bytes()[page.len() - 1]], expected, "{id:?}");
+            let parts = [0, page.len() / 2, page.len() - 1].map(|at| page.as_bytes()[at]);
+            assert_eq!(parts, expected, "{id:?}");
         }
         Ok(())
     }
