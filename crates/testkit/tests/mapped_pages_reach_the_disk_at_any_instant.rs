@@ -250,7 +250,7 @@ fn readers_share_a_file_that_nobody_writes() {
 /// One file and its maps, simulated or real.
 struct Side {
     file: Arc<dyn File>,
-    maps: Vec<Box<dyn pagestone_direct_io::Map>>,
+    maps: Vec<pagestone_direct_io::FileMap>,
 }
 
 impl Side {
