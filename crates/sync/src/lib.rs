@@ -5,7 +5,8 @@
 //!
 //! ```text
 //!   production crates ──► pagestone_sync ──► platform.rs   std, parking_lot, crossbeam-queue
-//!                                        └─► model.rs      loom            (--cfg loom), shuttle (--cfg loom --cfg shuttle)
+//!                                        ├─► model.rs      loom            (--cfg loom), shuttle (--cfg loom --cfg shuttle)
+//!                                        └─► brief.rs      a lock of atomics, over either
 //!   their models     ──► checking.rs     explores them, and shows that they can fail   (--cfg loom)
 //!                        at_random.rs    some executions of larger ones, where checking.rs would try them all   (--cfg shuttle)
 //!                        faults.rs       the bugs that show it   (--cfg pagestone_faults)
@@ -16,6 +17,7 @@
 
 #[cfg(shuttle)]
 mod at_random;
+pub mod brief;
 #[cfg(loom)]
 pub mod checking;
 pub mod faults;

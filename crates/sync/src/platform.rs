@@ -3,6 +3,8 @@
 
 pub use std::sync::Arc;
 
+use crate::brief::BriefLock;
+
 /// Atomic integers and fences.
 pub mod atomic {
     pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
@@ -120,18 +122,10 @@ impl<T> std::ops::DerefMut for MutexGuard<'_, T> {
 /// Who meets another that took it by [`BriefMutex::lock`] spins, then lets others run; who meets one that has it by
 /// [`BriefMutex::hold`] sleeps. So what is long is done under the latter.
 ///
-/// ```text
-///   lock ── busy: false ► true ──────────────────────────────► has it ── busy := false
-///     └─ busy, or wanted ─► turn (others sleep here) ── busy ──► has it, and no longer the turn
-///   hold ─────────────────► turn ───────────────────── busy ──► has it, and the turn
-/// ```
-///
-/// `wanted` sends those who come later to the turn, so that who waits for `busy` waits for one other.
+/// `brief.rs` says how.
 #[derive(Default)]
 pub struct BriefMutex<T> {
-    busy: atomic::AtomicBool,
-    wanted: atomic::AtomicBool,
-    turn: parking_lot::Mutex<()>,
+    lock: BriefLock,
     value: std::cell::UnsafeCell<T>,
 }
 
@@ -146,8 +140,8 @@ pub struct BriefGuard<'a, T> {
     mutex: &'a BriefMutex<T>,
     /// It is sent and shared as what it gives: the mutex alone would let a value be shared that is only fit to be sent.
     _value: std::marker::PhantomData<&'a mut T>,
-    /// Given up behind `busy`, so that who has it next finds that free.
-    _turn: Option<parking_lot::MutexGuard<'a, ()>>,
+    /// Given up behind the lock, so that who has it next finds that free.
+    _turn: Option<MutexGuard<'a, ()>>,
 }
 
 // SAFETY: of the threads that share it one at a time gets at the value, as with `Mutex`: it must be fit to be sent, and no more.
@@ -156,56 +150,25 @@ unsafe impl<T: Send> Sync for BriefMutex<T> {}
 impl<T> BriefMutex<T> {
     /// Wraps a value.
     pub fn new(value: T) -> Self {
-        Self {
-            busy: atomic::AtomicBool::new(false),
-            wanted: atomic::AtomicBool::new(false),
-            turn: parking_lot::Mutex::new(()),
-            value: std::cell::UnsafeCell::new(value),
-        }
+        Self { lock: BriefLock::new(), value: std::cell::UnsafeCell::new(value) }
     }
 
     /// Waits for the lock and takes it, for some nanoseconds.
     #[inline]
     pub fn lock(&self) -> BriefGuard<'_, T> {
-        if self.wanted.load(atomic::Ordering::Relaxed) || !self.try_busy() {
-            drop(self.wait()); // who comes next waits for `busy`
-        }
+        self.lock.lock();
         self.guard(None)
     }
 
     /// Waits for the lock and takes it, for as long as it takes.
     pub fn hold(&self) -> BriefGuard<'_, T> {
-        self.guard(Some(self.wait()))
+        self.guard(Some(self.lock.hold()))
     }
 
-    /// For who has just turned `busy`.
+    /// For who has just taken the lock.
     #[inline]
-    fn guard<'a>(&'a self, turn: Option<parking_lot::MutexGuard<'a, ()>>) -> BriefGuard<'a, T> {
+    fn guard<'a>(&'a self, turn: Option<MutexGuard<'a, ()>>) -> BriefGuard<'a, T> {
         BriefGuard { mutex: self, _value: std::marker::PhantomData, _turn: turn }
-    }
-
-    /// Acquire: pairs with the release in the drop of the guard before.
-    #[inline]
-    fn try_busy(&self) -> bool {
-        let (acquire, relaxed) = (atomic::Ordering::Acquire, atomic::Ordering::Relaxed);
-        self.busy.compare_exchange(false, true, acquire, relaxed).is_ok()
-    }
-
-    /// Takes the turn, then the lock.
-    #[cold]
-    fn wait(&self) -> parking_lot::MutexGuard<'_, ()> {
-        const SPINS: u32 = 64;
-        let turn = self.turn.lock();
-        if !self.try_busy() {
-            self.wanted.store(true, atomic::Ordering::Relaxed);
-            let mut spins = 0;
-            while self.busy.load(atomic::Ordering::Relaxed) || !self.try_busy() {
-                spins += 1;
-                if spins < SPINS { hint::spin_loop() } else { thread::yield_now() }
-            }
-            self.wanted.store(false, atomic::Ordering::Relaxed);
-        }
-        turn
     }
 }
 
@@ -213,7 +176,7 @@ impl<T: std::fmt::Debug> std::fmt::Debug for BriefMutex<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // It may be the thread itself that has it.
         let mut shown = f.debug_tuple("BriefMutex");
-        if self.try_busy() {
+        if self.lock.try_lock() {
             shown.field(&self.guard(None)).finish()
         } else {
             shown.field(&format_args!("<locked>")).finish()
@@ -231,7 +194,7 @@ impl<T> std::ops::Deref for BriefGuard<'_, T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: this guard turned `busy` and has not turned it back, so there is no other guard.
+        // SAFETY: this guard took the lock and has not given it up, so there is no other guard (`brief.rs`).
         unsafe { &*self.mutex.value.get() }
     }
 }
@@ -247,7 +210,7 @@ impl<T> std::ops::DerefMut for BriefGuard<'_, T> {
 impl<T> Drop for BriefGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.mutex.busy.store(false, atomic::Ordering::Release); // pairs with `try_busy`
+        self.mutex.lock.unlock();
     }
 }
 
