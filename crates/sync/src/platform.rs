@@ -50,7 +50,7 @@ pub mod thread {
     pub use std::thread::{Builder, JoinHandle, yield_now};
 
     std::thread_local! {
-        /// It holds nothing: what tells threads apart is where it stands.
+        /// It holds nothing: what tells threads apart is where it stands (docs/decisions/012).
         static HERE: std::cell::Cell<u8> = const { std::cell::Cell::new(0) };
     }
 
