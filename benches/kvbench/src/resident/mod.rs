@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Every side has the same rows, put in the order of the keys; what it finds is looked at. A lookup of pagestone copies the value out, as
-//! it must; the map and LMDB lend it. LMDB is asked within one transaction for each 1024 keys.
+//! it must; the map and LMDB lend it. LMDB is asked within one transaction for each 1024 keys. Lookups of 16 keys in one call are compared with
+//! those one by one.
 
 mod plain;
 pub(crate) mod tax;
@@ -29,6 +30,8 @@ const VALUE: usize = 100;
 /// Bytes of a row, with what nodes that are full but for a little take for it, and rows of a write batch.
 const ROW_BYTES: u64 = 150;
 const BATCH: usize = 64;
+/// Keys that are looked up together.
+const TOGETHER: usize = 16;
 
 /// Options of this bench.
 #[derive(Debug, clap::Args)]
@@ -59,14 +62,13 @@ pub(crate) fn run(args: &Args) -> BenchResult<()> {
 }
 
 fn all(args: &Args) -> BenchResult<()> {
-    println!(
-        "{} rows of 16 + {VALUE} bytes, put in the order of the keys; {} rounds by turns of {} ms. Rates are medians of the rounds, in \
-         brackets the quartiles; a ratio is the median of the rounds'.{}",
-        args.rows,
-        args.rounds,
-        args.turn_ms,
-        if args.by_cpu { " Seconds are of the threads' processor time." } else { "" }
-    );
+    let contest = Contest {
+        rows: args.rows,
+        rounds: args.rounds,
+        turn: Duration::from_millis(args.turn_ms),
+        by_cpu: args.by_cpu,
+    };
+    contest.announce(", put in the order of the keys");
     let mut keys: Vec<Key> = (0..args.rows).map(key).collect();
     keys.sort_unstable();
     let store = open(&args.dir.join("store"), args.rows)?;
@@ -76,7 +78,7 @@ fn all(args: &Args) -> BenchResult<()> {
         keys.iter().filter(|_| !args.alone).map(|key| (key.to_vec(), value(key, 0, VALUE))).collect(),
     );
     drop(keys);
-    gets(args, &store, &map, &peers)?;
+    gets(args, contest, &store, &map, &peers)?;
     Ok(store.close()?)
 }
 
@@ -108,17 +110,30 @@ fn lmdb(dir: &Path, keys: &[Key]) -> BenchResult<Vec<Box<dyn Peer>>> {
     Ok(peers)
 }
 
-fn gets(args: &Args, store: &Store, map: &Map, peers: &[Box<dyn Peer>]) -> BenchResult<()> {
+fn gets(args: &Args, contest: Contest, store: &Store, map: &Map, peers: &[Box<dyn Peer>]) -> BenchResult<()> {
     let tree = store.default_tree();
     let goal = if args.rows < 20_000_000 { 1.7 } else { 2.0 };
+    const SINGLE: &str = "**pagestone**, `get_into`";
     let mut contenders = vec![
-        Contender::new("**pagestone**, `get_into`", |keys, value| {
+        Contender::new(SINGLE, |keys, value| {
             keys.iter().try_for_each(|key| {
                 if tree.get_into(key, value)? { check(key, value) } else { Err(missing(key)) }
             })
         })
         .over("`RwLock<BTreeMap>`", goal)
         .over("LMDB (heed)", goal),
+        Contender::new("pagestone, `multi_get_with`, 16 keys a call", |keys, _| {
+            keys.chunks(TOGETHER).try_for_each(|some| {
+                let mut answers = Ok(());
+                tree.multi_get_with(some, |key, value| {
+                    let key = &some[key];
+                    let answer = value.ok_or_else(|| missing(key)).and_then(|value| check(key, value));
+                    answers = std::mem::replace(&mut answers, Ok(())).and(answer);
+                })?;
+                answers
+            })
+        })
+        .over(SINGLE, 3.0),
     ];
     if !args.alone {
         contenders.push(Contender::new("`RwLock<BTreeMap>`", |keys, _| {
@@ -137,12 +152,6 @@ fn gets(args: &Args, store: &Store, map: &Map, peers: &[Box<dyn Peer>]) -> Bench
             })
         }));
     }
-    let contest = Contest {
-        rows: args.rows,
-        rounds: args.rounds,
-        turn: Duration::from_millis(args.turn_ms),
-        by_cpu: args.by_cpu,
-    };
     let before = store.stats()?.pool;
     let one = contest.run(1, &mut contenders)?;
     let two = contest.run(2, &mut contenders)?;

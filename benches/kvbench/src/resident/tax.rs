@@ -42,14 +42,13 @@ pub(crate) fn run(args: &Args) -> BenchResult<()> {
 }
 
 fn all(args: &Args) -> BenchResult<()> {
-    println!(
-        "{} rows of 16 + 100 bytes; {} rounds by turns of {} ms. Rates are medians of the rounds, in brackets the quartiles; a ratio is \
-         the median of the rounds'. All walk the same nodes by the same code.{}",
-        args.rows,
-        args.rounds,
-        args.turn_ms,
-        if args.by_cpu { " Seconds are of the threads' processor time." } else { "" }
-    );
+    let contest = Contest {
+        rows: args.rows,
+        rounds: args.rounds,
+        turn: Duration::from_millis(args.turn_ms),
+        by_cpu: args.by_cpu,
+    };
+    contest.announce("; all walk the same nodes by the same code");
     let dir = args.dir.join("store");
     let tree_id = make(&dir, args.rows)?;
     let mut plain = PlainPages::read(&dir.join("data"))?;
@@ -74,12 +73,6 @@ fn all(args: &Args) -> BenchResult<()> {
         Contender::new("**by swips**, the pool's way", over_swips).over(PLAIN, 0.93),
         Contender::new("by the pool's table alone", over_table).over(PLAIN, 0.0),
     ];
-    let contest = Contest {
-        rows: args.rows,
-        rounds: args.rounds,
-        turn: Duration::from_millis(args.turn_ms),
-        by_cpu: args.by_cpu,
-    };
     let before = pool.stats();
     for threads in [1, 2] {
         contest.run(threads, &mut contenders)?;

@@ -6,6 +6,7 @@
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
+use super::VALUE;
 use crate::writers::{key, mix};
 use crate::{BenchResult, quartiles};
 
@@ -54,6 +55,18 @@ pub(super) struct Contest {
 }
 
 impl Contest {
+    /// Prints what the tables that follow are of; `how` goes on from the rows.
+    pub(super) fn announce(&self, how: &str) {
+        println!(
+            "{} rows of 16 + {VALUE} bytes{how}; {} rounds by turns of {} ms. Rates are medians of the rounds, in brackets the quartiles; \
+             a ratio is the median of the rounds'.{}",
+            self.rows,
+            self.rounds,
+            self.turn.as_millis(),
+            if self.by_cpu { " Seconds are of the threads' processor time." } else { "" }
+        );
+    }
+
     /// Lets each have its turns with so many threads, prints what they did, and gives the medians in order of the contenders.
     pub(super) fn run(&self, threads: u64, contenders: &mut [Contender<'_>]) -> BenchResult<Vec<f64>> {
         contenders.iter_mut().for_each(|contender| contender.rates.clear());
@@ -72,11 +85,14 @@ impl Contest {
         for contender in contenders.iter() {
             let [low, rate, high] = quartiles(contender.rates.iter().map(|rate| rate / 1e6));
             let rates = format!("{rate:.3} M [{low:.3} to {high:.3}]");
-            if contender.over.is_empty() {
+            let named = |name: &str| contenders.iter().find(|other| other.name == name);
+            let over: Vec<_> =
+                contender.over.iter().filter_map(|(name, goal)| Some((name, goal, named(name)?))).collect();
+            // Nobody is there to be compared with: the rate alone.
+            if over.is_empty() {
                 println!("| {} | {rates} | | | |", contender.name);
             }
-            for (name, goal) in &contender.over {
-                let Some(other) = contenders.iter().find(|other| other.name == *name) else { continue };
+            for (name, goal, other) in over {
                 let each = contender.rates.iter().zip(&other.rates).map(|(ours, theirs)| ours / theirs);
                 let [low, ratio, high] = quartiles(each);
                 let verdict = match *goal {
