@@ -49,15 +49,15 @@ impl Rings {
     }
 }
 
-/// Reads by a ring that there is not.
-pub(super) struct RingReads<'f>(&'f Rings);
+/// Reads by a ring: there is no value of them either.
+pub(super) type RingReads<'f> = &'f Rings;
 
-impl RingReads<'_> {
-    pub(super) fn begin(&mut self, _read: OwnedRead) -> Result<(), OwnedRead> {
-        match *self.0 {}
+impl Rings {
+    pub(super) fn begin(&self, _read: OwnedRead) -> Result<(), OwnedRead> {
+        match *self {}
     }
 
-    pub(super) fn wait(&mut self, _least: usize, _ended: &mut Vec<OwnedRead>) {
-        match *self.0 {}
+    pub(super) fn wait(&self, _least: usize, _ended: &mut Vec<OwnedRead>) {
+        match *self {}
     }
 }
