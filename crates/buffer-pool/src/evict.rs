@@ -31,6 +31,8 @@ use crate::write_back::WhenLatched;
 const EVICT_BATCH: usize = 32;
 /// Frames looked at before dirty pages are written for want of clean ones, or before fewer clean ones than a batch are enough.
 const CLEAN_SEARCH: usize = 1024;
+/// Fewer clean ones than this part of a batch, among so many, are so few that dirty ones are written too.
+const CLEAN_SCARCE: usize = 4;
 /// Pages written in one go at most.
 pub(crate) const WRITE_BATCH: usize = 64;
 /// How long a thread sleeps before it looks again for a frame; it is woken when a pin goes.
@@ -107,7 +109,7 @@ impl BufferPool {
     }
 
     /// Goes round with the hand until a batch of frames is free, or [`CLEAN_SEARCH`] frames gave fewer. Clean victims first: dirty ones
-    /// are written, in one batch, only if there was no clean one among so many. Gives how many frames were freed.
+    /// are written, in one batch, only if there were hardly any clean ones among so many. Gives how many frames were freed.
     pub(crate) fn sweep(&self) -> PageResult<usize> {
         let capacity = self.capacity();
         let batch = EVICT_BATCH.min(capacity / 8).max(1);
@@ -140,9 +142,11 @@ impl BufferPool {
                 break;
             }
         }
-        if freed == 0 && !dirty.is_empty() {
+        // A clean page now and then is dearer than a batch: the next who wants a frame would look as far for one more.
+        let scarce = freed < batch / CLEAN_SCARCE && dirty.len() >= WRITE_BATCH;
+        if (freed == 0 || scarce) && !dirty.is_empty() {
             self.write_back(&dirty, WhenLatched::Skip)?;
-            freed = dirty.iter().filter(|index| self.try_evict(**index) == Verdict::Freed).count();
+            freed += dirty.iter().filter(|index| self.try_evict(**index) == Verdict::Freed).count();
         }
         Ok(freed)
     }
@@ -262,11 +266,15 @@ mod tests {
         for id in (0..FRAMES as u64).map(PageId::new) {
             drop(pool.new_page(id).expect("a frame"));
         }
-        pool.flush(PageId::new(10)).expect("written");
-        assert_eq!(pool.sweep().expect("nothing is written"), 1);
-        assert_eq!(pool.stats().write_backs, 1, "clean ones first");
+        let few = EVICT_BATCH / CLEAN_SCARCE;
+        (0..few as u64).for_each(|id| pool.flush(PageId::new(id)).expect("written"));
+        assert_eq!(pool.sweep().expect("nothing is written"), few);
+        assert_eq!(pool.stats().write_backs, few as u64, "clean ones first");
         let looked = pool.hand.load(Ordering::Relaxed);
-        assert!(looked <= CLEAN_SEARCH + 1, "{looked} frames for one that is clean");
-        assert_eq!(pool.sweep().expect("written"), WRITE_BATCH, "and then dirty ones");
+        assert!(looked <= CLEAN_SEARCH + 1, "{looked} frames for a few that are clean");
+        pool.flush(PageId::new(2000)).expect("written");
+        assert_eq!(pool.sweep().expect("written"), 1 + WRITE_BATCH, "one is hardly any");
+        assert!(pool.hand.load(Ordering::Relaxed) <= 2 * (CLEAN_SEARCH + 1));
+        assert_eq!(pool.sweep().expect("written"), WRITE_BATCH, "and none is none");
     }
 }
