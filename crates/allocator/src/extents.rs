@@ -171,6 +171,12 @@ impl Extents {
         })
     }
 
+    /// One past the highest id that it holds in `range`.
+    pub(crate) fn end_within(&self, range: Range<u64>) -> Option<u64> {
+        let (start, len) = self.by_place.range(..range.end).next_back()?;
+        Some((start + len).min(range.end)).filter(|end| *end > range.start)
+    }
+
     fn insert(&mut self, start: u64, len: u64) {
         self.by_place.insert(start, len);
         self.by_class[len.ilog2() as usize].insert(start);

@@ -14,6 +14,8 @@
 //!    ├ replayed.rs     ReplayedFrees: what a replayed log freed, for the quarantine
 //!    ├ extents.rs      sets of ids as runs, by place and by size class
 //!    ├ regions.rs      which regions are known, and the one that is being loaded or formatted
+//!    ├ below.rs        ids below a bound, for whoever makes the file shorter
+//!    ├ tail.rs         the end of the file, cut once no recovery needs it; regions dropped
 //!    ├ request.rs      what can be asked, and the steps to it
 //!    └ state.rs        all of that behind the mutex, and the step that a request needs next
 //!   map_source.rs   MapSource: the I/O that the caller does for the allocator
@@ -31,6 +33,7 @@
 //! is asked to be. The two know nothing of each other's files; they share the extents.
 #![forbid(unsafe_code)]
 
+mod below;
 mod bit_runs;
 mod extent_reservation;
 mod extents;
@@ -54,6 +57,7 @@ mod request;
 mod reservation;
 mod space_map;
 mod state;
+mod tail;
 
 pub use extent_reservation::ExtentReservation;
 pub use logged::LoggedAllocator;

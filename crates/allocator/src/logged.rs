@@ -64,8 +64,8 @@ pub struct LoggedAllocator {
     state: Mutex<State>,
     readers: Readers,
     pub(crate) metrics: AllocatorMetrics,
-    /// Notified when a region is no longer in progress.
-    progress: Condvar,
+    /// Notified when a region is no longer in progress, and when a cut has ended.
+    pub(crate) progress: Condvar,
 }
 
 impl std::fmt::Debug for LoggedAllocator {
@@ -266,6 +266,21 @@ impl LoggedAllocator {
         }
     }
 
+    pub(crate) fn load_every_region(&self, source: &dyn MapSource) -> PageResult<()> {
+        loop {
+            let mut state = self.state();
+            let region = state.regions.must_load().or_else(|| state.regions.lowest_unknown());
+            let Some(region) = region else { return Ok(()) };
+            if state.regions.is_busy() {
+                drop(self.progress.wait(state));
+                continue;
+            }
+            state.regions.begin(region);
+            drop(state);
+            self.load(source, region)?;
+        }
+    }
+
     /// Reads a region that this thread has put in progress, and takes it in.
     fn load(&self, source: &dyn MapSource, region: u64) -> PageResult<()> {
         self.metrics.loads.inc();
@@ -286,9 +301,12 @@ impl LoggedAllocator {
 
     /// Makes the file at least that long.
     fn make_room(&self, source: &dyn MapSource, pages: u64) -> PageResult<()> {
-        if pages <= self.state.lock().room {
+        let state = self.state.lock();
+        if pages <= state.room {
             return Ok(());
         }
+        let cuts = state.tail.cuts();
+        drop(state);
         let mut room = source.file_pages()?;
         if room < pages {
             source.grow(pages)?;
@@ -296,6 +314,8 @@ impl LoggedAllocator {
             room = source.file_pages()?.max(pages);
         }
         let mut state = self.state.lock();
+        // What was beyond the ids of this call may have been cut off since it was measured.
+        let room = if state.tail.cuts() == cuts { room } else { pages };
         state.room = state.room.max(room);
         Ok(())
     }
@@ -338,7 +358,7 @@ impl Drop for Taken<'_> {
 
 /// The region in progress: ended and announced on every way out, an error's and a panic's too, so that nobody waits for
 /// a thread that has left.
-struct Claim<'a>(&'a LoggedAllocator);
+pub(crate) struct Claim<'a>(pub(crate) &'a LoggedAllocator);
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {

@@ -73,6 +73,12 @@ impl Young {
         self.batches.retain(|batch| batch.ids.total() > 0);
     }
 
+    /// One past the highest id of a run that was freed where no checkpoint at `lsn` has passed.
+    pub(crate) fn end_behind(&self, lsn: Lsn, start: u64, len: u64) -> Option<u64> {
+        let batches = self.batches.iter().filter(|batch| batch.newest > lsn);
+        batches.filter_map(|batch| batch.ids.end_within(start..start + len)).max()
+    }
+
     /// The parts of a run that are not young, lowest first.
     pub(crate) fn others(&self, start: u64, len: u64) -> Vec<(u64, u64)> {
         let range = start..start + len;

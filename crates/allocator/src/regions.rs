@@ -96,6 +96,14 @@ impl Regions {
         self.count = Some(region + 1);
     }
 
+    /// Takes note that the last region is no more.
+    pub(crate) fn set_dropped(&mut self, region: u64) {
+        debug_assert!(self.count == Some(region + 1) && region > 0);
+        self.count = Some(region);
+        self.low = self.low.min(region);
+        self.tail = self.tail.min(region);
+    }
+
     /// Whether some region is in progress.
     pub(crate) fn is_busy(&self) -> bool {
         self.in_progress.is_some()

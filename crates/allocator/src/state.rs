@@ -26,6 +26,7 @@ use crate::regions::Regions;
 use crate::replayed::ReplayedFrees;
 use crate::request::{Look, Request, Step};
 use crate::space_map::malformed;
+use crate::tail::Tail;
 
 #[derive(Debug)]
 pub(crate) struct State {
@@ -44,6 +45,7 @@ pub(crate) struct State {
     pub(crate) regions: Regions,
     /// Pages that the file is known to have room for.
     pub(crate) room: u64,
+    pub(crate) tail: Tail,
 }
 
 /// How much a checkpoint would have saved.
@@ -71,6 +73,7 @@ impl State {
             grew_beside: None,
             regions: Regions::new(),
             room: 0,
+            tail: Tail::default(),
         }
     }
 
@@ -92,10 +95,12 @@ impl State {
     pub(crate) fn freed_by_replay(&mut self, lsn: Lsn, frees: &ReplayedFrees) {
         frees.runs().for_each(|(start, len)| self.young.add(lsn, start, len));
         self.young.close();
+        self.tail.keep_until(lsn, u64::MAX);
     }
 
     /// A checkpoint at `lsn` has passed, in both copies: what was freed before it may be used as extents.
     pub(crate) fn checkpoint_passed(&mut self, lsn: Lsn) {
+        self.tail.pass(lsn);
         let passed = self.young.pass(lsn);
         for (start, len) in passed.iter().flat_map(|ids| ids.within(0..self.end)) {
             // Those that are reserved settle when they are forfeited; those of unknown regions when they are loaded.
@@ -170,6 +175,7 @@ impl State {
             return Step::NoSpace;
         }
         let unless_busy = |step| if self.regions.is_busy() { Step::Wait } else { step };
+        let unless_cutting = |step| if self.tail.is_being_cut() { Step::Wait } else { step };
         if let Some(region) = self.regions.must_load() {
             return unless_busy(Step::Load(region));
         }
@@ -185,10 +191,10 @@ impl State {
             }
         }
         if self.has(request, self.end) {
-            return Step::Take;
+            return unless_cutting(Step::Take);
         }
         match (self.new_region(request), self.regions.lowest_unknown()) {
-            (Some(format), _) => unless_busy(format),
+            (Some(format), _) => unless_busy(unless_cutting(format)),
             (None, Some(region)) => unless_busy(Step::Load(region)),
             (None, None) => Step::NoSpace,
         }
@@ -253,6 +259,57 @@ impl State {
             }
             Request::Extents { pages, runs } => self.take_extents(pages, runs),
         }
+    }
+
+    /// Takes the lowest ids, if so many below `end` are free.
+    pub(crate) fn take_below(&mut self, ids: u64, end: u64) -> Option<Vec<(u64, u64)>> {
+        let (mut runs, mut missing) = (Vec::new(), ids);
+        for (start, len) in self.free.within(0..end) {
+            if missing == 0 {
+                break;
+            }
+            runs.push((start, len.min(missing)));
+            missing -= len.min(missing);
+        }
+        if missing > 0 {
+            return None;
+        }
+        for (start, len) in &runs {
+            self.free.take(*start, *len).expect("what was found under this lock is free");
+            self.settled.take_within(*start, *len);
+        }
+        Some(runs)
+    }
+
+    /// Takes settled ids below `end`, in at most so many runs.
+    pub(crate) fn take_extents_below(
+        &mut self,
+        pages: u64,
+        runs: usize,
+        end: u64,
+    ) -> Option<Vec<(u64, u64)>> {
+        let one = self.settled.lowest_run(pages).filter(|start| start + pages <= end);
+        let plan = match one {
+            Some(start) => vec![(start, pages)],
+            None => {
+                let mut parts: Vec<(u64, u64)> = self.settled.within(0..end).collect();
+                parts.sort_unstable_by_key(|(start, len)| (std::cmp::Reverse(*len), *start));
+                parts.truncate(runs);
+                let mut missing = pages;
+                parts.iter_mut().for_each(|(_, len)| {
+                    *len = missing.min(*len);
+                    missing -= *len;
+                });
+                parts.retain(|(_, len)| *len > 0);
+                parts.sort_unstable();
+                (missing == 0).then_some(parts)?
+            }
+        };
+        for (start, len) in &plan {
+            self.settled.take(*start, *len).expect("what was planned is settled");
+            self.free.take(*start, *len).expect("what is settled is free");
+        }
+        Some(plan)
     }
 
     fn take_extents(&mut self, pages: u64, runs: usize) -> Vec<(u64, u64)> {
@@ -365,6 +422,43 @@ impl State {
     /// Free ids below the high water.
     pub(crate) fn free_count(&self) -> u64 {
         self.free.total() - self.last_extent().map_or(0, |last| last.end - last.start)
+    }
+
+    /// One past the highest id that the file must have room for: all behind it are free, and no recovery that begins at `lsn`, or
+    /// later, meets them in its log.
+    pub(crate) fn tail_start(&self, lsn: Lsn) -> Option<u64> {
+        if self.regions.must_load().is_some() {
+            return None;
+        }
+        let end = self.formatted_end();
+        let free = self.last_extent().map_or(end, |free| free.start);
+        let young = self.young.end_behind(lsn, free, end - free);
+        Some(young.unwrap_or(free).max(self.tail.kept(lsn)))
+    }
+
+    /// Takes the ids of the last region out, if all of them are free; gives the region. It is to be put in progress.
+    pub(crate) fn take_last_region(&mut self) -> Option<u64> {
+        let region = self.regions.count()?.checked_sub(1).filter(|region| *region > 0)?;
+        let ids = self.ids_of(region);
+        let (first, len) = (ids.start + 1, ids.end - ids.start - 1);
+        if self.regions.is_busy() || self.tail.is_being_cut() || !self.regions.is_known(region) {
+            return None;
+        }
+        self.free.take(first, len).ok()?;
+        self.settled.take_within(first, len);
+        Some(region)
+    }
+
+    /// The last region is no more, by a group that ends at `lsn`: until a checkpoint has passed it, redo may meet its map page.
+    pub(crate) fn region_dropped(&mut self, region: u64, lsn: Lsn) {
+        self.regions.set_dropped(region);
+        self.tail.keep_until(lsn, self.map_page(region).get() + 1);
+    }
+
+    /// The last region stays.
+    pub(crate) fn keep_last_region(&mut self, region: u64) {
+        let ids = self.ids_of(region);
+        self.give(ids.start + 1, ids.end - ids.start - 1);
     }
 
     /// The free ids behind the highest in use.

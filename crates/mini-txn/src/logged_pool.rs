@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pagestone_allocator::LoggedAllocator;
 use pagestone_buffer_pool::BufferPool;
-use pagestone_page_format::{PageError, PageResult, Poison};
+use pagestone_page_format::{PageError, PageId, PageResult, Poison};
 use pagestone_sync::atomic::{AtomicBool, Ordering};
 use pagestone_wal::Wal;
 
@@ -70,5 +70,14 @@ impl LoggedPool {
         self.check_open()?;
         self.poison.check()?;
         MiniTxn::begin(self, reserve)
+    }
+
+    /// As [`LoggedPool::begin`], but its new pages have ids below `end`; nothing if too few of those are known to be free. So it never
+    /// makes the file longer.
+    pub fn begin_below(&self, end: PageId, reserve: Reserve<'_>) -> PageResult<Option<MiniTxn<'_>>> {
+        self.check_open()?;
+        self.poison.check()?;
+        let Some(ids) = self.allocator.reserve_below(reserve.new_pages, end) else { return Ok(None) };
+        MiniTxn::begin_with(self, reserve, Some(ids)).map(Some)
     }
 }

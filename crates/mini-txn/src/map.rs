@@ -38,6 +38,23 @@ impl MapSource for LoggedPool {
     }
 }
 
+impl LoggedPool {
+    /// Drops the last region of the space map if all of its pages are free and it is not the first, so that the file can be cut before
+    /// it ([`pagestone_allocator::LoggedAllocator::cut_tail`]). Waits as [`LoggedPool::begin`] does; the caller holds no latch. Gives
+    /// whether one was dropped: then the one before may be free too.
+    ///
+    /// Errors: those of beginning a mini-transaction and of reading page 0; nothing was changed then.
+    pub fn drop_last_region(&self) -> PageResult<bool> {
+        self.allocator().drop_last_region(|count| {
+            let mut txn = self.begin(Reserve { log_bytes: 256, pins: 1, ..Reserve::default() })?;
+            let head = self.pool().fault(PageId::new(0))?;
+            let head = txn.latch(head.exclusive()?);
+            txn.change(head, &SetRegions { count })?;
+            Ok(txn.commit()?.lsn)
+        })
+    }
+}
+
 fn map_page(env: &LoggedPool, region: u64) -> PageId {
     let size = env.pool().page_size();
     map_page_of(PageId::new(region * region_bits(size)), size)

@@ -95,6 +95,15 @@ impl<'e> MiniTxn<'e> {
             0 => None,
             n => Some(env.allocator().reserve(env, n)?),
         };
+        Self::begin_with(env, reserve, ids)
+    }
+
+    /// With ids for its new pages.
+    pub(crate) fn begin_with(
+        env: &'e LoggedPool,
+        reserve: Reserve<'_>,
+        ids: Option<Reservation<'e>>,
+    ) -> PageResult<Self> {
         let mut map_ids = reserve.map_pages(env.pool().page_size());
         map_ids.extend(ids.iter().flat_map(|ids| ids.map_pages()));
         map_ids.sort_unstable();

@@ -91,6 +91,14 @@ pub trait PageStore: Send + Sync + Debug {
 
     /// Makes room for at least `pages` pages, with their blocks reserved, or gives `NoSpace` and changes nothing.
     fn grow(&self, pages: u64) -> PageResult<()>;
+
+    /// Gives back what lies behind the first `pages` pages; a file that is no longer stays as it is. Not durable by itself. The caller
+    /// sees to it that nobody reads or writes a page behind, and that nothing durable refers to one.
+    ///
+    /// As it is given, it does nothing: a store need not be able to.
+    fn cut(&self, _pages: u64) -> PageResult<()> {
+        Ok(())
+    }
 }
 
 impl<S: PageStore + ?Sized> PageStore for Arc<S> {
@@ -132,6 +140,9 @@ impl<S: PageStore + ?Sized> PageStore for Arc<S> {
     }
     fn grow(&self, pages: u64) -> PageResult<()> {
         (**self).grow(pages)
+    }
+    fn cut(&self, pages: u64) -> PageResult<()> {
+        (**self).cut(pages)
     }
 }
 

@@ -78,4 +78,11 @@ impl PageStore for MemoryStore {
         state.len = state.len.max(pages);
         Ok(())
     }
+
+    fn cut(&self, pages: u64) -> PageResult<()> {
+        let mut state = self.pages.lock();
+        state.len = state.len.min(pages);
+        state.written.split_off(&PageId::new(pages));
+        Ok(())
+    }
 }

@@ -109,4 +109,14 @@ impl PageStore for PageFile {
         }
         result.map_err(|source| self.growth_error(source, wanted - have))
     }
+    fn cut(&self, pages: u64) -> PageResult<()> {
+        self.check_writable("cut")?;
+        let _alone = self.growing.lock();
+        match self.bytes_for(pages) {
+            Some(end) if end < self.file_len()? => {
+                self.file.set_len(end).map_err(|source| PageError::io("cut the file", source))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
