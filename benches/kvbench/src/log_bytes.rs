@@ -219,6 +219,9 @@ fn name(op: OpKind) -> String {
         0x0206 => "RemoveSeparator",
         0x0207 => "AbsorbRight",
         0x0208 => "MarkObsolete",
+        0x0209 => "SetChild",
+        0x020a => "SetRightSibling",
+        0x0212 => "TrimLeft",
         _ => return format!("{op:#06x}"),
     };
     name.into()

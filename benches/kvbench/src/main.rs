@@ -8,6 +8,7 @@
 //!   durable-puts         1 to 64 clients that wait until each put is durable, beside the disk, a bare log and other stores
 //!   log-bytes            what the log holds for each byte of a user's, by kind of record
 //!   write-out            a checkpoint beside raw writes of as many pages, those of the double-write counted
+//!   space                the data file beside live bytes: loaded, churned, half deleted, compacted
 //!   resident             point lookups with everything in memory, beside a map and LMDB
 //!   resident-writes      puts, half gets and half puts, gets and scans with everything in memory, beside a map and other stores
 //!   size-sweep           what a get, a put and a row of a scan cost by the size of the tree
@@ -28,6 +29,7 @@ mod resident;
 mod resident_writes;
 mod scans;
 mod size_sweep;
+mod space;
 mod write_out;
 mod writers;
 
@@ -63,6 +65,8 @@ enum Bench {
     LogBytes(log_bytes::Args),
     /// A checkpoint that writes many pages, beside raw writes of as many.
     WriteOut(write_out::Args),
+    /// How large the data file is beside what is in it, and what a compaction makes of it.
+    Space(space::Args),
     /// Point lookups with everything in memory, beside a map behind a lock and LMDB.
     Resident(resident::Args),
     /// Puts, half gets and half puts, gets and scans with everything in memory, beside a map and other stores.
@@ -120,6 +124,7 @@ fn main() -> ExitCode {
         Bench::DurablePuts(args) => durable_puts::run(&args),
         Bench::LogBytes(args) => log_bytes::run(&args),
         Bench::WriteOut(args) => write_out::run(&args),
+        Bench::Space(args) => space::run(&args),
         Bench::Resident(args) => resident::run(&args),
         Bench::ResidentWrites(args) => resident_writes::run(&args),
         Bench::SizeSweep(args) => size_sweep::run(&args),

@@ -24,11 +24,23 @@ pub(crate) fn rehearse<Op: PageOp>(
     node: PageHandle,
     ops: impl IntoIterator<Item = Op>,
 ) -> PageResult<()> {
+    on_a_copy(txn, node, |writer| ops.into_iter().try_for_each(|op| op.apply(writer)))
+}
+
+/// As [`rehearse`], for changes of several kinds.
+pub(crate) fn rehearse_changes(txn: &MiniTxn<'_>, node: PageHandle, ops: &[&dyn PageOp]) -> PageResult<()> {
+    on_a_copy(txn, node, |writer| ops.iter().try_for_each(|op| op.apply(writer)))
+}
+
+fn on_a_copy(
+    txn: &MiniTxn<'_>,
+    node: PageHandle,
+    change: impl FnOnce(&PageWriter<'_>) -> PageResult<()>,
+) -> PageResult<()> {
     let page = txn.page(node);
     let copy: Box<[AtomicU64]> = (0..page.len() / 8)
         .map(|index| page.word(index).map(AtomicU64::new))
         .collect::<Result<_, _>>()
         .map_err(|error| error.malformed(txn.id(node)))?;
-    let writer = PageWriter::new(&copy);
-    ops.into_iter().try_for_each(|op| op.apply(&writer))
+    change(&PageWriter::new(&copy))
 }

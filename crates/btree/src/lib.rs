@@ -19,6 +19,7 @@
 //!   remove_range.rs  many entries, in bounded groups
 //!   listing.rs  entries that change together with the tree that they list
 //!   drain.rs    the pages of a dropped tree, freed in bounded groups
+//!   compact/    a tree into fewer pages, and into lower ones
 //!   bulk/       a whole tree from entries in key order, past the pool
 //!   batch/      many changes, over several trees, in one group
 //!   node/       one page: layout, search, page operations
@@ -35,6 +36,7 @@ mod batch;
 mod believe;
 mod bulk;
 mod check;
+mod compact;
 mod cursor;
 mod descend;
 mod drain;
@@ -58,6 +60,7 @@ mod write;
 pub use batch::{BatchChange, BatchDone, BatchOp, apply_batch};
 pub use bulk::BulkLoaded;
 pub use check::{CheckVisitor, PageUse, ReachedPage, TreeFinding, TreeProblem, TreeReport, TreeShape};
+pub use compact::{Packed, Relocated, ValueMoved};
 pub use cursor::Cursor;
 pub use drain::Drained;
 pub use error::{Interrupt, TreeError, TreeResult};

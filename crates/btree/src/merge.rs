@@ -45,7 +45,7 @@ const TRIES: usize = 3;
 
 /// Log bytes that a merge, or a root that shrinks, can take: the content of a page, its keys in full length where they bound it,
 /// and framing.
-fn merge_log_bytes(size: PageSize) -> usize {
+pub(crate) fn merge_log_bytes(size: PageSize) -> usize {
     size.get() * 3 / 2 + 4 * max_key_len(size) + 512
 }
 
@@ -88,6 +88,14 @@ impl BTree {
             self.counters().merges_given_up.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Lets the root take the place of its only child, if a tree of `height` levels has but one there.
+    pub(crate) fn merge_root(&self, height: u32) -> TreeResult<()> {
+        let Some(level) = height.checked_sub(1).and_then(|level| u8::try_from(level).ok()) else {
+            return Ok(());
+        };
+        self.merge_at(Place { level, key: Vec::new() }, &mut Vec::new())
     }
 
     fn merge_places(&self, key: &[u8]) -> TreeResult<()> {
@@ -263,7 +271,7 @@ impl<'t> Find<'t> {
 }
 
 /// The separator with this index, if the two nodes meet there and the left one's sibling is the right one.
-fn fence_between(
+pub(crate) fn fence_between(
     parent: &Node<'_>,
     separator: usize,
     left: &Node<'_>,

@@ -18,13 +18,14 @@ use std::sync::Arc;
 use pagestone_btree::BTree;
 use pagestone_buffer_pool::Flushed;
 use pagestone_mini_txn::LoggedPool;
-use pagestone_page_format::Lsn;
+use pagestone_page_format::{Lsn, PageResult};
 use pagestone_sync::Mutex;
 use pagestone_sync::atomic::{AtomicU64, Ordering};
 
 use crate::catalog::Catalog;
 use crate::pace::{Pace, Published};
 use crate::superblock::{SuperblockCopies, USER_SLOTS};
+use crate::tail::TailCuts;
 use crate::torn_writes::Protection;
 use crate::{Durability, Options, StoreError, StoreResult};
 
@@ -40,13 +41,16 @@ pub(crate) struct Core {
     pub(crate) durability: Durability,
     pub(crate) protection: Protection,
     pub(crate) page_provider: bool,
-    superblock: Mutex<SuperblockCopies>,
+    pub(crate) superblock: Mutex<SuperblockCopies>,
     pace: Pace,
     /// Held by whoever makes a checkpoint; one at a time.
     checkpointing: Mutex<Reached>,
     /// Held by who makes space; the others find it made.
-    making_space: Mutex<()>,
+    pub(crate) making_space: Mutex<()>,
+    /// Held by whoever compacts; one at a time.
+    pub(crate) compacting: Mutex<()>,
     pub(crate) checkpoints: AtomicU64,
+    pub(crate) tail_cuts: TailCuts,
 }
 
 /// How far checkpointing has come.
@@ -56,6 +60,16 @@ struct Reached {
     lsn: Lsn,
     /// The log's end at the last round.
     end: Lsn,
+}
+
+/// The copies of the superblock, and the file beside them.
+pub(crate) struct Judged {
+    /// What is wrong with which copy.
+    pub(crate) wrong: Vec<(usize, String)>,
+    /// Pages that one copy or the other says the file has.
+    pub(crate) data_pages: u64,
+    /// Pages that it has.
+    pub(crate) pages: u64,
 }
 
 /// When the next round should be.
@@ -89,7 +103,9 @@ impl Core {
             pace: Pace::new(options.log_bytes),
             checkpointing: Mutex::new(Reached { lsn: Lsn::ZERO, end: Lsn::ZERO }),
             making_space: Mutex::new(()),
+            compacting: Mutex::new(()),
             checkpoints: AtomicU64::new(0),
+            tail_cuts: TailCuts::default(),
         }
     }
 
@@ -180,7 +196,9 @@ impl Core {
 
     /// Makes durable what lies behind `checkpoint` and moves the start of recovery there.
     fn publish(&self, checkpoint: Lsn) -> StoreResult<()> {
-        let data_pages = self.env.pool().store().len()?;
+        // What lies behind the tail is free, and a recovery that begins here does not meet it: the file may lose it.
+        let len = self.env.pool().store().len()?;
+        let data_pages = self.env.allocator().tail_at(checkpoint).map_or(len, |tail| tail.min(len));
         self.env.make_durable()?;
         // Publish (L6): then the log below the older copy's checkpoint is not needed by either.
         let mut superblock = self.superblock.lock();
@@ -188,7 +206,7 @@ impl Core {
         // With both copies at this checkpoint a third one would free nothing more.
         let unchanged = current.checkpoint == checkpoint
             && superblock.older_checkpoint() == checkpoint
-            && current.data_pages == data_pages;
+            && (current.data_pages, superblock.data_pages()) == (data_pages, data_pages);
         if !unchanged {
             superblock.publish(self.env.poison(), |next| {
                 next.checkpoint = checkpoint.max(next.checkpoint);
@@ -204,7 +222,9 @@ impl Core {
     /// Gives back what no recovery needs any more, whichever copy it reads: none begins before `keep_from`, the older copy's
     /// checkpoint. The place also for what else is put off until a checkpoint has passed it (L8).
     fn after_publish(&self, keep_from: Lsn) -> StoreResult<()> {
-        Ok(self.env.checkpoint_passed(keep_from)?)
+        self.env.checkpoint_passed(keep_from)?;
+        self.cut_long_tail();
+        Ok(())
     }
 
     /// Whether [`Core::make_space`] has something to do.
@@ -262,10 +282,12 @@ impl Core {
         Ok(())
     }
 
-    /// What is wrong with the copies of the superblock in the file, and the pages that the current one says the file has.
-    pub(crate) fn judge_superblock(&self) -> (Vec<(usize, String)>, u64) {
+    /// What is wrong with the copies of the superblock in the file; the pages that they say the file has, and those that it has. It is
+    /// cut under the same lock.
+    pub(crate) fn judge_superblock(&self) -> PageResult<Judged> {
         let superblock = self.superblock.lock();
-        (superblock.judge(), superblock.current().data_pages)
+        let pages = self.env.pool().store().len()?;
+        Ok(Judged { wrong: superblock.judge(), data_pages: superblock.data_pages(), pages })
     }
 
     /// Every tree of the store, those that are being dropped and the catalog among them; and what is wrong with the catalog, so that
@@ -274,6 +296,14 @@ impl Core {
         let (mut trees, wrong) = self.catalog.all_trees()?;
         trees.push(self.tree.clone());
         Ok((trees, wrong))
+    }
+
+    /// Every tree that is not being dropped, the default tree and the catalog among them: the handles that all share, so that each knows
+    /// when it is dropped.
+    pub(crate) fn kept_trees(&self) -> StoreResult<Vec<BTree>> {
+        let mut trees = self.catalog.kept_trees()?;
+        trees.push(self.tree.clone());
+        Ok(trees)
     }
 
     pub(crate) fn checkpoint_lsn(&self) -> Lsn {

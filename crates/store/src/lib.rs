@@ -18,6 +18,8 @@
 //!   torn_writes.rs the file `doublewrite`, or atomic writes instead
 //!   checkpoint.rs  correct beside writers (L5, L6)
 //!   pace.rs        when pages are written and when a checkpoint is published
+//!   tail.rs        the end of the data file, cut once nothing needs it
+//!   compact.rs     the whole store into as small a file as it fits
 //!   background.rs  flusher, checkpointer, supplier of log segments; or `tick`
 //!   superblock.rs  the two copies
 //!   verify/        every byte of the data file reachable, free or reserved exactly once
@@ -29,6 +31,7 @@ mod background;
 mod batch;
 mod catalog;
 mod checkpoint;
+mod compact;
 mod create;
 mod error;
 mod open;
@@ -38,12 +41,14 @@ mod pace;
 mod stats;
 mod store;
 mod superblock;
+mod tail;
 mod torn_writes;
 mod tree;
 mod verify;
 
 pub use batch::Batch;
 pub use catalog::{MAX_TREE_NAME, TreeInfo};
+pub use compact::{CompactProgress, CompactReport, CompactStep};
 pub use error::{StoreError, StoreResult};
 pub use open_report::{OpenReport, RecoveryProgress, RecoveryStep};
 pub use options::{Background, Durability, Options, TornWrites};

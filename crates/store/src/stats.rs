@@ -36,6 +36,10 @@ pub struct StoreStats {
     pub failed_drops: u64,
     /// Checkpoints published.
     pub checkpoints: u64,
+    /// Pages by which the data file was made shorter.
+    pub cut_pages: u64,
+    /// Cuts that failed: the space is kept, and the next checkpoint tries again.
+    pub failed_cuts: u64,
     /// Where recovery would begin.
     pub checkpoint_lsn: Lsn,
     /// The log's generation: how often the store was opened for writing.
@@ -59,6 +63,8 @@ impl StoreStats {
             unfinished_drops: core.catalog.unfinished_drops(),
             failed_drops: core.catalog.failed_drops(),
             checkpoints: core.checkpoints.load(Ordering::Relaxed),
+            cut_pages: core.tail_cuts.pages.load(Ordering::Relaxed),
+            failed_cuts: core.tail_cuts.failed.load(Ordering::Relaxed),
             checkpoint_lsn: core.checkpoint_lsn(),
             generation: core.generation(),
         })
@@ -117,6 +123,8 @@ impl StoreStats {
             ),
             ("failed_drops_total", "interrupted drops of trees that failed again", self.failed_drops),
             ("checkpoints_total", "checkpoints published", self.checkpoints),
+            ("cut_pages_total", "pages by which the data file was made shorter", self.cut_pages),
+            ("failed_cuts_total", "cuts of the data file that failed", self.failed_cuts),
             ("checkpoint_lsn", "where recovery would begin", self.checkpoint_lsn.get()),
             ("generation", "times opened for writing", self.generation),
         ]

@@ -14,8 +14,8 @@ use pagestone_threading::Spawner;
 use crate::background::Workers;
 use crate::checkpoint::Core;
 use crate::{
-    Background, Durability, OpenReport, Options, RecoveryProgress, StoreResult, StoreStats, Tree, TreeInfo,
-    VerifyProgress, VerifyReport,
+    Background, CompactProgress, CompactReport, Durability, OpenReport, Options, RecoveryProgress,
+    StoreResult, StoreStats, Tree, TreeInfo, VerifyProgress, VerifyReport,
 };
 
 /// An open store. Cheap to clone; all clones are one handle, and the store stays locked while any of them, or a tree or
@@ -153,6 +153,7 @@ impl Store {
     /// that a crash interrupted.
     pub fn drop_tree(&self, name: impl AsRef<[u8]>) -> StoreResult<()> {
         let done = self.inner.core.catalog.drop_tree(name.as_ref())?;
+        self.inner.core.drop_free_regions();
         // Whoever else finished it has logged that by now.
         self.inner.acknowledge(done.unwrap_or_else(|| self.env().log().end_lsn()))
     }
@@ -220,6 +221,44 @@ impl Store {
         mut progress: impl FnMut(VerifyProgress),
     ) -> StoreResult<VerifyReport> {
         crate::verify::verify(&self.inner.core, &mut progress)
+    }
+
+    /// Makes the data file as short as what it holds allows: fills nodes that removals and random inserts left half empty, moves pages
+    /// from its end into free ones, long values too, and cuts it. It may run beside readers and writers, stops none of them, and
+    /// never makes the data file longer. It logs what it moves, about as much as nodes have to move, and makes some checkpoints.
+    ///
+    /// Nodes are left full, so that later inserts at random places divide them again: for stores that are mostly read from then on, or that
+    /// have lost much. The file does not become shorter than the root of the last tree made: a root keeps its page.
+    ///
+    /// Errors: those of reading and of writing; what was done by then stays done, every tree is whole, and a later call goes on. While it
+    /// runs another one waits.
+    ///
+    /// ```
+    /// # use pagestone_store::{Options, Store};
+    /// # let dir = tempfile::tempdir().expect("a directory");
+    /// let store = Store::open(dir.path().join("store"), Options::default())?;
+    /// let tree = store.default_tree();
+    /// for key in 0..2000_u32 {
+    ///     tree.put(&key.to_be_bytes(), &[7; 100])?;
+    /// }
+    /// for key in 0..1990_u32 {
+    ///     tree.remove(&key.to_be_bytes())?;
+    /// }
+    /// let report = store.compact()?;
+    /// assert!(report.bytes_after < report.bytes_before / 4, "{report:?}");
+    /// assert_eq!(tree.len()?, 10);
+    /// # Ok::<(), pagestone_store::StoreError>(())
+    /// ```
+    pub fn compact(&self) -> StoreResult<CompactReport> {
+        self.compact_with_progress(|_| {})
+    }
+
+    /// As [`Store::compact`]; `progress` is called when a step begins and every thousand nodes or so, with nothing latched.
+    pub fn compact_with_progress(
+        &self,
+        mut progress: impl FnMut(CompactProgress),
+    ) -> StoreResult<CompactReport> {
+        self.inner.core.compact(&mut progress)
     }
 
     /// Moves the memory for pages to `bytes`, while the store is in use; that is rounded down to whole pages. Raising returns at once, and

@@ -141,6 +141,8 @@ pub(crate) struct SuperblockCopies {
     current_slot: usize,
     /// Checkpoint of the other copy: the log must reach back to it. The current one's if the other copy is unusable.
     older_checkpoint: Lsn,
+    /// Pages that it says the file has; the current one's if it is unusable.
+    older_pages: u64,
     /// Why the other copy is unusable, if it is.
     damage: Option<String>,
 }
@@ -152,7 +154,8 @@ impl SuperblockCopies {
         for slot in 0..2 {
             write_all_at(&*file, &first.encode(), (slot * COPY_BYTES) as u64).map_err(io)?;
         }
-        Ok(Self { file, older_checkpoint: first.checkpoint, current: first, current_slot: 1, damage: None })
+        let (older_checkpoint, older_pages) = (first.checkpoint, first.data_pages);
+        Ok(Self { file, older_checkpoint, older_pages, current: first, current_slot: 1, damage: None })
     }
 
     /// Reads both copies and takes the newest valid one.
@@ -188,6 +191,7 @@ impl SuperblockCopies {
         Ok(Self {
             file,
             older_checkpoint: other.as_ref().map_or(current.checkpoint, |other| other.checkpoint),
+            older_pages: other.as_ref().map_or(current.data_pages, |other| other.data_pages),
             damage: other.err().map(|error| format!("copy {} of the superblock: {error}", 1 - current_slot)),
             current,
             current_slot,
@@ -200,6 +204,11 @@ impl SuperblockCopies {
 
     pub(crate) fn older_checkpoint(&self) -> Lsn {
         self.older_checkpoint
+    }
+
+    /// Pages that one copy or the other says the file has: it must not be shorter.
+    pub(crate) fn data_pages(&self) -> u64 {
+        self.current.data_pages.max(self.older_pages)
     }
 
     pub(crate) fn damage(&self) -> Option<&str> {
@@ -235,6 +244,7 @@ impl SuperblockCopies {
         let slot = 1 - self.current_slot;
         self.write(poison, slot, &next)?;
         self.older_checkpoint = self.current.checkpoint;
+        self.older_pages = self.current.data_pages;
         self.current = next;
         self.current_slot = slot;
         self.damage = None;

@@ -40,6 +40,7 @@
 //!   content.rs  a whole node, written to a page
 //!   split.rs    where to split, and by which key
 //!   build.rs    nodes from cells that come in key order
+//!   shift.rs    what siblings can give each other
 //!   cuts.rs     where to divide a leaf that is to take many entries
 //!   ops/        the page operations, live and redo
 //! ```
@@ -52,6 +53,7 @@ mod fit;
 mod header;
 mod limits;
 mod ops;
+mod shift;
 mod split;
 mod view;
 
@@ -62,8 +64,8 @@ pub(crate) use build::{Closed, LevelBuilder};
 pub use limits::{max_inline_value, max_key_len};
 pub use ops::redo_range;
 pub(crate) use ops::{AbsorbRight, CutNode, EndLevel, FormatNode, InsertCell, InsertSeparator, MarkObsolete};
-pub(crate) use ops::{RemoveCell, RemoveCells, RemoveSeparator, UpdateCell};
-#[cfg_attr(not(test), expect(unused_imports, reason = "moves are not wired yet"))]
+pub(crate) use ops::{RemoveCell, RemoveCells, RemoveSeparator, TrimLeft, UpdateCell};
 pub(crate) use ops::{SetChild, SetRightSibling};
+pub(crate) use shift::Shift;
 pub(crate) use split::{SplitPoint, choose_split};
 pub(crate) use view::{Covers, LoadedNode, NodeView, prefetch_search};

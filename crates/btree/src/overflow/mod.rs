@@ -29,7 +29,7 @@ pub use read::ValueReader;
 pub use reference::MAX_VALUE_LEN;
 pub(crate) use reference::{LEAST_REFERENCE, MAX_RUNS, OVERFLOW, Reference};
 pub(crate) use swap::{Cell, Runs, Surprise, Swap, references};
-pub(crate) use write::{Reserved, Source, fill, ids_of, reserve_value, write_value};
+pub(crate) use write::{Reserved, Source, fill, ids_of, reserve_value, write_value, write_value_to};
 
 /// Bytes of a value that are in memory at once, in pages.
 pub(crate) const BATCH_BYTES: usize = 1 << 20;

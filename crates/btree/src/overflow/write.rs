@@ -70,6 +70,15 @@ pub(crate) fn write_value<'e>(
     write_from(env, source, extents, reference.lsn)
 }
 
+/// As [`write_value`], into extents that were reserved for it: as many pages as it takes.
+pub(crate) fn write_value_to<'e>(
+    env: &'e LoggedPool,
+    source: Source<'_>,
+    extents: ExtentReservation<'e>,
+) -> TreeResult<(Reference, ExtentReservation<'e>)> {
+    write_from(env, source, extents, env.log().durable_lsn())
+}
+
 /// A value that has its place and is not written yet.
 pub(crate) struct Reserved<'e> {
     /// What will refer to it.

@@ -188,6 +188,19 @@ impl Catalog {
         Ok((trees, wrong))
     }
 
+    /// The catalog and all trees that it lists but those that are being dropped: clones of what their users have.
+    pub(crate) fn kept_trees(&self) -> StoreResult<Vec<BTree>> {
+        let mut known = self.known.lock();
+        let head = self.head(&mut known)?;
+        let mut entries = Vec::new();
+        self.for_each(head, |_, entry| entries.push(entry))?;
+        let mut trees = vec![self.list.clone()];
+        for entry in entries.into_iter().filter(|entry| !entry.dropping) {
+            trees.push(known.open.get(&self.list, entry)?);
+        }
+        Ok(trees)
+    }
+
     fn create(&self, known: &mut Known, key: &[u8]) -> StoreResult<(BTree, Lsn)> {
         let head = self.head(known)?;
         let tree = head.next_tree;

@@ -11,7 +11,7 @@ use super::page_set::PageSet;
 use super::report::{FINDINGS_MAX, Finding, Findings, Problem, VerifyProgress, VerifyReport, VerifyStep};
 use crate::StoreResult;
 use crate::catalog::CATALOG_TREE;
-use crate::checkpoint::Core;
+use crate::checkpoint::{Core, Judged};
 use crate::superblock::PAGES_AT;
 
 /// Pages read from the file at once.
@@ -83,12 +83,10 @@ impl<'c> Look<'c> {
 
     /// Step 1.
     fn superblock(&mut self) -> StoreResult<()> {
-        let (wrong, data_pages) = self.core.judge_superblock();
+        let Judged { wrong, data_pages, pages } = self.core.judge_superblock()?;
         for (copy, why) in wrong {
             self.found(None, Problem::Superblock, format!("a whole copy {copy} of the superblock"), why);
         }
-        // Asked after the superblock was: the file only grows beside it.
-        let pages = self.file_pages()?;
         if pages < data_pages {
             self.found(None, Problem::Length, format!("{data_pages} pages"), format!("{pages} pages"));
         }

@@ -1,7 +1,7 @@
 //! A merge: always the right node into the left one, under the same parent.
 
 use pagestone_page_format::slotted::SlottedError;
-use pagestone_page_format::{OpKind, OutOfBounds, PageOp, PageResult, PageWriter};
+use pagestone_page_format::{OpKind, OutOfBounds, PageId, PageOp, PageResult, PageWriter};
 use pagestone_swip::SwipWord;
 
 use super::codec::{Reader, put_bytes, put_cells, put_swip};
@@ -9,9 +9,10 @@ use super::{ABSORB_RIGHT, MARK_OBSOLETE, change};
 use crate::node::cells::Cells;
 use crate::node::content::{Content, first_child};
 use crate::node::header::NodeHeader;
+use crate::node::shift::Shift;
 use crate::node::view::NodeView;
 
-/// Puts all that the right sibling has into this node, which can absorb it. An inner node gets the fence between them, which
+/// Puts all that the right sibling has, or its first cells, into this node, which can absorb them. An inner node gets the fence between them, which
 /// was the parent's separator, as a separator.
 #[derive(Clone)]
 pub(crate) struct AbsorbRight {
@@ -36,6 +37,24 @@ impl AbsorbRight {
             right_sibling: right.right_sibling()?,
             first_child: first_child(right)?,
             cells: Cells::of(right, 0..right.count()?)?,
+        })
+    }
+
+    /// The first cells of `right`, which keeps the others: a page that stays the right sibling.
+    pub(crate) fn first_of(
+        right: NodeView<'_>,
+        right_id: PageId,
+        shift: &Shift,
+    ) -> Result<Self, OutOfBounds> {
+        let level = right.level()?;
+        // Of an inner node the last one that goes moves up.
+        let slots = if level == 0 { shift.slots } else { shift.slots.checked_sub(1).ok_or(OutOfBounds)? };
+        Ok(Self {
+            level,
+            upper: Some(shift.separator.clone()),
+            right_sibling: SwipWord::new(right_id).map_err(|_| OutOfBounds)?,
+            first_child: first_child(right)?,
+            cells: Cells::of(right, 0..slots)?,
         })
     }
 

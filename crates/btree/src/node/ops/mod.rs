@@ -13,6 +13,7 @@
 //!   0x0209 SetChild         0x020a SetRightSibling     a page moved
 //!   0x0210 EndLevel         all behind a node is gone
 //!   0x0211 RemoveCells      those of a leaf within a range
+//!   0x0212 TrimLeft         its first cells went to its left sibling
 //! ```
 
 mod cell;
@@ -21,6 +22,7 @@ mod format;
 mod links;
 mod merge;
 mod separator;
+mod shift;
 mod split;
 
 use pagestone_page_format::slotted::{SlottedError, SlottedWriter};
@@ -31,6 +33,7 @@ pub(crate) use format::FormatNode;
 pub(crate) use links::{EndLevel, SetChild, SetRightSibling};
 pub(crate) use merge::{AbsorbRight, MarkObsolete};
 pub(crate) use separator::{InsertSeparator, RemoveSeparator};
+pub(crate) use shift::TrimLeft;
 pub(crate) use split::CutNode;
 
 use super::header::{BASE, NodeHeader};
@@ -49,6 +52,7 @@ const SET_CHILD: OpKind = 0x0209;
 const SET_RIGHT_SIBLING: OpKind = 0x020a;
 const END_LEVEL: OpKind = 0x0210;
 const REMOVE_CELLS: OpKind = 0x0211;
+const TRIM_LEFT: OpKind = 0x0212;
 
 /// Redo of the tree's operations, for recovery.
 pub fn redo_range() -> RedoRange {
@@ -77,6 +81,7 @@ fn redo(kind: OpKind, payload: &[u8], page: &PageWriter<'_>) -> PageResult<()> {
         SET_RIGHT_SIBLING => apply(SetRightSibling::decode(payload), page),
         END_LEVEL => apply(EndLevel::decode(payload), page),
         REMOVE_CELLS => apply(RemoveCells::decode(payload), page),
+        TRIM_LEFT => apply(TrimLeft::decode(payload), page),
         _ => Err(PageError::Mismatch {
             expected: "an operation on a node".into(),
             found: format!("kind {kind:#06x}"),

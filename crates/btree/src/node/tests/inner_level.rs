@@ -22,6 +22,7 @@ enum Step {
     /// The child that covers the key is merged into the one before it.
     Merge(Vec<u8>),
     MergeNodes(usize),
+    Shift(usize),
     Move(Vec<u8>),
 }
 
@@ -140,6 +141,22 @@ impl InnerLevel {
         }
     }
 
+    /// As many children as it has room for go from a node to the one before it.
+    fn shift(&mut self, at: usize) {
+        if at + 1 >= self.nodes.len() {
+            return;
+        }
+        let (left, right) = (&self.nodes[at], &self.nodes[at + 1]);
+        if let Some(shift) = left.view().shift_from(&right.view(), usize::MAX).unwrap() {
+            let absorb = AbsorbRight::first_of(right.view(), right.id(), &shift).unwrap();
+            left.apply(&absorb).expect("shift_from said that it fits");
+            right.apply(&TrimLeft { lower: &shift.separator }).expect("shift_from said that it fits");
+            assert!(right.view().count().unwrap() > 0);
+            left.sound();
+            right.sound();
+        }
+    }
+
     fn move_child(&mut self, key: &[u8]) {
         let child = self.next_id();
         let at = self.separators.partition_point(|separator| separator.as_slice() <= key);
@@ -182,6 +199,7 @@ impl InnerLevel {
                 Step::Split(key, near) => self.split_child(&key, near),
                 Step::Merge(key) => self.merge_child(&key),
                 Step::MergeNodes(at) => self.merge_nodes(at % self.nodes.len()),
+                Step::Shift(at) => self.shift(at % self.nodes.len()),
                 Step::Move(key) => self.move_child(&key),
             }
         }
@@ -212,6 +230,7 @@ fn steps(size: usize, count: usize) -> impl Strategy<Value = Vec<Step>> {
             3 => (key(), key()).prop_map(|(key, near)| Step::Split(key, near)),
             2 => key().prop_map(Step::Merge),
             1 => any::<usize>().prop_map(Step::MergeNodes),
+            1 => any::<usize>().prop_map(Step::Shift),
             1 => key().prop_map(Step::Move),
         ],
         1..count,

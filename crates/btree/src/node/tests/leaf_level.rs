@@ -23,6 +23,7 @@ enum Step {
     Put(Vec<u8>, usize, u8),
     Remove(Vec<u8>),
     Merge(usize),
+    Shift(usize),
 }
 
 impl LeafLevel {
@@ -118,6 +119,22 @@ impl LeafLevel {
         leaf.sound();
     }
 
+    /// As much as it has room for goes from a leaf to the one before it.
+    fn shift(&mut self, at: usize) {
+        if at + 1 >= self.leaves.len() {
+            return;
+        }
+        let (left, right) = (&self.leaves[at], &self.leaves[at + 1]);
+        if let Some(shift) = left.view().shift_from(&right.view(), usize::MAX).unwrap() {
+            let absorb = AbsorbRight::first_of(right.view(), right.id(), &shift).unwrap();
+            left.apply(&absorb).expect("shift_from said that it fits");
+            right.apply(&TrimLeft { lower: &shift.separator }).expect("shift_from said that it fits");
+            assert!(right.view().count().unwrap() > 0);
+            left.sound();
+            right.sound();
+        }
+    }
+
     fn merge(&mut self, at: usize) {
         if at + 1 >= self.leaves.len() {
             return;
@@ -176,6 +193,7 @@ impl LeafLevel {
                 }
                 Step::Remove(key) => self.remove(key),
                 Step::Merge(at) => self.merge(at % self.leaves.len()),
+                Step::Shift(at) => self.shift(at % self.leaves.len()),
             }
         }
         self.check();
@@ -198,6 +216,7 @@ fn steps(size: usize, count: usize) -> impl Strategy<Value = Vec<Step>> {
             4 => put(prop_oneof![Just(size / 4), 0..size].boxed()),
             3 => keys(max_key(size)).prop_map(Step::Remove),
             1 => any::<usize>().prop_map(Step::Merge),
+            1 => any::<usize>().prop_map(Step::Shift),
         ],
         1..count,
     )

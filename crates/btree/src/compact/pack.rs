@@ -1,0 +1,221 @@
+//! Nodes are filled from their right siblings.
+//!
+//! Invariant: as for a merge: one group with parent, left and right latched, in which every key is covered by one node before and after.
+//! The fence between the two moves in both and in their parent at once.
+//!
+//! ```text
+//!            parent                            parent                           parent
+//!           …  s  …                           …  t  …                           …  …
+//!       ┌──────┐┌───────┐    shift      ┌──────────┐┌───┐      absorb     ┌─────────────┐
+//!       │ left ││ right │   ───────►    │ left + r ││ight│    ───────►    │ left + right │        a page is free
+//!       └──────┘└───────┘               └──────────┘└───┘                 └─────────────┘
+//! ```
+//!
+//! A node is filled as far as it goes, unless it is nearly full already: a bulk load's nodes stay as they are. Unlike a merge after a
+//! removal (B4) this leaves no room for inserts: the next one into such a node divides it. That is the bargain of who compacts.
+
+use pagestone_mini_txn::Reserve;
+use pagestone_page_format::PageId;
+use pagestone_sync::atomic::Ordering;
+
+use super::Next;
+use crate::believe::{check_whole, rehearse_changes};
+use crate::descend::{Hold, Node, Seek};
+use crate::error::Interrupt;
+use crate::merge::{fence_between, merge_log_bytes};
+use crate::node::{AbsorbRight, InsertSeparator, MarkObsolete, RemoveSeparator, Shift, TrimLeft};
+use crate::retry::{Attempt, optimistically};
+use crate::split::{bug, view};
+use crate::{BTree, TreeResult};
+
+/// A node with less than this part of its page free is not filled any further.
+const NEARLY_FULL: usize = 32;
+/// Looks at one place that others keep changing, before it is passed over.
+const TRIES: usize = 4;
+
+/// What one step of [`BTree::pack`] did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Packed {
+    /// Where to go on; nothing at the end of the level.
+    pub next: Option<Vec<u8>>,
+    /// Nodes that were passed, or absorbed.
+    pub looked: u64,
+    /// Pages that became free: none or one.
+    pub freed: u64,
+    /// Whether anything was changed, in a group.
+    pub changed: bool,
+}
+
+/// A pair of siblings, as it was looked at.
+struct Pair<'t> {
+    parent: Node<'t>,
+    left: Node<'t>,
+    right: Node<'t>,
+    fence: Vec<u8>,
+    what: What,
+}
+
+/// What to do with a pair.
+#[derive(Clone, PartialEq, Eq)]
+enum What {
+    Absorb,
+    Shift(Shift),
+}
+
+enum Look<'t> {
+    /// Nothing to do before there; so many nodes were looked at.
+    GoOn(Next, u64),
+    Do(Box<Pair<'t>>),
+}
+
+impl BTree {
+    /// One step of filling the nodes of `level`, 0 for the leaves, in key order: at the first pair of siblings at or behind `from` for which
+    /// there is something to do under one parent, or on to the next parent. To be called again with what it gives, from the empty key
+    /// on, until that is nothing; then for the level above.
+    ///
+    /// Errors: those of reading pages and of beginning a mini-transaction. The tree is whole, and what was done stays done.
+    pub fn pack(&self, level: u8, from: &[u8]) -> TreeResult<Packed> {
+        for _ in 0..TRIES {
+            let looked = optimistically(self.env(), |attempt| {
+                Ok(match self.look_at_pair(attempt, level, from)? {
+                    Look::GoOn(next, looked) => Err((next, looked)),
+                    Look::Do(pair) => Ok((pair.what, pair.right.id())),
+                })
+            })?;
+            let (what, right) = match looked {
+                Ok(found) => found,
+                Err((next, looked)) => return Ok(Packed { next, looked, ..Packed::default() }),
+            };
+            if let Some(packed) = self.pack_pair(level, from, &what, right)? {
+                return Ok(packed);
+            }
+        }
+        Ok(Packed { next: self.behind(level, from)?, looked: 1, ..Packed::default() })
+    }
+
+    /// Lets the root take the place of its only child, as often as it has but one.
+    pub fn shrink_root(&self) -> TreeResult<()> {
+        loop {
+            let height = self.height()?;
+            self.merge_root(height)?;
+            if self.height()? == height {
+                return Ok(());
+            }
+        }
+    }
+
+    fn look_at_pair<'t>(&'t self, attempt: Attempt, level: u8, from: &[u8]) -> Result<Look<'t>, Interrupt> {
+        if attempt == Attempt::Latched {
+            // Much is going on here, so the node will be looked at again by who does it.
+            let node = self.descend_to(level, Hold::Shared, Seek::Key(from), |_, _| Ok(()))?;
+            return Ok(Look::GoOn(upper_of(&node)?, 1));
+        }
+        let parent =
+            self.descend_to(level.saturating_add(1), Hold::Optimistic, Seek::Key(from), |_, _| Ok(()))?;
+        if parent.level() <= level {
+            return Ok(Look::GoOn(None, 1)); // the root has no sibling
+        }
+        let count = parent.believe(parent.view().count())?;
+        let (first, _) = parent.believe(parent.view().child_for(from))?;
+        let mut index = first;
+        let mut left = self.child_at(&parent, index)?;
+        while index < count {
+            let right = self.child_at(&parent, index + 1)?;
+            let fence = fence_between(&parent, index, &left, &right)?;
+            let what = what_to_do(&left, &right);
+            left.validate()?;
+            right.validate()?;
+            if let Some(what) = what? {
+                return Ok(Look::Do(Box::new(Pair { parent, left, right, fence, what })));
+            }
+            if index - first >= LOOKS {
+                parent.validate()?;
+                return Ok(Look::GoOn(Some(fence), (index - first) as u64 + 1));
+            }
+            (index, left) = (index + 1, right);
+        }
+        let next = upper_of(&parent)?;
+        Ok(Look::GoOn(next, (index - first) as u64 + 1))
+    }
+
+    /// Does it, in a group, if it is still to be done.
+    fn pack_pair(&self, level: u8, from: &[u8], what: &What, right: PageId) -> TreeResult<Option<Packed>> {
+        let goes = [(right, 1)];
+        let frees = if *what == What::Absorb { &goes[..] } else { &[] };
+        let log_bytes = merge_log_bytes(self.env().pool().page_size());
+        let mut txn = self.env().begin(Reserve { log_bytes, pins: 3, frees, ..Reserve::default() })?;
+        let latched = optimistically(self.env(), |attempt| {
+            let Look::Do(pair) = self.look_at_pair(attempt, level, from)? else { return Ok(None) };
+            if pair.what != *what || pair.right.id() != right {
+                return Ok(None);
+            }
+            let Pair { parent, left, right, fence, .. } = *pair;
+            let (parent, left) = (parent.into_exclusive()?, left.into_exclusive()?);
+            Ok(Some((parent, left, right.into_exclusive()?, fence)))
+        })?;
+        let Some((parent, left, right, fence)) = latched else { return Ok(None) };
+        let (parent, left, right) = (txn.latch(parent), txn.latch(left), txn.latch(right));
+        check_whole(&txn, parent)?;
+        check_whole(&txn, left)?;
+        check_whole(&txn, right)?;
+        let remove = RemoveSeparator { key: &fence };
+        match what {
+            What::Absorb => {
+                rehearse_changes(&txn, parent, &[&remove])?;
+                let absorb = AbsorbRight::of(view(&txn, right)).map_err(bug(&txn, right))?;
+                txn.free(txn.id(right), 1)?;
+                txn.change(left, &absorb)?;
+                txn.change(right, &MarkObsolete)?;
+                txn.change(parent, &remove)?;
+                txn.commit()?;
+                self.counters().merges.fetch_add(1, Ordering::Relaxed);
+                Ok(Some(Packed { next: Some(from.to_vec()), looked: 1, freed: 1, changed: true }))
+            }
+            What::Shift(shift) => {
+                let insert = InsertSeparator { key: &shift.separator, child: txn.id(right) };
+                if rehearse_changes(&txn, parent, &[&remove, &insert]).is_err() {
+                    // A whole parent without room for a longer separator: the pair stays as it is.
+                    return Ok(Some(Packed { next: Some(fence), looked: 1, ..Packed::default() }));
+                }
+                let absorb = AbsorbRight::first_of(view(&txn, right), txn.id(right), shift);
+                let absorb = absorb.map_err(bug(&txn, right))?;
+                txn.change(left, &absorb)?;
+                txn.change(right, &TrimLeft { lower: &shift.separator })?;
+                txn.change(parent, &remove)?;
+                txn.change(parent, &insert)?;
+                txn.commit()?;
+                Ok(Some(Packed { next: Some(shift.separator.clone()), looked: 1, freed: 0, changed: true }))
+            }
+        }
+    }
+
+    /// Behind the node of `level` that covers `from`.
+    fn behind(&self, level: u8, from: &[u8]) -> TreeResult<Next> {
+        optimistically(self.env(), |attempt| {
+            let node = self.descend_to(level, attempt.reading(), Seek::Key(from), |_, _| Ok(()))?;
+            upper_of(&node)
+        })
+    }
+}
+
+/// Pairs that one step looks at, at most.
+const LOOKS: usize = 8;
+
+fn upper_of(node: &Node<'_>) -> Result<Next, Interrupt> {
+    let mut upper = Vec::new();
+    let finite = node.believe(node.view().upper_fence(&mut upper))?;
+    node.validate()?;
+    Ok(finite.then_some(upper))
+}
+
+fn what_to_do(left: &Node<'_>, right: &Node<'_>) -> Result<Option<What>, Interrupt> {
+    let (view, beside) = (left.view(), right.view());
+    if left.believe(view.bytes_with(&beside))?.is_some() {
+        return Ok(Some(What::Absorb));
+    }
+    let page = left.page().len();
+    if page.saturating_sub(left.believe(view.used_bytes())?) <= page / NEARLY_FULL {
+        return Ok(None);
+    }
+    Ok(left.believe(view.shift_from(&beside, usize::MAX))?.map(What::Shift))
+}

@@ -1,0 +1,90 @@
+//! The end of the data file, given back to the system.
+//!
+//! Invariant: the file is never shorter than either copy of the superblock says (L6), nor than the highest page that is in use, reserved
+//! or in the log of a recovery. So whichever copy an opening reads, and wherever a crash came, no page is missing that was not
+//! free when that copy was published.
+//!
+//! ```text
+//!             data_pages        the tail                     the file's end
+//!   ──────────┴─────────────────┴────────────────────────────┤
+//!    in both copies              free, in no recovery's log    cut to the later of the two, and what growth would add at once
+//! ```
+//!
+//! A checkpoint publishes how many pages there must be; the cut comes behind it, under the lock of the superblock, and is not synced: a
+//! crash leaves the file long or short, and both are right. What [`grow`](pagestone_page_format::PageStore::grow) gives at once, an eighth of
+//! the file, is left, and cut only where there is twice as much: a store that grows again is not cut back all the time.
+
+use pagestone_page_format::PageResult;
+use pagestone_sync::atomic::{AtomicU64, Ordering};
+
+use crate::checkpoint::Core;
+
+/// The part of the file that may be left behind its tail, its least in pages, and its most in bytes: what growth gives at once.
+const LEFT_PART: u64 = 8;
+const LEFT_PAGES_MIN: u64 = 8;
+const LEFT_BYTES_MAX: u64 = 64 << 20;
+
+/// What became of the tail since the store was opened.
+#[derive(Debug, Default)]
+pub(crate) struct TailCuts {
+    pub(crate) pages: AtomicU64,
+    pub(crate) failed: AtomicU64,
+}
+
+impl Core {
+    /// After a publication: cuts what is free at the end of the file, if that is much. An error costs space and nothing else: it is
+    /// counted, and the next publication tries again.
+    pub(crate) fn cut_long_tail(&self) {
+        // Whoever makes space for a long value has use for it, and on a full disk could not get it back.
+        if self.making_space.try_lock().is_none() {
+            return;
+        }
+        let size = self.env.pool().page_size().get() as u64;
+        let cut = self.cut_tail(|len, pages| {
+            let left = (pages / LEFT_PART).min(LEFT_BYTES_MAX / size).max(LEFT_PAGES_MIN);
+            (len > pages.saturating_add(2 * left)).then(|| pages + left)
+        });
+        if cut.is_err() {
+            self.tail_cuts.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Drops the regions of the space map at the end of the file that hold nothing. An error costs space and nothing else, and is
+    /// counted. Not for who makes room in the log: it takes some.
+    pub(crate) fn drop_free_regions(&self) {
+        loop {
+            match self.env.drop_last_region() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(_) => {
+                    self.tail_cuts.failed.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Cuts all that is free at the end of the file.
+    pub(crate) fn cut_whole_tail(&self) -> PageResult<()> {
+        self.cut_tail(|len, pages| (len > pages).then_some(pages))
+    }
+
+    /// Cuts the file to what `choose` says, if anything, of its length and the least that it must have.
+    fn cut_tail(&self, choose: impl Fn(u64, u64) -> Option<u64>) -> PageResult<()> {
+        let store = self.env.pool().store();
+        // A look that costs nothing: most publications find nothing to cut.
+        let Some(tail) = self.env.allocator().tail() else { return Ok(()) };
+        if choose(store.len()?, tail).is_none() {
+            return Ok(());
+        }
+        self.env.allocator().cut_tail(|tail| {
+            let superblock = self.superblock.lock();
+            let (len, pages) = (store.len()?, tail.max(superblock.data_pages()));
+            let Some(to) = choose(len, pages) else { return Ok(()) };
+            store.cut(to)?;
+            self.tail_cuts.pages.fetch_add(len.saturating_sub(to), Ordering::Relaxed);
+            Ok(())
+        })?;
+        Ok(())
+    }
+}
