@@ -37,16 +37,16 @@ enum Patch {
         at: u8,
         byte: u8,
     },
-    /// A word of a root: of its fields, or of its changes.
+    /// A word of a root: of its fields, its changes or its patches.
     Root {
         slot: bool,
-        word: u8,
+        word: u16,
         value: u64,
     },
     /// A word of a root becomes what it was and some more.
     RootAdd {
         slot: bool,
-        word: u8,
+        word: u16,
         more: i8,
     },
     Block {
@@ -71,12 +71,19 @@ fn whole<const SIZE: usize>(log2: u32) -> Vec<u8> {
     slots.alloc_bulk(40).expect("slots");
     let mut pager = slots.into_pager();
     let protected = pager.alloc_protected_bulk(if SIZE == 1024 { 30 } else { 125 }).expect("alloc");
-    for id in protected.iter().step_by(7) {
-        id.get_mut(&mut pager).expect("writer").commit().expect("commit");
+    for (number, id) in protected.iter().step_by(7).enumerate() {
+        let mut writer = id.get_mut(&mut pager).expect("writer");
+        writer.page_mut().as_bytes_mut()[..1 << number.min(9)].fill(7); // some are patches, some are copies
+        writer.commit().expect("commit");
     }
     let pages = pager.alloc_bulk(100).expect("alloc");
     pager.free_bulk(&pages[20..60]).expect("free");
     pager.free_protected_bulk(&protected[10..20]).expect("free");
+    for id in &protected[21..24] {
+        let mut writer = id.get_mut(&mut pager).expect("writer");
+        writer.page_mut().as_bytes_mut()[100..140].fill(9);
+        writer.commit().expect("a patch");
+    }
     drop(pager);
     disk.contents(PATH).expect("there")
 }
@@ -109,8 +116,8 @@ impl Patch {
         }
     }
 
-    fn root(file: &mut [u8], slot: bool, word: u8, change: impl Fn(u64) -> u64) {
-        let (slot, at) = (usize::from(slot), usize::from(word) * 8);
+    fn root(file: &mut [u8], slot: bool, word: u16, change: impl Fn(u64) -> u64) {
+        let (slot, at) = (usize::from(slot), usize::from(word % 496) * 8);
         let mut root = repair_mapped::root_of(&file[(2 + slot) * 4096..(3 + slot) * 4096]);
         let value = u64::from_le_bytes(root[at..at + 8].try_into().expect("eight bytes"));
         root[at..at + 8].copy_from_slice(&change(value).to_le_bytes());

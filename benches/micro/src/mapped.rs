@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use pagestone_mapped_pages::{MappedOptions, PageId, Pager, ProtectedPageId};
+use pagestone_mapped_pages::{MappedOptions, MappedPageError, PageId, Pager, ProtectedPageId};
 
 use crate::rounds::{Contender, Draws, contest, rate};
 use crate::{Args, BenchResult, peers};
@@ -50,6 +50,12 @@ impl Ours {
     }
 }
 
+/// As of the peer: what an error is made into stands apart from what is measured.
+#[cold]
+fn said(error: MappedPageError) -> Box<dyn std::error::Error + Send + Sync> {
+    error.to_string().into()
+}
+
 impl Mapped for Ours {
     fn alloc(&mut self, count: usize) -> BenchResult<()> {
         match count {
@@ -70,13 +76,13 @@ impl Mapped for Ours {
     }
 
     fn read(&self, page: u64) -> BenchResult<u64> {
-        let page = self.pages[page as usize].get(&self.pager)?;
+        let page = self.pages[page as usize].get(&self.pager).map_err(said)?;
         Ok(u64::from_le_bytes(*page.as_bytes().first_chunk().expect("a page is longer")))
     }
 
     fn write(&mut self, page: u64) -> BenchResult<()> {
         let id = self.pages[page as usize];
-        id.get_mut(&mut self.pager)?.as_bytes_mut()[..8].copy_from_slice(&page.to_le_bytes());
+        id.get_mut(&mut self.pager).map_err(said)?.as_bytes_mut()[..8].copy_from_slice(&page.to_le_bytes());
         Ok(())
     }
 }

@@ -36,9 +36,20 @@ impl FileMap {
     }
 
     /// The bytes: [`Map::bytes`].
-    #[inline]
     pub fn bytes(&self) -> &[u8] {
-        if let Kind::System(map) = &self.0 { map.bytes() } else { self.other_bytes() }
+        match &self.0 {
+            Kind::System(map) => map.bytes(),
+            Kind::Other(map) => map.bytes(),
+        }
+    }
+
+    /// The bytes, if the map is the system's: for a path that is to hold no call.
+    #[inline]
+    pub fn of_memory(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Kind::System(map) => Some(map.bytes()),
+            Kind::Other(_) => None,
+        }
     }
 
     /// The bytes, to change: [`Map::bytes_mut`]. Panics on a map that was made to read.
@@ -47,14 +58,6 @@ impl FileMap {
         match &mut self.0 {
             Kind::System(map) => map.bytes_mut(),
             Kind::Other(map) => map.bytes_mut(),
-        }
-    }
-
-    #[cold]
-    fn other_bytes(&self) -> &[u8] {
-        match &self.0 {
-            Kind::System(map) => map.bytes(),
-            Kind::Other(map) => map.bytes(),
         }
     }
 

@@ -172,7 +172,7 @@ impl DynPager {
     #[inline]
     fn allocated(&self, id: DynPageId) -> MappedResult<u64> {
         let index = id.0.wrapping_sub(RESERVED);
-        if self.space.is_lent(index) { Ok(index) } else { Err(self.not_allocated(id)) }
+        if self.maps.is_lent(index) { Ok(index) } else { Err(self.not_allocated(id)) }
     }
 
     #[cold]
@@ -205,15 +205,13 @@ impl DynPager {
     #[inline]
     pub(crate) fn get_in(&self, id: DynPageId, shape: Shape) -> MappedResult<&MappedPage> {
         let index = id.0.wrapping_sub(RESERVED);
-        if self.space.is_lent(index)
-            && let Some(bytes) = self.maps.mapped(index, shape)
-        {
-            return Ok(MappedPage::from_bytes(bytes));
+        match self.maps.lent(index, shape) {
+            Some(bytes) => Ok(MappedPage::from_bytes(bytes)),
+            None => self.get_first(id),
         }
-        self.get_first(id)
     }
 
-    /// A page whose part of the file is not mapped yet; or why there is none.
+    /// A page whose part of the file is not mapped yet, or not by the system; or why there is none.
     #[cold]
     #[inline(never)]
     fn get_first(&self, id: DynPageId) -> MappedResult<&MappedPage> {
@@ -232,7 +230,7 @@ impl DynPager {
     #[inline]
     pub(crate) fn get_mut_in(&mut self, id: DynPageId, shape: Shape) -> MappedResult<&mut MappedPage> {
         let index = id.0.wrapping_sub(RESERVED);
-        if !self.space.is_lent(index) || !self.maps.is_mapped(index, shape) {
+        if !self.maps.is_ready(index, shape) {
             self.get_first(id)?;
         }
         Ok(MappedPage::from_bytes_mut(self.maps.page_mut(index, shape).map_err(not_mapped)?))
@@ -289,6 +287,7 @@ impl DynPager {
         let cut = self.file.set_len(self.layout.file_len(needed));
         self.or_unavailable("cut the file", cut)?;
         self.maps = self.maps_of(needed);
+        self.lend_all();
         Ok(before - needed)
     }
 
@@ -331,6 +330,7 @@ impl DynPager {
         for region in change.words.keys().map(|address| address.region()) {
             if counted.replace(region) != Some(region) {
                 self.space.count(region, self.metadata.words(), pages);
+                self.lend(region);
             }
         }
         Ok(())
@@ -339,9 +339,24 @@ impl DynPager {
     fn publish(&mut self, change: &mut Change) -> MappedResult<bool> {
         let published = self.metadata.commit(change, &self.metrics);
         if self.poison.is_poisoned() {
-            self.space.lend_nothing();
+            self.maps.lend_nothing();
         }
         published
+    }
+
+    /// Has the pages of a region be found that are somebody's and no copies.
+    pub(crate) fn lend(&mut self, region: usize) {
+        let (words, space) = (self.metadata.words(), &self.space);
+        self.maps.lend(region, |word| words.map(region, word) & !space.copies(region, word));
+    }
+
+    /// The same of all regions, where all windows are new.
+    pub(crate) fn lend_all(&mut self) {
+        for region in 0..self.words().regions() {
+            if self.words().has_map(region) {
+                self.lend(region);
+            }
+        }
     }
 
     /// Makes the file longer, by as much as it has within limits. `false`, with nothing changed, if it is as long as a file can be.
@@ -393,7 +408,7 @@ impl DynPager {
         result: std::io::Result<()>,
     ) -> MappedResult<()> {
         result.map_err(|error| {
-            self.space.lend_nothing();
+            self.maps.lend_nothing();
             self.poison.poison(format_args!("{operation} failed: {error}")).into()
         })
     }
@@ -401,7 +416,7 @@ impl DynPager {
     /// After this the file is not as long as it should be, or not mapped. The first who is told gets what the system said.
     fn or_unavailable(&mut self, operation: &'static str, result: std::io::Result<()>) -> MappedResult<()> {
         result.map_err(|error| {
-            self.space.lend_nothing();
+            self.maps.lend_nothing();
             self.poison.poison(format_args!("{operation} failed: {error}"));
             MappedPageError::io(operation, error)
         })

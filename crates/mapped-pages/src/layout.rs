@@ -259,6 +259,16 @@ impl Shape {
         1 << self.window_log2
     }
 
+    pub(crate) const fn window_log2(self) -> u32 {
+        self.window_log2
+    }
+
+    /// A page's place in its window.
+    #[inline]
+    pub(crate) const fn place_of(self, index: u64) -> u64 {
+        index & (self.window_pages() - 1)
+    }
+
     /// The window in which a page lies.
     #[inline]
     pub(crate) const fn window_of(self, index: u64) -> usize {
@@ -268,7 +278,7 @@ impl Shape {
     /// Where in its window it begins.
     #[inline]
     pub(crate) const fn start_of(self, index: u64) -> usize {
-        ((index & (self.window_pages() - 1)) << self.page_log2) as usize
+        (self.place_of(index) << self.page_log2) as usize
     }
 }
 

@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 use pagestone_direct_io::{File, FileMap, MapAccess};
 use pagestone_sync::Mutex;
 
-use crate::layout::{Layout, Shape, place_of, region_of};
+use crate::layout::{Layout, MAP_WORDS, REGION_PAGES, Shape, place_of, region_of};
 
 /// The pages of a window, and what of the file it maps.
 #[derive(Debug)]
@@ -26,6 +26,18 @@ struct Window {
     map: OnceLock<FileMap>,
     /// One behind its last page.
     end: u64,
+    /// A bit for each page that is somebody's and no copy: what is looked at whenever a page is borrowed. Here, because a page is found
+    /// here as well; as many words as the largest window needs.
+    lent: [u64; MAP_WORDS],
+}
+
+impl Window {
+    #[inline]
+    fn is_lent(&self, index: u64, shape: Shape) -> bool {
+        // Within bounds where the compiler knows the shape.
+        let place = shape.place_of(index);
+        self.lent[(place / 64) as usize] >> (place % 64) & 1 == 1
+    }
 }
 
 /// All maps of a file.
@@ -64,13 +76,20 @@ impl Maps {
     fn extend(&mut self, pages: u64) {
         let window_pages = self.layout.shape().window_pages();
         let is_part = |window: &mut Window| !window.end.is_multiple_of(window_pages);
-        drop(self.windows.pop_if(is_part));
+        let mut part = self.windows.pop_if(is_part);
+        // Unmapped before it is mapped anew.
+        part.iter_mut().for_each(|part| part.map = OnceLock::new());
         loop {
             let start = self.windows.len() as u64 * window_pages;
             if start >= pages {
                 return;
             }
-            self.windows.push(Window { map: OnceLock::new(), end: pages.min(start + window_pages) });
+            let (map, end) = (OnceLock::new(), pages.min(start + window_pages));
+            let mut window = Window { map, end, lent: [0; MAP_WORDS] };
+            if let Some(part) = part.take() {
+                window.lent = part.lent;
+            }
+            self.windows.push(window);
         }
     }
 
@@ -108,24 +127,57 @@ impl Maps {
         Ok(self.windows[window].map.get_mut().expect("it was mapped above"))
     }
 
-    /// The bytes of a page of the file, whose shape is this. `None` if its window is not mapped yet.
+    /// The bytes of a page that is somebody's, of a file of this shape, where they are found without a call. `None` otherwise: it is
+    /// nobody's, its window is not mapped yet, or its map is not the system's.
     #[inline]
-    pub(crate) fn mapped(&self, index: u64, shape: Shape) -> Option<&[u8]> {
+    pub(crate) fn lent(&self, index: u64, shape: Shape) -> Option<&[u8]> {
         let start = shape.start_of(index);
-        self.windows.get(shape.window_of(index))?.map.get()?.bytes().get(start..start + shape.page_size())
+        let window = self.windows.get(shape.window_of(index))?;
+        if !window.is_lent(index, shape) {
+            return None;
+        }
+        window.map.get()?.of_memory()?.get(start..start + shape.page_size())
     }
 
-    /// Whether the window of a page is mapped.
+    /// Whether a page is somebody's and its window is mapped.
     #[inline]
-    pub(crate) fn is_mapped(&self, index: u64, shape: Shape) -> bool {
-        self.windows.get(shape.window_of(index)).is_some_and(|window| window.map.get().is_some())
+    pub(crate) fn is_ready(&self, index: u64, shape: Shape) -> bool {
+        let window = self.windows.get(shape.window_of(index));
+        window.is_some_and(|window| window.is_lent(index, shape) && window.map.get().is_some())
+    }
+
+    /// Whether a page is somebody's.
+    pub(crate) fn is_lent(&self, index: u64) -> bool {
+        let shape = self.layout.shape();
+        // An index of an id that nobody was given may be past every window.
+        let window = usize::try_from(index >> shape.window_log2()).ok().and_then(|at| self.windows.get(at));
+        window.is_some_and(|window| window.is_lent(index, shape))
+    }
+
+    /// Says which pages of a region are somebody's, by the words of its map.
+    pub(crate) fn lend(&mut self, region: usize, bits: impl Fn(usize) -> u64) {
+        let shape = self.layout.shape();
+        let (windows, words) = (REGION_PAGES / shape.window_pages(), shape.window_pages().div_ceil(64));
+        let first = region * windows as usize;
+        for (number, window) in self.windows.iter_mut().enumerate().skip(first).take(windows as usize) {
+            let from = (number - first) as u64 * shape.window_pages();
+            for word in 0..words {
+                let (at, shift) = ((from / 64 + word) as usize, from % 64);
+                window.lent[word as usize] = bits(at) >> shift;
+            }
+        }
+    }
+
+    /// From now on no page can be borrowed, for good: nobody knows what is on disk.
+    pub(crate) fn lend_nothing(&mut self) {
+        self.windows.iter_mut().for_each(|window| window.lent = [0; MAP_WORDS]);
     }
 
     /// The bytes of a page of the file. Errors are those of a map that is made now.
     pub(crate) fn page(&self, index: u64) -> io::Result<&[u8]> {
         let shape = self.layout.shape();
-        self.map(shape.window_of(index))?;
-        Ok(self.mapped(index, shape).expect("it was mapped above, as far as the file reaches"))
+        let start = shape.start_of(index);
+        Ok(&self.map(shape.window_of(index))?.bytes()[start..start + shape.page_size()])
     }
 
     /// The same, to change.

@@ -177,6 +177,7 @@ impl MappedOptions {
         let zeros = OnceLock::new();
         let metrics = MappedMetrics::default();
         let mut pager = DynPager { maps, metadata, space, superblock, layout, file, poison, zeros, metrics };
+        pager.lend_all();
         pager.read_patched()?;
         Ok(pager)
     }

@@ -14,6 +14,8 @@
 //!
 //! A new protected page has no bytes yet and shows zeros, whatever its copies held before.
 
+use std::collections::BTreeSet;
+
 use pagestone_direct_io::MappedPage;
 use pagestone_sync::faults::planted;
 
@@ -72,6 +74,8 @@ impl DynPager {
             entry.copies.iter().for_each(|copy| self.space.set_copy(*region, *copy, true));
             self.space.set_entry_free(*region, *number, false);
         }
+        let regions: BTreeSet<usize> = taken.iter().map(|(region, ..)| *region).collect();
+        regions.into_iter().for_each(|region| self.lend(region));
         Ok(())
     }
 

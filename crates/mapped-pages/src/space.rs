@@ -35,8 +35,6 @@ pub(crate) struct Space {
     with_page: BTreeSet<usize>,
     with_pair: BTreeSet<usize>,
     free: u64,
-    /// A bit for each page of the file that is in use and no copy: what is looked at whenever a page is borrowed.
-    lent: Vec<u64>,
 }
 
 /// The bits of a word that stand for pages that are there.
@@ -69,7 +67,6 @@ impl Space {
             with_page: BTreeSet::new(),
             with_pair: BTreeSet::new(),
             free: 0,
-            lent: Vec::new(),
         };
         space.resize(words, pages);
         for region in 0..words.regions() {
@@ -130,22 +127,9 @@ impl Space {
         let copies = self.regions[region].copies.get_or_insert_with(|| Box::new([0; MAP_WORDS]));
         if is_copy {
             copies[word] |= mask;
-            self.lent[region * MAP_WORDS + word] &= !mask;
         } else {
             copies[word] &= !mask;
         }
-    }
-
-    /// Whether the page with this index is somebody's.
-    #[inline]
-    pub(crate) fn is_lent(&self, index: u64) -> bool {
-        let word = usize::try_from(index / 64).ok().and_then(|word| self.lent.get(word));
-        word.is_some_and(|word| word >> (index % 64) & 1 == 1)
-    }
-
-    /// From now on no page can be borrowed, for good: nobody knows what is on disk.
-    pub(crate) fn lend_nothing(&mut self) {
-        self.lent = Vec::new();
     }
 
     /// Says that an entry that was in use is free, or is no longer.
@@ -174,7 +158,6 @@ impl Space {
         }
         let empty = Region { pages: 0, granules: 0, copies: None, entries: BTreeSet::new() };
         self.regions.resize(after, empty);
-        self.lent.resize(after * MAP_WORDS, 0);
         let first = before.min(after).saturating_sub(1); // the last one may have changed, and what is new
         (first..after).for_each(|region| self.count(region, words, pages));
     }
@@ -184,9 +167,6 @@ impl Space {
         let (here, granule) = (pages_in(region, pages), self.layout.granule());
         let (mut free, mut granules) = (here, here / granule);
         if words.has_map(region) {
-            for word in 0..MAP_WORDS {
-                self.lent[region * MAP_WORDS + word] = words.map(region, word) & !self.copies(region, word);
-            }
             let bits = |word: usize| !words.map(region, word) & there(word, here);
             free = (0..MAP_WORDS).map(|word| u64::from(bits(word).count_ones())).sum();
             let of = |word: usize| u64::from(granules_of(bits(word), granule).count_ones());
