@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::layout::{Layout, Shape, Slot};
+use crate::racing::LINE_WORDS;
 use crate::{OutOfBounds, SpeculativePage};
 
 /// Where a cell's key and value stand; both lie inside the page.
@@ -82,6 +83,18 @@ impl<'a> LoadedSlots<'a> {
     #[inline]
     pub(super) fn cell(&self, slot: usize) -> Result<Cell, OutOfBounds> {
         cell(self.page, &self.shape(), slot)
+    }
+
+    /// Asks the processor for the lines of a slot's cell, the first four of them, for who will compare its key and copy its value soon.
+    /// Nothing for a slot past the last, or a cell outside the page.
+    #[inline]
+    pub fn prefetch_cell(&self, slot: usize) {
+        if let Ok(Cell { offset, key_len, value_len, .. }) = self.get(slot) {
+            let (first, last) = (offset / 8, (offset + key_len + value_len).saturating_sub(1) / 8);
+            for line in 0..4 {
+                self.page.prefetch((first + line * LINE_WORDS).min(last));
+            }
+        }
     }
 
     /// Appends a cell's value to `out`. On an error `out` may have grown.

@@ -62,13 +62,13 @@ impl<'a> Heads<'a> {
         // First the even slots: how many words have their low half below.
         let below = |word: &AtomicU64| (word.load(Ordering::Relaxed) as u32) < head;
         let count = |words: &[AtomicU64]| words.iter().map(|word| usize::from(below(word))).sum::<usize>();
-        let (mut start, mut left) = (0, self.words);
-        while left.len() > FEW {
-            let half = left.len() / 2;
-            let (lower, upper) = left.split_at(half);
-            let up = lower.last().is_some_and(below);
+        // One number is selected and nothing else: of two the compiler would make a branch, which half of all searches mispredict.
+        let (mut start, mut left) = (0, self.words.len());
+        while left > FEW {
+            let half = left / 2;
+            let up = self.words.get(start + half - 1).is_some_and(below);
             start = select_unpredictable(up, start + half, start);
-            left = select_unpredictable(up, upper, &left[..left.len() - half]);
+            left -= half;
         }
         // As many as can be counted without a loop: what lies before `start` is below.
         let from = start.min(self.words.len().saturating_sub(FEW));
@@ -96,11 +96,23 @@ impl LoadedSlots<'_> {
     /// Finds the first slot whose key is not below `key`.
     #[inline(always)]
     pub fn lower_bound(self, key: &[u8]) -> Result<Search, OutOfBounds> {
+        self.lower_bound_from(self.lower_bound_of_heads(key)?, key)
+    }
+
+    /// The first slot whose head is not below that of `key`, by which no key was touched yet: [`LoadedSlots::lower_bound_from`] goes on
+    /// from there.
+    #[inline(always)]
+    pub fn lower_bound_of_heads(self, key: &[u8]) -> Result<usize, OutOfBounds> {
+        Ok(Heads::of(self.page, &self.shape())?.lower_bound(head_of(key)))
+    }
+
+    /// As [`LoadedSlots::lower_bound`], from what [`LoadedSlots::lower_bound_of_heads`] gave for the same key.
+    #[inline(always)]
+    pub fn lower_bound_from(self, slot: usize, key: &[u8]) -> Result<Search, OutOfBounds> {
         let shape = self.shape();
         let (count, head) = (shape.count, head_of(key));
         let heads = Heads::of(self.page, &shape)?;
-        let slot = heads.lower_bound(head);
-        if slot == count || heads.get(slot) != head {
+        if slot >= count || heads.get(slot) != head {
             return Ok(Search { slot, found: false });
         }
         // Most often this is the one slot with that head.
