@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!            lane 0           lane 1           lane 2           ...            32 at once; one that ends takes the next key
-//!   step     touch child ───► touch child ───► touch child      misses of memory overlap: nobody waits for a load
+//!   step     touch ─────────► touch ─────────► touch            child, or cell of a leaf: misses of memory overlap, nobody waits for a load
 //!            step ──────────► step ──────────► step             what was touched is in the cache by now
 //!            hit              fault            fault
 //!            step             └─ begun ────────┴─ begun         reads of the disk overlap, with each other and with the steps
@@ -48,6 +48,8 @@ struct Lane<'t> {
     node: Node<'t, OptimisticPage<'t>>,
     /// Where it goes next; none from a leaf.
     way: Option<(usize, SwipWord)>,
+    /// In a leaf, where its key will be looked for.
+    expected: Option<usize>,
     /// The page that it wanted last and was not there.
     wanted: Option<PageId>,
     now: Now,
@@ -160,7 +162,7 @@ impl<'t, 'k, K: AsRef<[u8]>> Lookups<'t, 'k, K> {
         loop {
             self.set_out();
             if self.lanes.iter().any(|lane| lane.now == Now::Step) {
-                self.touch_children();
+                self.touch();
                 self.advance(value, answer);
                 self.arrived.clear();
             } else if self.lanes.is_empty() {
@@ -181,7 +183,15 @@ impl<'t, 'k, K: AsRef<[u8]>> Lookups<'t, 'k, K> {
             self.next += 1;
             match walk::root(self.tree.sampled(), self.tree.roots()) {
                 Ok(node) => {
-                    self.lanes.push(Lane { key, node, way: None, wanted: None, now: Now::Step, restarts: 0 });
+                    self.lanes.push(Lane {
+                        key,
+                        node,
+                        way: None,
+                        expected: None,
+                        wanted: None,
+                        now: Now::Step,
+                        restarts: 0,
+                    });
                 }
                 Err(_) => self.left.push(key),
             }
@@ -189,13 +199,18 @@ impl<'t, 'k, K: AsRef<[u8]>> Lookups<'t, 'k, K> {
     }
 
     /// Finds where each lane goes next, and has the processor fetch what is looked at there.
-    fn touch_children(&mut self) {
+    fn touch(&mut self) {
         let Self { tree, keys, lanes, left, .. } = self;
         lanes.retain_mut(|lane| {
-            if lane.now != Now::Step || lane.node.level() == 0 || lane.way.is_some() {
+            if lane.now != Now::Step || lane.way.is_some() {
                 return true;
             }
-            match lane.node.way(tree.sampled(), Seek::Key(keys[lane.key].as_ref())) {
+            let key = keys[lane.key].as_ref();
+            if lane.node.level() == 0 {
+                lane.expected = lane.node.loaded().expect_inside(key);
+                return true;
+            }
+            match lane.node.way(tree.sampled(), Seek::Key(key)) {
                 Ok(way) => {
                     lane.way = Some(way);
                     true
@@ -234,7 +249,8 @@ impl<'t, 'k, K: AsRef<[u8]>> Lookups<'t, 'k, K> {
                 Ok(None) => {
                     // As at the end of every way down: what is gone with a dropped tree was not missing.
                     let here = tree.env().check_kept().map_err(Interrupt::from);
-                    let found = match here.and_then(|()| tree.find_in(&lane.node, key, value)) {
+                    let found = match here.and_then(|()| tree.find_in(&lane.node, lane.expected, key, value))
+                    {
                         Ok(Found::Nothing) => None,
                         Ok(Found::Value) => Some(&value[..]),
                         Err(Interrupt::Restart(Restart::Conflict)) => {

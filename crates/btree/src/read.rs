@@ -69,22 +69,23 @@ impl BTree {
     pub(crate) fn look_up(&self, key: &[u8], value: &mut Vec<u8>) -> TreeResult<Found> {
         optimistically(self.env(), |attempt| {
             let found = match attempt.reading() {
-                Hold::Optimistic => self.find_in(&self.descend_sampled(key)?, key, value),
-                hold => self.find_in(&self.descend(hold, Seek::Key(key), |_, _| Ok(()))?, key, value),
+                Hold::Optimistic => self.find_in(&self.descend_sampled(key)?, None, key, value),
+                hold => self.find_in(&self.descend(hold, Seek::Key(key), |_, _| Ok(()))?, None, key, value),
             };
             found.inspect_err(|_| value.clear())
         })
     }
 
-    /// What stands in this leaf, validated. It is the one that covers the key.
+    /// What stands in this leaf, validated. It is the one that covers the key, which is at the expected slot or behind it.
     #[inline]
     pub(crate) fn find_in<'t>(
         &self,
         leaf: &Node<'t, impl HeldPage<'t>>,
+        expected: Option<usize>,
         key: &[u8],
         value: &mut Vec<u8>,
     ) -> Result<Found, Interrupt> {
-        let answer = match find_in(leaf, key, value)? {
+        let answer = match find_in(leaf, expected, key, value)? {
             None => Found::Nothing,
             Some(0) => Found::Value,
             // The guard first, then the proof that the reference still stood when it was there (L8).

@@ -368,20 +368,21 @@ pub fn look_up_in<'p, S: PageSource<'p>>(
     value: &mut Vec<u8>,
 ) -> Result<Option<u8>, Interrupt> {
     let leaf = descend(source, tree, 0, Seek::Key(key), |_, _| Ok(()))?;
-    let found = find_in(&leaf, key, value)?;
+    let found = find_in(&leaf, None, key, value)?;
     leaf.validate()?;
     Ok(found)
 }
 
-/// [`look_up_in`] once the leaf is there; the caller validates it.
+/// [`look_up_in`] once the leaf is there, and where the key stands in it if anywhere, if that is known; the caller validates it.
 #[inline(always)]
 pub(crate) fn find_in<'p, H: HeldPage<'p>>(
     leaf: &Node<'p, H>,
+    expected: Option<usize>,
     key: &[u8],
     value: &mut Vec<u8>,
 ) -> Result<Option<u8>, Interrupt> {
     value.clear();
-    match leaf.believe(leaf.loaded.find_inside(key))? {
+    match leaf.believe(leaf.loaded.find_expected(expected, key))? {
         None => Ok(None),
         Some(slot) => leaf.believe(leaf.loaded.append_flagged(slot, value)).map(Some),
     }

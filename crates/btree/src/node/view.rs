@@ -371,6 +371,33 @@ impl<'a> LoadedNode<'a> {
         }
     }
 
+    /// The slot of a leaf at which a key between the fences will be looked for first, where its head can tell. The processor is asked for
+    /// the cell that stands there. What makes no sense is told by who looks.
+    #[inline(always)]
+    pub(crate) fn expect_inside(&self, key: &[u8]) -> Option<usize> {
+        let NodeHeader { prefix_len, tight, .. } = self.header();
+        let rest = key.get(prefix_len..).filter(|_| !tight)?;
+        let slot = self.slots.lower_bound_of_heads(rest).ok()?;
+        self.slots.prefetch_cell(slot);
+        Some(slot)
+    }
+
+    /// As [`LoadedNode::find_inside`], from the slot that [`LoadedNode::expect_inside`] gave for the same key.
+    #[inline(always)]
+    pub(crate) fn find_expected(
+        &self,
+        slot: Option<usize>,
+        key: &[u8],
+    ) -> Result<Option<usize>, OutOfBounds> {
+        match (slot, key.get(self.header().prefix_len..)) {
+            (Some(slot), Some(rest)) => {
+                let search = self.slots.lower_bound_from(slot, rest)?;
+                Ok(search.found.then_some(search.slot))
+            }
+            _ => self.find_inside(key),
+        }
+    }
+
     /// The slot of a key between the fences, if it is here.
     #[inline(always)]
     pub(crate) fn find_inside(&self, key: &[u8]) -> Result<Option<usize>, OutOfBounds> {
