@@ -148,33 +148,37 @@ fn evictions_and_splits() {
 
 #[test]
 fn a_page_of_one_tree_becomes_one_of_another() {
-    model("B3: no reader believes a page that was freed", "a_page_of_one_tree_becomes_one_of_another", 1000)
-        .catches("a child is believed without its holder", NO_BUSINESS)
-        .check(|| {
-            let (_, trees) = trees(32, 2);
-            let [shrinks, grows] = [trees[0].clone(), trees[1].clone()];
-            for number in 0..12 {
-                put(&shrinks, number);
-            }
-            put(&grows, 0);
-            let (reads, also) = (shrinks.clone(), grows.clone());
-            run(vec![
-                Box::new(move || {
-                    for number in 1..11 {
-                        assert!(shrinks.remove(&key(number)).expect("remove").is_some());
-                    }
-                }),
-                Box::new(move || (1..10).for_each(|number| put(&grows, number))),
-                Box::new(move || {
-                    for _ in 0..3 {
-                        find(&reads, 11);
-                        find(&reads, 0);
-                    }
-                    find(&also, 0);
-                    scan(&reads, &[0, 11], true);
-                }),
-            ]);
-            assert_eq!(trees[1].len().expect("len"), 10);
-            assert!(trees.iter().all(|tree| tree.shape().expect("reads").problems == 0));
-        });
+    model(
+        "B3, P7: no reader believes a page that was freed",
+        "a_page_of_one_tree_becomes_one_of_another",
+        1000,
+    )
+    .catches("a child is believed without its holder", NO_BUSINESS)
+    .check(|| {
+        let (_, trees) = trees(32, 2);
+        let [shrinks, grows] = [trees[0].clone(), trees[1].clone()];
+        for number in 0..12 {
+            put(&shrinks, number);
+        }
+        put(&grows, 0);
+        let (reads, also) = (shrinks.clone(), grows.clone());
+        run(vec![
+            Box::new(move || {
+                for number in 1..11 {
+                    assert!(shrinks.remove(&key(number)).expect("remove").is_some());
+                }
+            }),
+            Box::new(move || (1..10).for_each(|number| put(&grows, number))),
+            Box::new(move || {
+                for _ in 0..3 {
+                    find(&reads, 11);
+                    find(&reads, 0);
+                }
+                find(&also, 0);
+                scan(&reads, &[0, 11], true);
+            }),
+        ]);
+        assert_eq!(trees[1].len().expect("len"), 10);
+        assert!(trees.iter().all(|tree| tree.shape().expect("reads").problems == 0));
+    });
 }
