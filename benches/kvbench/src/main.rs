@@ -13,6 +13,7 @@
 //!   resident-writes      puts, half gets and half puts, gets and scans with everything in memory, beside a map and other stores
 //!   size-sweep           what a get, a put and a row of a scan cost by the size of the tree
 //!   beyond-memory        point lookups in a store that is many times its pool, beside raw reads
+//!   puts-beyond-memory   random puts and short scans in such a store, beside other stores with as much memory
 //!   pool-tax             the same by swips, by the pool's table, and over the same nodes in plain memory
 //!   scans                all rows by a cursor, in memory and from the disk, and sorted rows loaded, beside `memcpy` and the disk
 //! ```
@@ -24,6 +25,7 @@ mod durable_puts;
 mod log_bytes;
 mod peers;
 mod probe;
+mod puts_beyond_memory;
 mod recovery;
 mod resident;
 mod resident_writes;
@@ -77,6 +79,8 @@ enum Bench {
     PoolTax(resident::tax::Args),
     /// Point lookups in a store that is many times its pool, beside raw reads.
     BeyondMemory(beyond_memory::Args),
+    /// Random puts and short scans in a store that is many times its pool, beside other stores with as much memory.
+    PutsBeyondMemory(puts_beyond_memory::Args),
     /// Full scans in memory and from the disk, and bulk loads, beside `memcpy`, raw reads and writes, and other stores.
     Scans(scans::Args),
 }
@@ -130,6 +134,7 @@ fn main() -> ExitCode {
         Bench::SizeSweep(args) => size_sweep::run(&args),
         Bench::BeyondMemory(args) => beyond_memory::run(&args),
         Bench::Scans(args) => scans::run(&args),
+        Bench::PutsBeyondMemory(args) => puts_beyond_memory::run(&args),
         Bench::PoolTax(args) => resident::tax::run(&args),
     };
     match result {

@@ -10,15 +10,12 @@ use crate::BenchResult;
 use crate::peers::Each;
 use crate::peers::lmdb::Lmdb;
 
-/// What a store's cache gets for each byte of keys and values: room for all, and for what it keeps beside them.
-const CACHE_FACTOR: u64 = 3;
-
-pub(super) fn create(dir: &Path, bytes: u64) -> BenchResult<Vec<Box<dyn Visible>>> {
-    let cache = bytes * CACHE_FACTOR + (64 << 20);
+/// `memtable`: what fjall gathers before it writes, out of its cache's bytes twice; none: its default.
+pub(super) fn create(dir: &Path, cache: u64, memtable: Option<u64>) -> BenchResult<Vec<Box<dyn Visible>>> {
     Ok(vec![
         Box::new(Unsynced(Lmdb::create_unsynced(&dir.join("lmdb"))?)),
         Box::new(Redb::create(&dir.join("redb"), cache)?),
-        Box::new(Fjall::create(&dir.join("fjall"), cache)?),
+        Box::new(Fjall::create(&dir.join("fjall"), cache, memtable)?),
         Box::new(Sled(
             sled::Config::new().path(dir.join("sled")).cache_capacity(cache).flush_every_ms(None).open()?,
         )),
@@ -62,6 +59,10 @@ impl Redb {
 impl Visible for Redb {
     fn name(&self) -> &'static str {
         "redb, Durability::None"
+    }
+
+    fn files(&self) -> Option<&'static str> {
+        Some("redb")
     }
 
     fn put(&self, key: &[u8], value: &[u8]) -> BenchResult<()> {
@@ -109,9 +110,14 @@ struct Fjall {
 }
 
 impl Fjall {
-    fn create(dir: &Path, cache: u64) -> BenchResult<Self> {
-        let database = fjall::Database::builder(dir).cache_size(cache).open()?;
-        let rows = database.keyspace("rows", KeyspaceCreateOptions::default)?;
+    fn create(dir: &Path, cache: u64, memtable: Option<u64>) -> BenchResult<Self> {
+        let mut options = KeyspaceCreateOptions::default();
+        if let Some(bytes) = memtable {
+            options = options.max_memtable_size(bytes);
+        }
+        let blocks = cache - 2 * memtable.unwrap_or(0);
+        let database = fjall::Database::builder(dir).cache_size(blocks).open()?;
+        let rows = database.keyspace("rows", || options)?;
         Ok(Self { _database: database, rows })
     }
 }
@@ -119,6 +125,10 @@ impl Fjall {
 impl Visible for Fjall {
     fn name(&self) -> &'static str {
         "fjall"
+    }
+
+    fn files(&self) -> Option<&'static str> {
+        Some("fjall")
     }
 
     fn put(&self, key: &[u8], value: &[u8]) -> BenchResult<()> {
@@ -152,6 +162,10 @@ struct Sled(sled::Db);
 impl Visible for Sled {
     fn name(&self) -> &'static str {
         "sled"
+    }
+
+    fn files(&self) -> Option<&'static str> {
+        Some("sled")
     }
 
     fn put(&self, key: &[u8], value: &[u8]) -> BenchResult<()> {

@@ -25,9 +25,17 @@ pub(crate) use self::map::Map;
 pub(crate) use self::ours::Ours;
 use super::Each;
 
+/// What a store's cache gets for each byte of keys and values: room for all, and for what it keeps beside them.
+const CACHE_FACTOR: u64 = 3;
+
 /// One of them.
 pub(crate) trait Visible: Sync {
     fn name(&self) -> &'static str;
+
+    /// Where its files are, in the directory of all: where they are cached by the system too, and nothing maps them.
+    fn files(&self) -> Option<&'static str> {
+        None
+    }
 
     fn put(&self, key: &[u8], value: &[u8]) -> BenchResult<()>;
 
@@ -53,5 +61,11 @@ pub(crate) type Rows<'r> = &'r mut dyn Iterator<Item = (&'r [u8], Vec<u8>)>;
 
 /// The other stores, each in a directory of its own in this one; `bytes` is what keys and values take together.
 pub(crate) fn create(dir: &Path, bytes: u64) -> BenchResult<Vec<Box<dyn Visible>>> {
-    chosen::create(dir, bytes)
+    chosen::create(dir, bytes * CACHE_FACTOR + (64 << 20), None)
+}
+
+/// The same with so many bytes of memory each, but for what the system caches of their files. fjall has half of it for what it has not
+/// written yet.
+pub(crate) fn create_bounded(dir: &Path, bytes: u64) -> BenchResult<Vec<Box<dyn Visible>>> {
+    chosen::create(dir, bytes, Some(bytes / 4))
 }
