@@ -4,18 +4,19 @@
 //! a leaf that it has copied and validated; past either end of the copy it goes down again, by the fence, so that splits, merges
 //! and evictions meanwhile can neither hide a key nor show it twice. No latch is held while user code runs.
 
-use pagestone_sync::atomic::{AtomicU64, Ordering};
+use pagestone_buffer_pool::{PageMark, Restart};
+use pagestone_page_format::OutOfBounds;
 
-use pagestone_allocator::ReadGuard;
-use pagestone_page_format::{OutOfBounds, PageId, SpeculativePage};
-use pagestone_sync::Arc;
-
-use crate::descend::Seek;
-use crate::error::malformed;
-use crate::node::NodeView;
-use crate::read::ReferenceAt;
+use crate::descend::{Hold, Seek};
+use crate::error::Interrupt;
+use crate::leaf_copy::LeafCopy;
+use crate::read_ahead::ReadAhead;
 use crate::retry::optimistically;
+use crate::walk::{self, HeldPage, Node};
 use crate::{BTree, TreeError, TreeResult};
+
+/// Words of a cache line.
+const LINE: usize = 8;
 
 /// A position between two entries of a tree.
 ///
@@ -26,71 +27,54 @@ use crate::{BTree, TreeError, TreeResult};
 #[derive(Debug)]
 pub struct Cursor {
     tree: BTree,
-    leaf: Option<LeafCopy>,
+    stands: Stands,
+    leaf: LeafCopy,
     /// The next entry in the copy.
     slot: usize,
-    failed: bool,
-    key: Vec<u8>,
-    value: Vec<u8>,
+    /// Where the leaf hangs, if that was seen.
+    parent: Option<Parent>,
+    /// The fence that is stepped over.
+    fence: Vec<u8>,
+    ahead: ReadAhead,
 }
 
-/// A leaf as it was at one instant.
-#[derive(Debug)]
-struct LeafCopy {
-    words: Box<[AtomicU64]>,
-    page_id: PageId,
-    count: usize,
-    /// Keeps the extents that the copy refers to, if it refers to any.
-    guard: Option<Arc<ReadGuard>>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    /// Before the first entry; no leaf was copied.
+    AtStart,
+    InLeaf,
+    /// Nowhere since an error.
+    Nowhere,
 }
 
-impl LeafCopy {
-    fn view(&self) -> NodeView<'_> {
-        NodeView::new(SpeculativePage::new(&self.words))
-    }
+/// The node above the leaf, as it was when the leaf was found in it: while it is unchanged its children are where they were.
+#[derive(Debug, Clone, Copy)]
+struct Parent {
+    mark: PageMark,
+    /// Which of its children the leaf is.
+    index: usize,
+}
 
-    fn believe<T>(&self, read: Result<T, OutOfBounds>) -> TreeResult<T> {
-        read.map_err(malformed(self.page_id))
-    }
-
-    /// Replaces the contents of `key` by the key of a slot.
-    fn key(&self, slot: usize, key: &mut Vec<u8>) -> TreeResult<()> {
-        key.clear();
-        self.believe(self.view().append_key(slot, key))
-    }
-
-    /// Replaces the contents of `value` by the value of a slot, which may stand elsewhere.
-    fn value(&self, tree: &BTree, slot: usize, value: &mut Vec<u8>) -> TreeResult<()> {
-        value.clear();
-        let flags = self.believe(self.view().append_flagged(slot, value))?;
-        let Some(guard) = self.guard.clone().filter(|_| flags != 0) else { return Ok(()) };
-        let chunks = tree.chunks(value, ReferenceAt { leaf: self.page_id, guard })?;
-        value.clear();
-        chunks.append_to(value)
-    }
-
-    fn upper_fence(&self) -> TreeResult<Option<Vec<u8>>> {
-        let mut fence = Vec::new();
-        let finite = self.believe(self.view().upper_fence(&mut fence))?;
-        Ok(finite.then_some(fence))
-    }
-
-    fn lower_fence(&self) -> TreeResult<Vec<u8>> {
-        let mut fence = Vec::new();
-        self.believe(self.view().lower_fence(&mut fence))?;
-        Ok(fence)
-    }
-
-    /// The first slot whose key is not below `key`.
-    fn lower_bound(&self, key: &[u8]) -> TreeResult<usize> {
-        self.believe(self.view().lower_bound(key))
+impl Parent {
+    /// The place right or left of this one, if there is one left of it.
+    fn beside(self, forward: bool) -> Option<Self> {
+        let index = if forward { Some(self.index + 1) } else { self.index.checked_sub(1) };
+        index.map(|index| Self { index, ..self })
     }
 }
 
 impl BTree {
     /// A cursor before the first entry.
     pub fn cursor(&self) -> Cursor {
-        Cursor { tree: self.clone(), leaf: None, slot: 0, failed: false, key: Vec::new(), value: Vec::new() }
+        Cursor {
+            tree: self.clone(),
+            stands: Stands::AtStart,
+            leaf: LeafCopy::empty(),
+            slot: 0,
+            parent: None,
+            fence: Vec::new(),
+            ahead: ReadAhead::new(),
+        }
     }
 
     /// Entries of the tree, counted by a scan.
@@ -126,8 +110,8 @@ fn own((key, value): (&[u8], &[u8])) -> (Vec<u8>, Vec<u8>) {
 impl Cursor {
     /// Goes to before the first key that is not below `key`.
     pub fn seek(&mut self, key: &[u8]) -> TreeResult<()> {
-        self.load(Seek::Key(key))?;
-        self.place(key)
+        self.ahead.stop();
+        self.load(Seek::Key(key))
     }
 
     /// Goes to before the first entry.
@@ -137,147 +121,196 @@ impl Cursor {
 
     /// Goes to behind the last entry.
     pub fn seek_last(&mut self) -> TreeResult<()> {
-        self.load(Seek::Last)?;
-        self.slot = self.leaf.as_ref().map_or(0, |leaf| leaf.count);
-        Ok(())
+        self.ahead.stop();
+        self.load(Seek::Last)
     }
 
     /// Gives the entry behind the position and steps over it; nothing behind the last.
     #[expect(clippy::should_implement_trait, reason = "it lends; an iterator owns")]
+    #[inline]
     pub fn next(&mut self) -> TreeResult<Option<(&[u8], &[u8])>> {
-        self.start()?;
-        while self.slot >= self.loaded().count {
-            if !self.load_right()? {
-                return Ok(None);
-            }
+        if !self.advance()? {
+            return Ok(None);
         }
-        self.slot += 1;
         self.lend(self.slot - 1).map(Some)
     }
 
     /// As [`Cursor::next`], without the value: a long one is not read.
+    #[inline]
     pub fn next_key(&mut self) -> TreeResult<Option<&[u8]>> {
-        self.start()?;
-        while self.slot >= self.loaded().count {
-            if !self.load_right()? {
-                return Ok(None);
-            }
+        if !self.advance()? {
+            return Ok(None);
         }
-        self.slot += 1;
         self.lend_key(self.slot - 1).map(Some)
     }
 
     /// Gives the entry before the position and steps back over it; nothing before the first.
+    #[inline]
     pub fn prev(&mut self) -> TreeResult<Option<(&[u8], &[u8])>> {
-        self.start()?;
-        while self.slot == 0 {
-            if !self.load_left()? {
-                return Ok(None);
-            }
+        if !self.go_back()? {
+            return Ok(None);
         }
-        self.slot -= 1;
         self.lend(self.slot).map(Some)
     }
 
     /// As [`Cursor::prev`], without the value: a long one is not read.
+    #[inline]
     pub fn prev_key(&mut self) -> TreeResult<Option<&[u8]>> {
-        self.start()?;
-        while self.slot == 0 {
-            if !self.load_left()? {
-                return Ok(None);
-            }
+        if !self.go_back()? {
+            return Ok(None);
         }
-        self.slot -= 1;
         self.lend_key(self.slot).map(Some)
     }
 
     /// Adds the entries of the rest of this leaf and goes to the next one; false at the end.
     fn step_leaf(&mut self, entries: &mut u64) -> TreeResult<bool> {
         self.start()?;
-        *entries += (self.loaded().count - self.slot) as u64;
-        self.slot = self.loaded().count;
+        *entries += (self.leaf.count() - self.slot) as u64;
+        self.slot = self.leaf.count();
         self.load_right()
     }
 
-    fn start(&mut self) -> TreeResult<()> {
-        self.tree.env().check_kept()?;
-        if self.failed {
-            return Err(TreeError::CursorFailed);
+    /// Steps over the next entry; false if there is none.
+    #[inline]
+    fn advance(&mut self) -> TreeResult<bool> {
+        self.start()?;
+        while self.slot >= self.leaf.count() {
+            if !self.load_right()? {
+                return Ok(false);
+            }
         }
-        if self.leaf.is_none() {
-            self.seek_first()?;
-        }
-        Ok(())
-    }
-
-    fn loaded(&self) -> &LeafCopy {
-        self.leaf.as_ref().expect("a started cursor has a leaf")
-    }
-
-    fn lend(&mut self, slot: usize) -> TreeResult<(&[u8], &[u8])> {
-        let leaf = self.leaf.as_ref().expect("a started cursor has a leaf");
-        let entry =
-            leaf.key(slot, &mut self.key).and_then(|()| leaf.value(&self.tree, slot, &mut self.value));
-        entry.inspect_err(|_| self.failed = true)?;
-        Ok((&self.key, &self.value))
-    }
-
-    fn lend_key(&mut self, slot: usize) -> TreeResult<&[u8]> {
-        let leaf = self.leaf.as_ref().expect("a started cursor has a leaf");
-        leaf.key(slot, &mut self.key).inspect_err(|_| self.failed = true)?;
-        Ok(&self.key)
-    }
-
-    fn load_right(&mut self) -> TreeResult<bool> {
-        let fence = self.loaded().upper_fence().inspect_err(|_| self.failed = true)?;
-        let Some(fence) = fence else {
-            return Ok(false);
-        };
-        self.load(Seek::Key(&fence))?;
-        self.place(&fence)?;
+        self.slot += 1;
         Ok(true)
     }
 
+    #[inline]
+    fn go_back(&mut self) -> TreeResult<bool> {
+        self.start()?;
+        while self.slot == 0 {
+            if !self.load_left()? {
+                return Ok(false);
+            }
+        }
+        self.slot -= 1;
+        Ok(true)
+    }
+
+    #[inline]
+    fn start(&mut self) -> TreeResult<()> {
+        self.tree.env().check_kept()?;
+        match self.stands {
+            Stands::InLeaf => Ok(()),
+            Stands::AtStart => self.seek_first(),
+            Stands::Nowhere => Err(TreeError::CursorFailed),
+        }
+    }
+
+    #[inline]
+    fn lend(&mut self, slot: usize) -> TreeResult<(&[u8], &[u8])> {
+        self.leaf.entry(&self.tree, slot).inspect_err(|_| self.stands = Stands::Nowhere)
+    }
+
+    #[inline]
+    fn lend_key(&mut self, slot: usize) -> TreeResult<&[u8]> {
+        self.leaf.key(slot).inspect_err(|_| self.stands = Stands::Nowhere)
+    }
+
+    #[cold]
+    fn load_right(&mut self) -> TreeResult<bool> {
+        let Some(fence) = self.leaf.upper_fence() else { return Ok(false) };
+        self.fence.clear();
+        self.fence.extend_from_slice(fence);
+        let fence = std::mem::take(&mut self.fence);
+        let loaded = self.load_beside(Seek::Key(&fence));
+        self.fence = fence;
+        loaded.map(|()| true)
+    }
+
+    #[cold]
     fn load_left(&mut self) -> TreeResult<bool> {
-        let fence = self.loaded().lower_fence().inspect_err(|_| self.failed = true)?;
+        let fence = self.leaf.lower_fence();
         if fence.is_empty() {
             return Ok(false); // nothing sorts before the empty key
         }
-        self.load(Seek::Before(&fence))?;
-        self.place(&fence)?;
-        Ok(true)
+        self.fence.clear();
+        self.fence.extend_from_slice(fence);
+        let fence = std::mem::take(&mut self.fence);
+        let loaded = self.load_beside(Seek::Before(&fence));
+        self.fence = fence;
+        loaded.map(|()| true)
     }
 
-    /// Stands before the first key of the copy that is not below `key`.
-    fn place(&mut self, key: &[u8]) -> TreeResult<()> {
-        self.slot = self.loaded().lower_bound(key).inspect_err(|_| self.failed = true)?;
-        Ok(())
-    }
-
-    fn load(&mut self, seek: Seek<'_>) -> TreeResult<()> {
-        let tree = &self.tree;
-        let mut words = match self.leaf.take() {
-            Some(leaf) => leaf.words,
-            None => (0..tree.env().pool().page_size().words()).map(|_| AtomicU64::new(0)).collect(),
-        };
-        let loaded = optimistically(tree.env(), |attempt| {
-            let leaf = tree.descend(attempt.reading(), seek, |_, _| Ok(()))?;
-            let page = leaf.page();
-            for (index, word) in words.iter_mut().enumerate() {
-                word.store(leaf.believe(page.word(index))?, Ordering::Relaxed);
+    /// Copies the leaf that hangs beside this one, if the node above is as it was; else goes down to it.
+    fn load_beside(&mut self, seek: Seek<'_>) -> TreeResult<()> {
+        let forward = matches!(seek, Seek::Key(_));
+        let beside = self.parent.and_then(|parent| parent.beside(forward));
+        if let Some(beside) = beside {
+            match self.copy_child(beside, seek) {
+                Ok(()) => {
+                    self.ahead.reached_leaf(&self.tree, forward);
+                    return Ok(());
+                }
+                Err(Interrupt::Restart(Restart::Fault(_))) => {
+                    self.ahead.missed(&self.tree, beside.mark, beside.index, forward);
+                }
+                // Errors too: the loop that owns every retry believes them or not.
+                Err(_) => {}
             }
-            let copy = NodeView::new(SpeculativePage::new(&words));
-            // The guard first, then the proof that the references still stood when it was there (L8).
-            let guard = leaf.believe(copy.has_references())?.then(|| tree.guard());
-            leaf.validate()?;
-            Ok((leaf.id(), guard))
-        });
-        let (page_id, guard) = loaded.inspect_err(|_| self.failed = true)?;
-        let mut leaf = LeafCopy { words, page_id, count: 0, guard };
-        let count = leaf.believe(leaf.view().count());
-        leaf.count = count.inspect_err(|_| self.failed = true)?;
-        self.leaf = Some(leaf);
-        self.failed = false;
+        }
+        self.load(seek)?;
+        self.ahead.reached_leaf(&self.tree, forward);
         Ok(())
+    }
+
+    /// Copies the leaf that hangs there, if the node is as it was.
+    fn copy_child(&mut self, at: Parent, seek: Seek<'_>) -> Result<(), Interrupt> {
+        let tree = &self.tree;
+        tree.env().check_open()?;
+        let node = tree.env().pool().revisit(at.mark).ok_or(Restart::Conflict)?;
+        let node = Node::arrive(node, tree.tree_id(), Some(1))?;
+        let child = |at: Parent| node.loaded().child_at(at.index);
+        let swip = child(at).ok_or(Restart::Conflict)?;
+        let leaf = walk::follow(tree.sampled(), tree.tree_id(), &node, (at.index, swip), seek)?;
+        tree.env().check_kept()?;
+        let forward = matches!(seek, Seek::Key(_));
+        if let Some(next) = at.beside(forward).and_then(child) {
+            tree.env().pool().expect(next, |page| {
+                (0..page.len() / 8).step_by(LINE).for_each(|word| page.prefetch(word));
+            });
+        }
+        self.slot = leaf.believe(slot_of(&leaf, seek))?;
+        self.leaf.fill(tree, &leaf, !forward)?;
+        self.parent = Some(at);
+        Ok(())
+    }
+
+    /// Goes down to the leaf, copies it, and stands where `seek` says.
+    fn load(&mut self, seek: Seek<'_>) -> TreeResult<()> {
+        let (tree, copy) = (&self.tree, &mut self.leaf);
+        let loaded = optimistically(tree.env(), |attempt| {
+            let mut parent = None;
+            let leaf = tree.descend(attempt.reading(), seek, |node, child| {
+                if child.level() == 0 && attempt.reading() == Hold::Optimistic {
+                    let (index, _) = node.believe(walk::choose(node.loaded(), seek))?;
+                    parent = node.sample().map(|page| Parent { mark: page.mark(), index });
+                    node.validate()?;
+                }
+                Ok(())
+            })?;
+            let slot = leaf.believe(slot_of(&leaf, seek))?;
+            copy.fill(tree, &leaf, false)?;
+            Ok((slot, parent))
+        });
+        self.stands = if loaded.is_ok() { Stands::InLeaf } else { Stands::Nowhere };
+        (self.slot, self.parent) = loaded?;
+        Ok(())
+    }
+}
+
+/// Where `seek` stands in its leaf.
+fn slot_of<'p>(leaf: &Node<'p, impl HeldPage<'p>>, seek: Seek<'_>) -> Result<usize, OutOfBounds> {
+    match seek {
+        Seek::Key(key) | Seek::Before(key) => Ok(leaf.loaded().search(key)?.slot),
+        Seek::Last => leaf.view().count(),
     }
 }

@@ -14,7 +14,8 @@
 //!   multi_get.rs  many lookups whose waits overlap
 //!   split.rs    put when it has not            merge.rs   what removals leave behind
 //!   believe.rs  whether nodes are what a change of structure takes for granted
-//!   cursor.rs   both directions, on private copies of leaves
+//!   cursor.rs   both directions, on private copies of leaves    leaf_copy.rs  such a copy, which lends
+//!   read_ahead.rs  what a scan asks the pool for ahead of itself
 //!   check/      every node from the root to the leaves, for `verify`
 //!   remove_range.rs  many entries, in bounded groups
 //!   listing.rs  entries that change together with the tree that they list
@@ -41,6 +42,7 @@ mod cursor;
 mod descend;
 mod drain;
 mod error;
+mod leaf_copy;
 mod listing;
 mod merge;
 mod metrics;
@@ -49,6 +51,7 @@ mod node;
 mod overflow;
 mod range;
 mod read;
+mod read_ahead;
 mod remove_range;
 mod retry;
 mod split;

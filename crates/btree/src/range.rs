@@ -52,17 +52,36 @@ fn successor_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     Some(successor)
 }
 
+/// What one end has given, the other end stops at.
+fn stop_at(bound: &mut Bound<Vec<u8>>, given: &[u8]) {
+    match bound {
+        Bound::Excluded(key) => {
+            key.clear();
+            key.extend_from_slice(given);
+        }
+        _ => *bound = Bound::Excluded(given.to_vec()),
+    }
+}
+
+fn is_above(lower: &Bound<Vec<u8>>, key: &[u8]) -> bool {
+    match lower {
+        Bound::Included(lower) => key >= lower.as_slice(),
+        Bound::Excluded(lower) => key > lower.as_slice(),
+        Bound::Unbounded => true,
+    }
+}
+
+fn is_below(upper: &Bound<Vec<u8>>, key: &[u8]) -> bool {
+    match upper {
+        Bound::Included(upper) => key <= upper.as_slice(),
+        Bound::Excluded(upper) => key < upper.as_slice(),
+        Bound::Unbounded => true,
+    }
+}
+
 impl Range {
     fn step(&mut self, forward: bool) -> TreeResult<Option<Entry>> {
-        let entry = if forward { self.step_front()? } else { self.step_back()? };
-        Ok(entry.filter(|(key, _)| self.within(key)).inspect(|(key, _)| {
-            // What one end has given, the other end stops at.
-            if forward {
-                self.lower = Bound::Excluded(key.clone());
-            } else {
-                self.upper = Bound::Excluded(key.clone());
-            }
-        }))
+        if forward { self.step_front() } else { self.step_back() }
     }
 
     fn step_front(&mut self) -> TreeResult<Option<Entry>> {
@@ -73,9 +92,14 @@ impl Range {
             }
         }
         while let Some((key, value)) = self.front.next()? {
-            if matches!(&self.lower, Bound::Excluded(lower) if key <= lower.as_slice()) {
+            // The bound itself, where the position is before it.
+            if !is_above(&self.lower, key) {
                 continue;
             }
+            if !is_below(&self.upper, key) {
+                break;
+            }
+            stop_at(&mut self.lower, key);
             return Ok(Some((key.to_vec(), value.to_vec())));
         }
         Ok(None)
@@ -90,21 +114,12 @@ impl Range {
                 Bound::Unbounded => self.back.seek_last()?,
             }
         }
-        Ok(self.back.prev()?.map(|(key, value)| (key.to_vec(), value.to_vec())))
-    }
-
-    fn within(&self, key: &[u8]) -> bool {
-        let above = match &self.lower {
-            Bound::Included(lower) => key >= lower.as_slice(),
-            Bound::Excluded(lower) => key > lower.as_slice(),
-            Bound::Unbounded => true,
-        };
-        let below = match &self.upper {
-            Bound::Included(upper) => key <= upper.as_slice(),
-            Bound::Excluded(upper) => key < upper.as_slice(),
-            Bound::Unbounded => true,
-        };
-        above && below
+        let Some((key, value)) = self.back.prev()? else { return Ok(None) };
+        if !is_above(&self.lower, key) || !is_below(&self.upper, key) {
+            return Ok(None);
+        }
+        stop_at(&mut self.upper, key);
+        Ok(Some((key.to_vec(), value.to_vec())))
     }
 
     fn give(&mut self, forward: bool) -> Option<TreeResult<Entry>> {

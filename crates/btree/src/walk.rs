@@ -326,7 +326,7 @@ pub(crate) fn child<'p, S: PageSource<'p>>(
 
 /// The key that is sought lies between the node's fences.
 #[inline(always)]
-fn choose(node: &LoadedNode<'_>, seek: Seek<'_>) -> Result<(usize, SwipWord), OutOfBounds> {
+pub(crate) fn choose(node: &LoadedNode<'_>, seek: Seek<'_>) -> Result<(usize, SwipWord), OutOfBounds> {
     match seek {
         Seek::Key(key) => node.child_for_inside(key),
         Seek::Before(key) => node.child_before(key),

@@ -175,6 +175,12 @@ impl BufferPool {
             answers.push((at, pin));
             self.staging.give(page);
         }
+        // Once all are there: who waits for one of them mostly wants the next ones too, and would else be woken for each.
+        for (_, pin) in &answers {
+            if let Ok(pin) = pin {
+                self.load_ended(pin.id);
+            }
+        }
         answers
     }
 

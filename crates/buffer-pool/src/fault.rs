@@ -113,14 +113,21 @@ impl BufferPool {
             }
         };
         let pin = match filled {
-            Ok(()) => self.publish(claim, &page, FirstTouch::Now),
+            Ok(()) => self.publish(claim, &page, FirstTouch::Now).inspect(|pin| self.load_ended(pin.id)),
             Err(error) => Err(claim.fail(error)),
         };
         self.staging.give(page);
         pin
     }
 
-    /// The claimed page is in memory: into its frame, pinned, and into the table.
+    /// Wakes those who wait for a page that was published.
+    pub(crate) fn load_ended(&self, id: PageId) {
+        if !planted("who loaded a page wakes nobody") {
+            self.load_place(id).ended();
+        }
+    }
+
+    /// The claimed page is in memory: into its frame, pinned, and into the table. The caller says so to those who wait for it.
     pub(crate) fn publish(
         &self,
         claim: Claim<'_>,
@@ -144,9 +151,6 @@ impl BufferPool {
         drop(latch);
         // Without room it has the clock alone, as all have that were touched twice.
         let _without_room = self.young.push(index);
-        if !planted("who loaded a page wakes nobody") {
-            self.load_place(id).ended();
-        }
         Ok(Pin { pool: self, index, id })
     }
 

@@ -8,7 +8,7 @@ use pagestone_page_format::{FrameIndex, Lsn, PageId, PageKind, PageResult, PageW
 use pagestone_swip::SwipWord;
 use pagestone_sync::faults::planted;
 
-use crate::frame::Frame;
+use crate::frame::{COOL, Frame};
 use crate::{BufferPool, Restart};
 
 /// A page being read without writing anything: believe nothing of it before [`OptimisticPage::validate`].
@@ -43,6 +43,12 @@ impl<'p> OptimisticPage<'p> {
         self.latch.validate().map_err(|_| Restart::Conflict)
     }
 
+    /// What [`BufferPool::revisit`] finds this look by. Of use once it was validated.
+    #[inline]
+    pub fn mark(&self) -> PageMark {
+        PageMark { index: self.index, id: self.id, version: self.latch.version() }
+    }
+
     /// Takes the page exclusively if nothing changed since it was sampled.
     pub fn upgrade(self) -> Result<ExclusivePage<'p>, Restart> {
         let latch = self.latch.upgrade_to_exclusive().map_err(|_| Restart::Conflict)?;
@@ -72,6 +78,31 @@ impl<'p> OptimisticPage<'p> {
             writer.put_word(word, old.with_hint(target).raw()).expect("P5: the word was just read");
         }
         latch.unlock_unchanged();
+    }
+}
+
+/// A look at a page, to come back to: which frame it was in, and at which version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageMark {
+    index: FrameIndex,
+    id: PageId,
+    version: u64,
+}
+
+impl BufferPool {
+    /// The page as it was when it was marked: nothing if it was changed, or has left its frame, since then, or is being changed now. A
+    /// page at the same version is where it was all the time (P6), so what was believed of it still holds.
+    #[inline]
+    pub fn revisit(&self, mark: PageMark) -> Option<OptimisticPage<'_>> {
+        let frame = self.frames.get(mark.index.index())?;
+        let latch = frame.latch.optimistic_or_restart().ok()?;
+        if latch.version() != mark.version {
+            return None;
+        }
+        if latch.tag(COOL) && !frame.is_pinned() {
+            self.touch_cool(frame);
+        }
+        Some(OptimisticPage { pool: self, index: mark.index, id: mark.id, latch })
     }
 }
 
@@ -224,5 +255,36 @@ impl Drop for Pin<'_> {
     fn drop(&mut self) {
         self.frame_header().unpin();
         self.pool.frame_may_be_free();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use pagestone_page_format::{DEFAULT_PAGE_SIZE, MemoryStore};
+
+    use super::*;
+
+    #[test]
+    fn a_mark_finds_its_page_until_that_is_changed_or_leaves() {
+        let pool = BufferPool::new(MemoryStore::new(DEFAULT_PAGE_SIZE), 4);
+        let id = PageId::new(3);
+        drop(pool.new_page(id).expect("a frame"));
+        let mark = || pool.fault(id).expect("there").optimistic().expect("not poisoned").mark();
+        let first = mark();
+        let found = pool.revisit(first).expect("as it was");
+        assert_eq!((found.id(), found.mark()), (id, first));
+        found.validate().expect("still as it was");
+        // Held exclusively and given back unchanged it is the same.
+        let held = found.upgrade().expect("unchanged");
+        assert!(pool.revisit(first).is_none(), "somebody may be changing it");
+        held.latch.unlock_unchanged();
+        assert!(pool.revisit(first).is_some());
+        pool.fetch(id).expect("there").write().expect("a copy").payload_mut()[0] = 1;
+        assert!(pool.revisit(first).is_none(), "it was changed");
+        let second = mark();
+        pool.drop_cache().expect("written");
+        assert!(pool.revisit(second).is_none(), "it left");
+        drop(pool.fault(id).expect("read again"));
+        assert!(pool.revisit(second).is_none(), "it came again");
     }
 }

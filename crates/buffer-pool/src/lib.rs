@@ -18,6 +18,7 @@
 //!   batch.rs     many pages at once: fetch_many, prefetch         faults.rs  many, each as it comes
 //!   budget.rs    frames in use, raised and lowered
 //!   write_out.rs all that is dirty, in the order of the file      provider.rs  frames that are freed ahead of time
+//!   read_ahead.rs  pages that are read ahead of time
 //! ```
 //!
 //! In the face by swip a latch is never held across I/O or a wait: what needs I/O is a [`Restart::Fault`], which the caller
@@ -44,6 +45,7 @@ pub mod model;
 mod options;
 mod pool;
 mod provider;
+mod read_ahead;
 mod resolve;
 mod staging;
 mod stats;
@@ -56,10 +58,11 @@ pub use admission::Admission;
 pub use by_id::{PageGuard, PageMut, PageRef};
 pub use faults::{Begun, Faults};
 pub use flush::Flushed;
-pub use guards::{ExclusivePage, OptimisticPage, Pin, SharedPage};
+pub use guards::{ExclusivePage, OptimisticPage, PageMark, Pin, SharedPage};
 pub use options::{MIN_FRAMES, PoolOptions};
 pub use pagestone_threading::{Spawner, ThreadClass, WorkerPanicked};
 pub use pool::{BufferPool, Restart};
 pub use provider::PageProvider;
+pub use read_ahead::ReadAhead;
 pub use stats::PoolStats;
 pub use write_out::WriteOut;

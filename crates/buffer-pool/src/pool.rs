@@ -20,6 +20,7 @@ use crate::frame::Frame;
 use crate::loads::LoadPlace;
 use crate::metrics::PoolMetrics;
 use crate::provider::Demand;
+use crate::read_ahead::Requests;
 use crate::staging::Staging;
 use crate::stats::Counters;
 use crate::table::PageTable;
@@ -54,6 +55,7 @@ pub struct BufferPool {
     pub(crate) frame_freed: Waiters,
     /// Where frames are asked for ahead of time.
     pub(crate) demand: Demand,
+    pub(crate) requests: Requests,
     pub(crate) budget: Budget,
     pub(crate) gate: Gate,
     pub(crate) log: Option<std::sync::Arc<dyn WriteAhead>>,
@@ -123,6 +125,7 @@ impl BufferPool {
             loads: (0..LOAD_PLACES).map(|_| LoadPlace::default()).collect(),
             frame_freed: Waiters::default(),
             demand: Demand::default(),
+            requests: Requests::default(),
             budget: Budget::new(capacity),
             gate: Gate::new(capacity),
             log: options.log,

@@ -14,7 +14,10 @@ use pagestone_sync::atomic::{AtomicU64, Ordering};
 use pagestone_sync::hint::prefetch;
 
 use crate::header::{ID_AT, LSN_AT};
-use crate::{Lsn, PageError, PageHeader, PageId, PageKind, SwipArray};
+use crate::{Lsn, PAGE_HEADER_SIZE, PageError, PageHeader, PageId, PageKind, SwipArray};
+
+/// Words of the header.
+const HEADER_WORDS: usize = PAGE_HEADER_SIZE / 8;
 
 /// Words of a cache line, nearly everywhere.
 pub(crate) const LINE_WORDS: usize = 8;
@@ -189,6 +192,15 @@ impl<'a> SpeculativePage<'a> {
     pub fn copy_out(self, out: &mut [u8]) {
         assert_eq!(out.len(), self.len(), "a page is copied whole");
         for (word, chunk) in self.words.iter().zip(out.as_chunks_mut::<8>().0) {
+            *chunk = word.load(Ordering::Relaxed).to_le_bytes();
+        }
+    }
+
+    /// As [`SpeculativePage::copy_out`], from the end to the beginning: for who goes through pages in the opposite order, so that the
+    /// processor reads on in his direction.
+    pub fn copy_out_backward(self, out: &mut [u8]) {
+        assert_eq!(out.len(), self.len(), "a page is copied whole");
+        for (word, chunk) in self.words.iter().zip(out.as_chunks_mut::<8>().0).rev() {
             *chunk = word.load(Ordering::Relaxed).to_le_bytes();
         }
     }
@@ -376,7 +388,15 @@ impl<'a> PageWriter<'a> {
 
     /// Zeroes the page and gives it a header.
     pub fn format(&self, kind: PageKind, id: PageId) {
-        for word in self.page.words {
+        for word in &self.page.words[HEADER_WORDS..] {
+            word.store(0, Ordering::Relaxed);
+        }
+        self.put_header(kind, id);
+    }
+
+    /// Gives the page a header and leaves what is behind it: for whoever writes all of that anew.
+    pub fn put_header(&self, kind: PageKind, id: PageId) {
+        for word in &self.page.words[..HEADER_WORDS] {
             word.store(0, Ordering::Relaxed);
         }
         let header = PageHeader::new(kind, id);
@@ -426,6 +446,9 @@ mod tests {
             from in 0..72_usize,
         ) {
             let words = words(&image);
+            let mut backward = vec![0; 64];
+            SpeculativePage::new(&words).copy_out_backward(&mut backward);
+            prop_assert_eq!(&backward, &image);
             let (page, writer) = (SpeculativePage::new(&words), PageWriter::new(&words));
             let range = offset..offset + other.len();
             let mut out = vec![7];

@@ -1,5 +1,5 @@
-//! The work that no caller waits for: the flush of relaxed writes, checkpoints, the next segments of the log, frames freed ahead of
-//! time, and the rest of interrupted drops.
+//! The work that no caller waits for: the flush of relaxed writes, checkpoints, the next segments of the log, frames freed and pages
+//! read ahead of time, and the rest of interrupted drops.
 //!
 //! Invariant: a background thread that panics or meets an error on the write path poisons the handle (E8, R5); none ends in
 //! silence.
@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pagestone_buffer_pool::PageProvider;
+use pagestone_buffer_pool::{PageProvider, ReadAhead};
 use pagestone_page_format::PageError;
 use pagestone_threading::{Spawner, StopSignal, ThreadClass, Worker};
 use pagestone_wal::WalError;
@@ -41,6 +41,7 @@ pub(crate) struct Workers {
     /// Who makes room: flush, checkpoints, segments.
     keepers: Crew,
     provider: Option<PageProvider>,
+    readers: Option<ReadAhead>,
 }
 
 /// Threads that are told together.
@@ -71,7 +72,7 @@ impl Workers {
     }
 
     fn with(spawner: Spawner) -> Self {
-        Self { spawner, writers: Crew::new(), keepers: Crew::new(), provider: None }
+        Self { spawner, writers: Crew::new(), keepers: Crew::new(), provider: None, readers: None }
     }
 
     /// The names are those that the system shows, so they have 15 bytes at most.
@@ -95,6 +96,7 @@ impl Workers {
         if core.page_provider {
             all.provider = Some(PageProvider::start(core.env.pool(), &all.spawner, Helper)?);
         }
+        all.readers = Some(ReadAhead::start(core.env.pool(), &all.spawner, Helper)?);
         all.resume_drops(core)?;
         Ok(all)
     }
@@ -163,6 +165,7 @@ impl Workers {
     /// without them it would wait as long as any writer may.
     pub(crate) fn stop(&mut self) {
         self.writers.stop();
+        drop(self.readers.take());
         drop(self.provider.take());
         self.keepers.stop();
     }

@@ -31,7 +31,8 @@ fn ours() -> BTreeMap<String, CpuSet> {
 }
 
 /// The threads that a store has as long as it is open.
-const STEADY: [&str; 4] = ["pagestone-ckpt", "pagestone-flush", "pagestone-log", "pagestone-pages"];
+const STEADY: [&str; 5] =
+    ["pagestone-ckpt", "pagestone-flush", "pagestone-log", "pagestone-pages", "pagestone-reads"];
 
 /// As [`ours`], once the steady ones have come so far as to name themselves.
 fn started() -> BTreeMap<String, CpuSet> {
@@ -77,6 +78,7 @@ fn threads_have_names_and_run_where_the_store_says() {
                 ("pagestone-ckpt", ThreadClass::Efficient),
                 ("pagestone-log", ThreadClass::Efficient),
                 ("pagestone-pages", ThreadClass::Worker),
+                ("pagestone-reads", ThreadClass::Worker),
             ] {
                 assert_eq!(threads.get(name), topology.cpus(class).as_ref(), "{name}");
             }

@@ -39,6 +39,7 @@
 //!   fit.rs      what fits, and with which prefix
 //!   content.rs  a whole node, written to a page
 //!   split.rs    where to split, and by which key
+//!   outline.rs  where a leaf's parts stand, for who copies it
 //!   build.rs    nodes from cells that come in key order
 //!   shift.rs    what siblings can give each other
 //!   cuts.rs     where to divide a leaf that is to take many entries
@@ -53,6 +54,7 @@ mod fit;
 mod header;
 mod limits;
 mod ops;
+mod outline;
 mod shift;
 mod split;
 mod view;
@@ -66,6 +68,7 @@ pub use ops::redo_range;
 pub(crate) use ops::{AbsorbRight, CutNode, EndLevel, FormatNode, InsertCell, InsertSeparator, MarkObsolete};
 pub(crate) use ops::{RemoveCell, RemoveCells, RemoveSeparator, TrimLeft, UpdateCell};
 pub(crate) use ops::{SetChild, SetRightSibling};
+pub(crate) use outline::Outline;
 pub(crate) use shift::Shift;
 pub(crate) use split::{SplitPoint, choose_split};
 pub(crate) use view::{Covers, LoadedNode, NodeView, prefetch_search};

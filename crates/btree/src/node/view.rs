@@ -159,16 +159,6 @@ impl<'a> NodeView<'a> {
         PageSize::new(self.page.len()).map_err(|_| OutOfBounds)
     }
 
-    /// Whether the value of any entry of a leaf stands elsewhere.
-    pub(crate) fn has_references(&self) -> Result<bool, OutOfBounds> {
-        for slot in 0..self.count()? {
-            if self.flags(slot)? != 0 {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Appends the value of a slot to `out`, and gives the cell's flags.
     pub(crate) fn append_flagged(&self, slot: usize, out: &mut Vec<u8>) -> Result<u8, OutOfBounds> {
         self.load()?.append_flagged(slot, out)
@@ -254,7 +244,7 @@ impl<'a> NodeView<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoadedNode<'a> {
     header: LoadedHeader,
-    slots: LoadedSlots<'a>,
+    pub(super) slots: LoadedSlots<'a>,
 }
 
 impl<'a> LoadedNode<'a> {
@@ -270,7 +260,7 @@ impl<'a> LoadedNode<'a> {
     }
 
     #[inline]
-    fn header(&self) -> NodeHeader {
+    pub(super) fn header(&self) -> NodeHeader {
         self.header.taken_apart()
     }
 

@@ -24,14 +24,27 @@ pub struct Cell {
 
 impl Cell {
     /// The key's bytes in the page.
+    #[inline]
     pub fn key_range(&self) -> Range<usize> {
         self.offset..self.offset + self.key_len
     }
 
     /// The value's bytes in the page.
+    #[inline]
     pub fn value_range(&self) -> Range<usize> {
         let start = self.offset + self.key_len;
         start..start + self.value_len
+    }
+
+    /// What a slot's word says, in a page of so many bytes: for who has a copy of the page, and where its slots stand in it
+    /// ([`LoadedSlots::slots_at`]).
+    #[inline]
+    pub fn of_word(word: u64, page_len: usize) -> Result<Self, OutOfBounds> {
+        let Slot { offset, key_len, value_len, flags } = Slot::from_word(word);
+        if offset + key_len + value_len > page_len {
+            return Err(OutOfBounds);
+        }
+        Ok(Self { offset, key_len, value_len, flags })
     }
 }
 
@@ -97,6 +110,12 @@ impl<'a> LoadedSlots<'a> {
         }
     }
 
+    /// Where the slots stand: the byte offset of the first of their words, one of eight bytes for each cell.
+    #[inline]
+    pub fn slots_at(&self) -> usize {
+        self.shape().slots_word() * 8
+    }
+
     /// Appends a cell's value to `out`. On an error `out` may have grown.
     #[inline]
     pub fn append_value(&self, cell: Cell, out: &mut Vec<u8>) -> Result<(), OutOfBounds> {
@@ -123,11 +142,7 @@ impl<'a> LoadedSlots<'a> {
 /// The cell of a slot, which may be one past the last.
 #[inline]
 fn cell(page: SpeculativePage<'_>, shape: &Shape, slot: usize) -> Result<Cell, OutOfBounds> {
-    let Slot { offset, key_len, value_len, flags } = Slot::from_word(page.word(shape.slots_word() + slot)?);
-    if offset + key_len + value_len > page.len() {
-        return Err(OutOfBounds);
-    }
-    Ok(Cell { offset, key_len, value_len, flags })
+    Cell::of_word(page.word(shape.slots_word() + slot)?, page.len())
 }
 
 impl<'a> SlottedPage<'a> {
