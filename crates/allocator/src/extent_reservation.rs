@@ -44,6 +44,18 @@ impl<'a> ExtentReservation<'a> {
         Ok(())
     }
 
+    /// Takes over the ids of another reservation of the same allocator, behind those that it has: one that goes on where the last one ends
+    /// is joined to it.
+    pub fn join(&mut self, mut other: Self) {
+        assert!(std::ptr::eq(self.allocator, other.allocator), "ids of one allocator are joined");
+        for (first, count) in std::mem::take(&mut other.runs) {
+            match self.runs.last_mut() {
+                Some((last, have)) if last.get() + u64::from(*have) == first.get() => *have += count,
+                _ => self.runs.push((first, count)),
+            }
+        }
+    }
+
     /// Keeps the first `pages` ids and gives the others back.
     pub fn trim(&mut self, pages: u64) {
         let mut left = pages;
@@ -283,5 +295,21 @@ mod tests {
         assert_eq!(allocator.reserve(&file, 1).expect("there is room").ids(), [id(21)]);
         drop(got);
         assert_eq!(allocator.high_water(), Some(1));
+    }
+
+    #[test]
+    fn joined_reservations_are_one_and_go_back_as_one() {
+        let file = File::full(1, &(10..30).collect::<Vec<u64>>());
+        let allocator = file.allocator();
+        let reserve = |pages| allocator.reserve_extents(&file, pages, 1).expect("there are some");
+        let mut all = reserve(3);
+        let (second, third, fourth) = (reserve(2), reserve(4), reserve(1));
+        all.join(second);
+        all.join(fourth);
+        all.join(third);
+        assert_eq!(runs(&all), [(10, 5), (19, 1), (15, 4)]);
+        assert_eq!(all.pages(), 10);
+        drop(all);
+        assert_eq!(runs(&reserve(20)), [(10, 20)], "all of them are free again");
     }
 }

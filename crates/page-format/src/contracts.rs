@@ -7,6 +7,9 @@ use std::sync::Arc;
 use crate::reads::{BatchedPageReads, PageReads};
 use crate::{Lsn, Page, PageError, PageId, PageResult, PageSize, PageWriter};
 
+/// Pages that [`PageStore::write_new_stream`] writes at once, as it is given.
+const STREAM_PAGES: usize = 256;
+
 /// Storage of pages by id: what the pool reads from and writes to. All calls may come from many threads at once.
 ///
 /// It can be implemented outside this workspace: [`crate::PageChecksum`] stamps and verifies, [`crate::PageHeader`]
@@ -78,6 +81,27 @@ pub trait PageStore: Send + Sync + Debug {
         self.write_many(pages)
     }
 
+    /// As [`PageStore::write_new`], of the pages that `make` makes, one after another, until it makes none and says so by `false`; where
+    /// storage can, the first are written while the next are made. `make` is given a buffer with anything in it. No page is made twice.
+    ///
+    /// As it is given, it writes up to 256 pages at once. On an error any of the pages that were made may or may not have been written.
+    fn write_new_stream(&self, make: &mut dyn FnMut(&mut Page) -> bool) -> PageResult<()> {
+        let mut pages: Vec<Page> = Vec::new();
+        loop {
+            let mut made = 0;
+            while made < STREAM_PAGES {
+                if made == pages.len() {
+                    pages.push(self.allocate_page(PageId::new(0)));
+                }
+                if !make(&mut pages[made]) {
+                    return self.write_new(&mut pages[..made]);
+                }
+                made += 1;
+            }
+            self.write_new(&mut pages)?;
+        }
+    }
+
     /// Makes every write that returned before this call durable. A failure is final for the handle (I9): never retry.
     fn sync(&self) -> PageResult<()>;
 
@@ -131,6 +155,9 @@ impl<S: PageStore + ?Sized> PageStore for Arc<S> {
     }
     fn write_new(&self, pages: &mut [Page]) -> PageResult<()> {
         (**self).write_new(pages)
+    }
+    fn write_new_stream(&self, make: &mut dyn FnMut(&mut Page) -> bool) -> PageResult<()> {
+        (**self).write_new_stream(make)
     }
     fn sync(&self) -> PageResult<()> {
         (**self).sync()

@@ -156,6 +156,11 @@ impl Workers {
         Ok(())
     }
 
+    /// Who starts threads for work that a caller waits for; nobody in a store without threads.
+    pub(crate) fn helpers(&self) -> Option<Spawner> {
+        self.readers.is_some().then(|| self.spawner.clone())
+    }
+
     /// Where they run, in words.
     pub(crate) fn placement(&self) -> String {
         self.spawner.to_string()

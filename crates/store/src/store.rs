@@ -349,6 +349,11 @@ impl Store {
 }
 
 impl Inner {
+    /// Who starts threads for work that a caller waits for; nobody in a store without threads.
+    pub(crate) fn helpers(&self) -> Option<Spawner> {
+        self.workers.lock().helpers()
+    }
+
     /// Strict: returns once the write is durable (R1).
     pub(crate) fn acknowledge(&self, lsn: Lsn) -> StoreResult<()> {
         match self.core.durability {

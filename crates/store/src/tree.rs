@@ -180,13 +180,16 @@ impl Tree {
     /// ```
     ///
     /// Errors, with the tree empty as before: `Tree(NotSorted)`; `Tree(NotEmpty)`, also if somebody put an entry meanwhile;
-    /// `Tree(BatchTooLarge)` past some ten thousand long values; those of [`Tree::put`].
+    /// `Tree(BatchTooLarge)` past some millions of pages, or where free space is in many thousand pieces; those of [`Tree::put`].
     pub fn bulk_load<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         &self,
         entries: impl IntoIterator<Item = (K, V)>,
     ) -> StoreResult<BulkLoaded> {
         self.core().make_space()?;
-        let loaded = self.tree.bulk_load(entries)?;
+        let loaded = match self.inner.helpers() {
+            Some(threads) => self.tree.bulk_load_by(&threads, entries)?,
+            None => self.tree.bulk_load(entries)?,
+        };
         loaded.lsn.map_or(Ok(()), |lsn| self.inner.acknowledge(lsn))?;
         Ok(loaded)
     }

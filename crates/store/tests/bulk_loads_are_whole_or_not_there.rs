@@ -105,6 +105,24 @@ fn pages_are_over_ninety_percent_full() {
     }
 }
 
+/// Each has an extent of its own; one group of the log has room for the space map's part of all of them all the same.
+#[test]
+fn long_values_are_bounded_by_space_alone() {
+    let disk = SimDisk::new(3);
+    let store = open(&disk).expect("opens");
+    let tree = store.default_tree();
+    let value = |number: u32| vec![number as u8; 1100 + number as usize % 6000];
+    let loaded =
+        tree.bulk_load((0..6000_u32).map(|number| (number.to_be_bytes(), value(number)))).expect("loads");
+    assert_eq!(loaded.entries, 6000);
+    for number in (0..6000_u32).step_by(97) {
+        assert_eq!(tree.get(&number.to_be_bytes()).expect("get"), Some(value(number)));
+    }
+    let report = store.verify().expect("verifies");
+    assert!(report.is_sound(), "{:#?}", report.findings);
+    assert!(report.value_pages >= 6000);
+}
+
 #[test]
 fn an_error_leaves_an_empty_tree_and_no_page() {
     let store = store(4096, 64);

@@ -11,15 +11,29 @@
 //! ```
 //!
 //! A node's right sibling has its id when the node is closed, so none waits for another.
+//!
+//! ```text
+//!   mod.rs      entries to nodes                      caller's thread
+//!   ids.rs      where the nodes are to stand
+//!   pages.rs    nodes to pages                        a thread of its own (writer.rs), or the caller's, entry by entry as the disk
+//!                                                     takes pages: it is busy with the first while the next are made
+//! ```
 
-mod sink;
+mod ids;
+mod pages;
+mod writer;
+
+use std::collections::VecDeque;
 
 use pagestone_allocator::ExtentReservation;
 use pagestone_mini_txn::Reserve;
 use pagestone_page_format::{Lsn, PageId, PageResult};
 use pagestone_swip::SwipWord;
+use pagestone_threading::Spawner;
 
-use self::sink::{Ids, Sink};
+use self::ids::Ids;
+use self::pages::Pages;
+use self::writer::Writer;
 use crate::batch::within;
 use crate::descend::Seek;
 use crate::error::{Interrupt, TreeError};
@@ -31,6 +45,8 @@ use crate::{BTree, TreeResult};
 /// Pages reserved at once, at most: of leaves, which are written in a row, and of all levels above.
 const LEAVES_STEP: u64 = 4096;
 const INNER_STEP: u64 = 64;
+/// Nodes above the leaves that are held back until they are written together: each breaks a run of leaves.
+const INNER_HELD: usize = 256;
 
 /// What [`BTree::bulk_load`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,15 +66,24 @@ struct Level {
     id: Option<PageId>,
 }
 
+/// Makes the nodes, in the order in which they are to be written.
 struct Loader<'e> {
     tree: &'e BTree,
     levels: Vec<Level>,
     leaves: Ids<'e>,
     inner: Ids<'e>,
-    sink: Sink<'e>,
-    /// Of long values.
-    values: Vec<ExtentReservation<'e>>,
-    value_runs: usize,
+    /// Nodes that wait to be written.
+    ready: VecDeque<(PageId, FormatNode)>,
+    held_back: Vec<(PageId, FormatNode)>,
+    /// The node of the highest level, once all entries have come.
+    root: Option<FormatNode>,
+    /// Nodes that were given out to be written.
+    pages: u64,
+    /// Of long values, all of them: neighbours are one run, so that their number is not what a group is bounded by.
+    values: Option<ExtentReservation<'e>>,
+    /// Entries that have come, and the key of the last of them.
+    entries: u64,
+    last: Vec<u8>,
 }
 
 impl BTree {
@@ -66,69 +91,128 @@ impl BTree {
     /// and not logged. Others see no entry before all are there; whatever fails, the tree stays empty and no page is lost.
     ///
     /// Errors: `NotSorted`, `NotEmpty`, also if an entry was put meanwhile; `BatchTooLarge` if the space map's part of the group is
-    /// larger than a group may be, some millions of pages or some ten thousand long values; those of [`BTree::put`]. It takes a map page in the pool for
-    /// each region that it fills, one for 126 MiB in pages of 4 KiB.
+    /// larger than a group may be: past some millions of pages, or where free space is in many thousand pieces; those of [`BTree::put`].
+    /// It takes a map page in the pool for each region that it fills, one for 126 MiB in pages of 4 KiB.
     pub fn bulk_load<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         &self,
         entries: impl IntoIterator<Item = (K, V)>,
     ) -> TreeResult<BulkLoaded> {
-        self.env().check_open()?;
-        if !self.is_empty()? {
-            return Err(TreeError::NotEmpty);
-        }
         let mut loader = Loader::new(self)?;
-        let mut last: Option<Vec<u8>> = None;
-        let mut count = 0;
-        for (key, value) in entries {
-            let key = key.as_ref();
-            if last.as_deref().is_some_and(|last| last >= key) {
-                return Err(TreeError::NotSorted { entry: count });
+        let (mut entries, mut pages) = (entries.into_iter(), Pages::new(self));
+        let mut failed = None;
+        let written = self.env().pool().store().write_new_stream(&mut |page| {
+            let made = loader.next_node(&mut entries).and_then(|node| match node {
+                Some((id, node)) => pages.format(id, &node, page).map(|()| true),
+                None => Ok(false),
+            });
+            made.unwrap_or_else(|error| {
+                failed = Some(error);
+                false
+            })
+        });
+        failed.map_or(Ok(()), Err)?;
+        written?;
+        loader.finish()
+    }
+
+    /// As [`BTree::bulk_load`], with a thread that makes pages of nodes and writes them while the caller's makes nodes of entries.
+    ///
+    /// Errors: also `Io` where the system refuses the thread.
+    pub fn bulk_load_by<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        threads: &Spawner,
+        entries: impl IntoIterator<Item = (K, V)>,
+    ) -> TreeResult<BulkLoaded> {
+        let mut loader = Loader::new(self)?;
+        // Dropped before the loader, whatever fails: ids that somebody is still writing to are not given back.
+        let mut writer = Writer::start(self, threads)?;
+        let mut entries = entries.into_iter();
+        while let Some(node) = loader.next_node(&mut entries)? {
+            if !writer.give(node) {
+                break; // it has failed
             }
-            loader.add(key, value.as_ref())?;
-            let last = last.get_or_insert_default();
-            last.clear();
-            last.extend_from_slice(key);
-            count += 1;
         }
-        if count == 0 {
-            return Ok(BulkLoaded::default());
-        }
-        let (lsn, pages) = loader.finish()?;
-        Ok(BulkLoaded { entries: count, pages, lsn: Some(lsn) })
+        writer.finish()?;
+        loader.finish()
     }
 }
 
 impl<'e> Loader<'e> {
-    fn new(tree: &'e BTree) -> PageResult<Self> {
+    fn new(tree: &'e BTree) -> TreeResult<Self> {
         let env = tree.env();
+        env.check_open()?;
+        if !tree.is_empty()? {
+            return Err(TreeError::NotEmpty);
+        }
         let builder = LevelBuilder::of_leaves(env.pool().page_size(), tree.tree_id());
         Ok(Self {
             tree,
             levels: vec![Level { builder, id: None }],
             leaves: Ids::new(env, LEAVES_STEP)?,
             inner: Ids::new(env, INNER_STEP)?,
-            sink: Sink::new(env),
-            values: Vec::new(),
-            value_runs: 0,
+            ready: VecDeque::new(),
+            held_back: Vec::new(),
+            root: None,
+            pages: 0,
+            values: None,
+            entries: 0,
+            last: Vec::new(),
         })
     }
 
+    /// The next node to be written; nothing once all are.
+    fn next_node<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &mut self,
+        entries: &mut impl Iterator<Item = (K, V)>,
+    ) -> TreeResult<Option<(PageId, FormatNode)>> {
+        loop {
+            if let Some(node) = self.ready.pop_front() {
+                self.pages += 1;
+                return Ok(Some(node));
+            }
+            if self.held_back.len() >= INNER_HELD || (self.root.is_some() && !self.held_back.is_empty()) {
+                self.held_back.sort_unstable_by_key(|(id, _)| *id);
+                self.ready.extend(self.held_back.drain(..));
+            } else if self.root.is_some() {
+                return Ok(None);
+            } else {
+                match entries.next() {
+                    Some((key, value)) => self.add(key.as_ref(), value.as_ref())?,
+                    None => self.root = Some(self.end_levels()?),
+                }
+            }
+        }
+    }
+
     fn add(&mut self, key: &[u8], value: &[u8]) -> TreeResult<()> {
+        if self.entries > 0 && self.last.as_slice() >= key {
+            return Err(TreeError::NotSorted { entry: self.entries });
+        }
         let mut placed = self.tree.place(key, value)?;
         if let Some(extents) = placed.extents.take() {
-            self.value_runs += extents.runs().len();
-            self.values.push(extents);
+            match &mut self.values {
+                Some(values) => values.join(extents),
+                None => self.values = Some(extents),
+            }
             self.check_size()?;
         }
         let cell = placed.cell();
         let closed = self.levels[0].builder.push(key, cell.value, cell.flags, SwipWord::NULL);
+        self.last.clear();
+        self.last.extend_from_slice(key);
+        self.entries += 1;
         if let Some(closed) = closed {
             self.close(0, closed)?;
-            if self.sink.written.is_multiple_of(u64::from(u8::MAX)) {
+            if self.pages.is_multiple_of(u64::from(u8::MAX)) {
                 self.check_size()?;
             }
         }
         Ok(())
+    }
+
+    /// Has a node written, when it is its turn.
+    fn put(&mut self, level: usize, id: PageId, node: FormatNode) {
+        if level == 0 { self.ready.push_back((id, node)) } else { self.held_back.push((id, node)) }
     }
 
     fn take_id(&mut self, level: usize) -> PageResult<PageId> {
@@ -146,7 +230,7 @@ impl<'e> Loader<'e> {
             let next = self.take_id(level)?;
             self.levels[level].id = Some(next);
             node.right_sibling = SwipWord::new(next)?;
-            self.sink.put(id, &node)?;
+            self.put(level, id, node);
             level += 1;
             if level == self.levels.len() {
                 self.begin_level(SwipWord::new(id)?);
@@ -173,21 +257,24 @@ impl<'e> Loader<'e> {
                 self.close(level, closed)?;
             }
             match self.levels[level].id {
-                Some(id) => self.sink.put(id, &last)?,
+                Some(id) => self.put(level, id, last),
                 None => return Ok(last),
             }
             level += 1;
         }
     }
 
-    fn finish(mut self) -> TreeResult<(Lsn, u64)> {
-        let env = self.tree.env();
-        let root = self.end_levels()?;
-        self.sink.flush()?;
+    /// Puts all that was written to use.
+    fn finish(mut self) -> TreeResult<BulkLoaded> {
+        let (env, entries) = (self.tree.env(), self.entries);
+        if entries == 0 {
+            return Ok(BulkLoaded::default());
+        }
+        let root = self.root.take().expect("all entries have come");
         self.check_size()?;
-        let pages = self.sink.written;
-        let mut extents = self.values;
-        extents.extend([self.leaves.finish(), self.inner.finish()]);
+        let pages = self.pages;
+        let mut extents = vec![self.leaves.finish(), self.inner.finish()];
+        extents.extend(self.values);
         extents.retain(|extents| extents.pages() > 0);
         let runs: Vec<(PageId, u32)> =
             extents.iter().flat_map(|extents| extents.runs().iter().copied()).collect();
@@ -212,13 +299,15 @@ impl<'e> Loader<'e> {
         let page = txn.latch(page);
         extents.into_iter().try_for_each(|extents| txn.take_extents(extents))?;
         txn.change(page, &root)?;
-        Ok((txn.commit()?.lsn, pages))
+        let lsn = Some(txn.commit()?.lsn);
+        Ok(BulkLoaded { entries, pages, lsn })
     }
 
     /// Refuses what would be too large a group.
     fn check_size(&self) -> TreeResult<()> {
         let env = self.tree.env();
-        let runs = self.leaves.runs().len() + self.inner.runs().len() + self.value_runs;
+        let value_runs = self.values.as_ref().map_or(0, |values| values.runs().len());
+        let runs = self.leaves.runs().len() + self.inner.runs().len() + value_runs;
         let log_bytes = split_log_bytes(env.pool().page_size(), 1);
         // In the log a run counts as a page does.
         let group = Reserve { log_bytes, new_pages: runs, ..Reserve::default() };

@@ -30,6 +30,8 @@ struct Entry {
 /// One of them.
 #[derive(Clone, Copy)]
 pub(crate) struct CellRef<'a> {
+    /// The key, without the prefix, and the value behind it.
+    pub(crate) bytes: &'a [u8],
     /// The key, without the prefix.
     pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
@@ -72,6 +74,26 @@ impl Cells {
         self.entries.push(Entry { key_len: key.len(), end: self.bytes.len(), flags, child });
     }
 
+    /// Makes room for so many bytes of keys and values, so that they are not moved as more come.
+    pub(crate) fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
+    /// The last cell, if there is one.
+    pub(crate) fn last(&self) -> Option<CellRef<'_>> {
+        self.entries.len().checked_sub(1).map(|last| self.get(last))
+    }
+
+    /// Takes the last cell out and pushes it to `other`, whose prefix is the same; gives its key, without the prefix, and its child.
+    pub(crate) fn pop_into(&mut self, other: &mut Self) -> Option<(Vec<u8>, SwipWord)> {
+        let CellRef { bytes, key, value, flags, child } = self.last()?;
+        other.push(key, value, flags, child);
+        let (key, len) = (key.to_vec(), self.bytes.len() - bytes.len());
+        self.bytes.truncate(len);
+        self.entries.pop();
+        Some((key, child))
+    }
+
     /// What every key begins with.
     pub(crate) fn prefix(&self) -> &[u8] {
         &self.prefix
@@ -96,7 +118,8 @@ impl Cells {
     pub(crate) fn get(&self, index: usize) -> CellRef<'_> {
         let start = if index == 0 { 0 } else { self.entries[index - 1].end };
         let Entry { key_len, end, flags, child } = self.entries[index];
-        let (key, value) = self.bytes[start..end].split_at(key_len);
-        CellRef { key, value, flags, child }
+        let bytes = &self.bytes[start..end];
+        let (key, value) = bytes.split_at(key_len);
+        CellRef { bytes, key, value, flags, child }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: what is written depends on the content alone, so that live path and redo write the same page.
 
-use pagestone_page_format::slotted::{SlottedError, SlottedWriter};
+use pagestone_page_format::slotted::{NewCell, SlottedError, SlottedWriter};
 use pagestone_page_format::{OutOfBounds, PageWriter};
 use pagestone_swip::SwipWord;
 
@@ -89,7 +89,8 @@ impl Content<'_> {
             last_insert: u16::MAX,
         };
         let old = page.read().header()?;
-        page.format(kind_of(self.level), old.page_id);
+        // The node's header and its area are all that is behind it.
+        page.put_header(kind_of(self.level), old.page_id);
         page.set_lsn(old.lsn)?;
         header.store(page)?;
         let area = SlottedWriter::new(*page, BASE);
@@ -108,20 +109,57 @@ impl Content<'_> {
 
     fn write_cells(&self, area: &SlottedWriter<'_>, prefix: &[u8]) -> Result<(), SlottedError> {
         area.reserve_slots(self.parts.iter().map(|cells| cells.len()).sum())?;
-        let mut key = Vec::new();
-        let mut slot = 0;
-        for cells in self.parts {
-            for cell in cells.iter() {
-                key.clear();
-                key.extend_from_slice(cells.prefix());
-                key.extend_from_slice(cell.key);
-                let rest = key.strip_prefix(prefix).ok_or(SlottedError::Malformed)?;
-                let link = (self.level > 0).then_some(cell.child.raw());
-                area.insert(slot, rest, cell.value, cell.flags, link)?;
-                slot += 1;
+        // What has no cells may have had any prefix.
+        for cells in self.parts.iter().filter(|cells| cells.len() > 0) {
+            match prefix.strip_prefix(cells.prefix()) {
+                // The cells as they stand, each without its beginning.
+                Some(cut) => {
+                    if !cells.iter().all(|cell| begins_with(cell.key, cut)) {
+                        return Err(SlottedError::Malformed);
+                    }
+                    area.append(cells.iter().map(|cell| NewCell {
+                        bytes: &cell.bytes[cut.len()..],
+                        key_len: cell.key.len() - cut.len(),
+                        flags: cell.flags,
+                        link: (self.level > 0).then_some(cell.child.raw()),
+                    }))?;
+                }
+                None => self.write_longer_cells(area, prefix, cells)?,
             }
         }
         Ok(())
+    }
+
+    /// Cells that lack more than the node's prefix: they get it back.
+    fn write_longer_cells(
+        &self,
+        area: &SlottedWriter<'_>,
+        prefix: &[u8],
+        cells: &Cells,
+    ) -> Result<(), SlottedError> {
+        let regained = cells.prefix().strip_prefix(prefix).ok_or(SlottedError::Malformed)?;
+        let mut bytes = Vec::new();
+        for cell in cells.iter() {
+            bytes.clear();
+            bytes.extend_from_slice(regained);
+            bytes.extend_from_slice(cell.bytes);
+            let link = (self.level > 0).then_some(cell.child.raw());
+            let key_len = regained.len() + cell.key.len();
+            area.append([NewCell { bytes: &bytes, key_len, flags: cell.flags, link }])?;
+        }
+        Ok(())
+    }
+}
+
+/// As `starts_with`, without a call of `memcmp` for the short beginning that it mostly is.
+#[inline]
+fn begins_with(bytes: &[u8], start: &[u8]) -> bool {
+    match start {
+        [] => true,
+        [one] => bytes.first() == Some(one),
+        [one, two] => bytes.first_chunk() == Some(&[*one, *two]),
+        [one, two, three] => bytes.first_chunk() == Some(&[*one, *two, *three]),
+        _ => bytes.starts_with(start),
     }
 }
 

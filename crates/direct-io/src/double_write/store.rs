@@ -361,6 +361,10 @@ impl<S: PageStore> PageStore for DoubleWrite<S> {
         self.pages.write_new(pages)
     }
 
+    fn write_new_stream(&self, make: &mut dyn FnMut(&mut Page) -> bool) -> PageResult<()> {
+        self.pages.write_new_stream(make)
+    }
+
     fn sync(&self) -> PageResult<()> {
         self.poison.check()?;
         let number = self.regions.lock().sync_begins();

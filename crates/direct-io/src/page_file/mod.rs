@@ -19,6 +19,7 @@
 //!   superblock.rs   what a page file says of itself, twice
 //!   verbs.rs        the verbs of one page, for users without the trait
 //!   wave.rs         batches of pages, all at once
+//!   stream.rs       pages that are written while the next are made
 //! ```
 //!
 //! A failed write is reported and can be tried again: the page is whole, torn or as it was, and whoever has its bytes has them still.
@@ -29,6 +30,7 @@
 mod options;
 mod reads;
 mod store;
+mod stream;
 mod superblock;
 mod verbs;
 mod wave;

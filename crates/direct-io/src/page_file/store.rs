@@ -62,6 +62,11 @@ impl PageStore for PageFile {
         self.write_waves(pages, Self::write_wave)
     }
 
+    /// Neighbours together, each transfer begun as soon as its pages are made.
+    fn write_new_stream(&self, make: &mut dyn FnMut(&mut Page) -> bool) -> PageResult<()> {
+        self.write_stream(make)
+    }
+
     /// From where they are, neighbours together.
     fn write_stamped(&self, ids: &[PageId], images: &[u8]) -> PageResult<()> {
         let size = self.size.get();

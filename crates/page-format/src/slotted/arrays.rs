@@ -69,6 +69,27 @@ impl Shape {
         Ok(())
     }
 
+    /// Puts an entry behind the last one, where zeros stand. The shape still has the old count.
+    pub(super) fn append_entry(
+        &self,
+        page: &PageWriter<'_>,
+        head: u32,
+        slot_word: u64,
+        link: Option<u64>,
+    ) -> Result<(), OutOfBounds> {
+        let at = self.heads_word() + self.count / 2;
+        let heads = match self.count % 2 {
+            0 => u64::from(head),
+            _ => page.read().word(at)? & LOW | u64::from(head) << 32,
+        };
+        page.put_word(at, heads)?;
+        page.put_word(self.slots_word() + self.count, slot_word)?;
+        match link {
+            Some(link) => page.put_word(self.links_word() + self.fixed_links + self.count, link),
+            None => Ok(()),
+        }
+    }
+
     /// Takes the entry of `slot` out. The shape still has the old count.
     pub(super) fn remove_entry(&self, page: &PageWriter<'_>, slot: usize) -> Result<(), OutOfBounds> {
         remove_head(page, self.heads_word(), slot, self.count)?;

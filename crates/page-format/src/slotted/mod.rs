@@ -54,7 +54,7 @@ mod writer;
 pub use layout::{MAX_CELL_PART_LEN, MAX_SLOTS, SLOTTED_HEADER_SIZE};
 pub use page::{Cell, LoadedSlots, SlottedPage};
 pub use search::Search;
-pub use writer::SlottedWriter;
+pub use writer::{NewCell, SlottedWriter};
 
 use crate::{OutOfBounds, PageError, PageId};
 

@@ -40,6 +40,19 @@ pub struct SlottedWriter<'a> {
     base: usize,
 }
 
+/// A cell that is to be put into a page.
+#[derive(Clone, Copy, Debug)]
+pub struct NewCell<'c> {
+    /// The key, and behind it the value.
+    pub bytes: &'c [u8],
+    /// Bytes of the key.
+    pub key_len: usize,
+    /// The owner's flags.
+    pub flags: u8,
+    /// Its link, if the area has one per slot.
+    pub link: Option<u64>,
+}
+
 impl<'a> SlottedWriter<'a> {
     /// The area that begins at byte `base` of the page, a multiple of 8 behind all fixed headers.
     pub fn new(page: PageWriter<'a>, base: usize) -> Self {
@@ -118,6 +131,35 @@ impl<'a> SlottedWriter<'a> {
         layout.shape.insert_entry(&self.page, slot, head_of(key), cell.word(), link)?;
         layout.shape.count += 1;
         layout.store(&self.page)?;
+        Ok(())
+    }
+
+    /// Puts cells behind all that there are, which their keys are above of: as [`SlottedWriter::insert`] would one by one, for whoever
+    /// writes a page anew. After an error those before it are there.
+    pub fn append<'c>(&self, cells: impl IntoIterator<Item = NewCell<'c>>) -> Result<(), SlottedError> {
+        let mut layout = self.load()?;
+        let appended = cells.into_iter().try_for_each(|cell| self.append_one(&mut layout, cell));
+        layout.store(&self.page)?;
+        appended
+    }
+
+    fn append_one(&self, layout: &mut Layout, cell: NewCell<'_>) -> Result<(), SlottedError> {
+        let NewCell { bytes, key_len, flags, link } = cell;
+        let (Some((key, value)), true) =
+            (bytes.split_at_checked(key_len), link.is_some() == (layout.shape.links_per_slot == 1))
+        else {
+            return Err(SlottedError::OutOfRange);
+        };
+        if key.len().max(value.len()) > MAX_CELL_PART_LEN {
+            return Err(SlottedError::OutOfRange);
+        }
+        layout.make_room(&self.page, bytes.len())?;
+        layout.heap_start -= bytes.len();
+        layout.live += bytes.len();
+        self.page.put_bytes(layout.heap_start, bytes)?;
+        let slot = layout.slot(layout.heap_start, key.len(), value.len(), flags);
+        layout.shape.append_entry(&self.page, head_of(key), slot.word(), link)?;
+        layout.shape.count += 1;
         Ok(())
     }
 
@@ -289,5 +331,71 @@ impl<'a> SlottedWriter<'a> {
             into.insert(to.shape.count + index, &key, &value, cell.flags, link)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use pagestone_sync::atomic::AtomicU64;
+
+    use super::*;
+
+    const BASE: usize = 48;
+
+    fn page() -> Vec<AtomicU64> {
+        (0..512).map(|_| AtomicU64::new(0)).collect()
+    }
+
+    fn bytes(words: &[AtomicU64]) -> Vec<u8> {
+        let mut out = vec![0; words.len() * 8];
+        PageWriter::new(words).read().copy_out(&mut out);
+        out
+    }
+
+    #[test]
+    fn what_is_appended_is_as_if_inserted_and_what_does_not_fit_is_refused() {
+        for (linked, reserved) in [(false, true), (true, true), (false, false), (true, false)] {
+            let cells: Vec<(Vec<u8>, usize)> = (0..23_u8)
+                .map(|at| {
+                    let key_len = usize::from(at % 9) + 1;
+                    let mut bytes = vec![at; key_len + usize::from(at % 5) * 11];
+                    bytes[0] = at;
+                    (bytes, key_len)
+                })
+                .collect();
+            let link = |at: usize| linked.then_some(1000 + at as u64);
+            let (one_by_one, together) = (page(), page());
+            let areas =
+                [&one_by_one, &together].map(|words| SlottedWriter::new(PageWriter::new(words), BASE));
+            for area in &areas {
+                area.init(40, 2, linked).expect("an area");
+                if reserved {
+                    area.reserve_slots(cells.len()).expect("room");
+                }
+            }
+            for (at, (bytes, key_len)) in cells.iter().enumerate() {
+                let (key, value) = bytes.split_at(*key_len);
+                areas[0].insert(at, key, value, at as u8, link(at)).expect("room");
+            }
+            let of = |(at, (bytes, key_len)): (usize, &(Vec<u8>, usize))| NewCell {
+                bytes: &cells[at].0[..bytes.len()],
+                key_len: *key_len,
+                flags: at as u8,
+                link: link(at),
+            };
+            areas[1].append(cells.iter().enumerate().map(of)).expect("room");
+            areas[1].read().check().expect("an area that is whole");
+            assert!(bytes(&one_by_one) == bytes(&together), "{linked}, {reserved}");
+            // Of two more the first fits.
+            let long = [vec![100; 60], vec![101; 4000]];
+            let more = long.iter().map(|bytes| NewCell { bytes, key_len: 60, flags: 0, link: link(0) });
+            assert!(matches!(areas[1].append(more), Err(SlottedError::Full { .. })));
+            areas[1].read().check().expect("still whole");
+            assert_eq!(areas[1].read().count(), Ok(cells.len() + 1));
+            let wrong = NewCell { bytes: &[102], key_len: 2, flags: 0, link: link(0) };
+            assert_eq!(areas[1].append([wrong]), Err(SlottedError::OutOfRange));
+            let unlinked = NewCell { bytes: &[102], key_len: 1, flags: 0, link: (!linked).then_some(1) };
+            assert_eq!(areas[1].append([unlinked]), Err(SlottedError::OutOfRange));
+        }
     }
 }
