@@ -42,6 +42,17 @@ pub(crate) enum Held<'p> {
     Exclusive(ExclusivePage<'p>),
 }
 
+impl<'p> Held<'p> {
+    /// Takes it exclusively, as it was looked at.
+    pub(crate) fn into_exclusive(self) -> Result<ExclusivePage<'p>, Restart> {
+        match self {
+            Self::Optimistic(page) => page.upgrade(),
+            Self::Shared(_) => unreachable!("writers hold nodes optimistically or exclusively"),
+            Self::Exclusive(page) => Ok(page),
+        }
+    }
+}
+
 impl<'p> HeldPage<'p> for Held<'p> {
     fn id(&self) -> PageId {
         match self {
@@ -92,11 +103,7 @@ impl<'p> Node<'p> {
 
     /// Takes it exclusively, as it was looked at.
     pub(crate) fn into_exclusive(self) -> Result<ExclusivePage<'p>, Restart> {
-        match self.into_held() {
-            Held::Optimistic(page) => page.upgrade(),
-            Held::Shared(_) => unreachable!("writers hold nodes optimistically or exclusively"),
-            Held::Exclusive(page) => Ok(page),
-        }
+        self.into_held().into_exclusive()
     }
 }
 

@@ -157,7 +157,7 @@ impl BTree {
             let remove = RemoveCells { from, to: next.as_deref().or(to) };
             let note = match (record, noted, &value) {
                 (Some(record), Some(page), Some(value)) => {
-                    Some((txn.latch(page), UpdateCell { key: record.key, value, flags: 0 }))
+                    Some((txn.latch(page), UpdateCell { at: None, key: record.key, value, flags: 0 }))
                 }
                 _ => None,
             };

@@ -4,14 +4,16 @@ use std::borrow::Cow;
 use std::io::Read;
 
 use pagestone_allocator::ExtentReservation;
+use pagestone_buffer_pool::{ExclusivePage, OptimisticPage, Restart};
 use pagestone_mini_txn::{MiniTxn, Reserve};
 use pagestone_page_format::{Lsn, OpKind, OutOfBounds, PageId, PageOp, PageResult, PageWriter};
 
-use crate::descend::Seek;
+use crate::descend::{Held, Hold, Seek};
 use crate::error::{Interrupt, TreeError};
 use crate::node::{InsertCell, NodeView, RemoveCell, UpdateCell};
 use crate::overflow::{MAX_VALUE_LEN, OVERFLOW, Source, Surprise, Swap, fill, write_value};
 use crate::retry::{Attempt, optimistically};
+use crate::walk::{HeldPage, Node};
 use crate::{BTree, TreeResult};
 
 /// Log bytes of one cell operation beside the key and the value.
@@ -267,21 +269,43 @@ impl BTree {
         key: &[u8],
         decide: impl FnOnce(NodeView<'_>, Option<usize>) -> Result<(InLeaf<T>, Option<Op>), OutOfBounds>,
     ) -> Result<InLeaf<T>, Interrupt> {
-        let leaf = self.descend(attempt.writing(), Seek::Key(key), |_, _| Ok(()))?;
-        let slot = leaf.believe(leaf.view().find(key))?;
-        if let Some(found) = leaf.believe(swap.surprise(leaf.view(), slot))? {
-            leaf.validate()?;
-            return Ok(InLeaf::Stands(Stands { found, leaf: leaf.id() }));
+        match attempt.writing() {
+            // By the way that look-ups take: all but few puts end here.
+            Hold::Optimistic => {
+                let leaf = self.descend_sampled(key)?;
+                change_found(leaf, OptimisticPage::upgrade, txn, swap, key, decide)
+            }
+            hold => {
+                let leaf = self.descend(hold, Seek::Key(key), |_, _| Ok(()))?;
+                change_found(leaf, Held::into_exclusive, txn, swap, key, decide)
+            }
         }
-        let (answer, op) = leaf.believe(decide(leaf.view(), slot))?;
-        leaf.validate()?;
-        if let Some(op) = op {
-            let page = txn.latch(leaf.into_exclusive()?);
-            swap.apply(txn)?;
-            txn.change(page, &op)?;
-        }
-        Ok(answer)
     }
+}
+
+/// [`BTree::change_leaf`] once the leaf is there, which covers the key.
+#[inline]
+fn change_found<'t, H: HeldPage<'t>, T, Op: PageOp>(
+    leaf: Node<'t, H>,
+    take: impl FnOnce(H) -> Result<ExclusivePage<'t>, Restart>,
+    txn: &mut MiniTxn<'t>,
+    swap: &mut Swap<'t>,
+    key: &[u8],
+    decide: impl FnOnce(NodeView<'_>, Option<usize>) -> Result<(InLeaf<T>, Option<Op>), OutOfBounds>,
+) -> Result<InLeaf<T>, Interrupt> {
+    let slot = leaf.believe(leaf.loaded().find_inside(key))?;
+    if let Some(found) = leaf.believe(swap.surprise(leaf.view(), slot))? {
+        leaf.validate()?;
+        return Ok(InLeaf::Stands(Stands { found, leaf: leaf.id() }));
+    }
+    let (answer, op) = leaf.believe(decide(leaf.view(), slot))?;
+    leaf.validate()?;
+    if let Some(op) = op {
+        let page = txn.latch(take(leaf.into_held())?);
+        swap.apply(txn)?;
+        txn.change(page, &op)?;
+    }
+    Ok(answer)
 }
 
 /// The operation that puts a key into a leaf that has room for it.
@@ -314,7 +338,8 @@ impl<'a> PutOp<'a> {
     ) -> Result<Option<Self>, OutOfBounds> {
         Ok(match slot {
             Some(slot) => {
-                view.can_update(slot, value.len())?.then_some(Self::Update(UpdateCell { key, value, flags }))
+                let update = UpdateCell { at: Some(slot), key, value, flags };
+                view.can_update(slot, value.len())?.then_some(Self::Update(update))
             }
             None => {
                 view.can_hold(key, value.len())?.then_some(Self::Insert(InsertCell { key, value, flags }))

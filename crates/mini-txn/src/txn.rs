@@ -15,6 +15,8 @@ use crate::map::{pin_all, pin_of};
 
 /// Log bytes that the space-map changes of one new page, of one run that is freed, or of one extent can need at most.
 const MAP_CHANGE_BYTES: usize = 64;
+/// Memory that a group has from its beginning at most, in bytes; it grows where that is not enough.
+const GROUP_MEMORY: usize = 4096;
 /// Operations that pin no more pages than this do not pass the admission gate.
 const PINS_WITHOUT_GATE: usize = 2;
 
@@ -42,6 +44,9 @@ impl Reserve<'_> {
 
     /// The map pages of its runs, increasing, each once. It pins them, and those of its new pages.
     pub fn map_pages(&self, size: PageSize) -> Vec<PageId> {
+        if self.frees.is_empty() && self.extents.is_empty() {
+            return Vec::new(); // as most of them: a put, a removal
+        }
         let runs = self.frees.iter().chain(self.extents);
         let mut pages: Vec<PageId> = runs.map(|(first, _)| map_page_of(*first, size)).collect();
         pages.sort_unstable();
@@ -105,22 +110,27 @@ impl<'e> MiniTxn<'e> {
         ids: Option<Reservation<'e>>,
     ) -> PageResult<Self> {
         let mut map_ids = reserve.map_pages(env.pool().page_size());
-        map_ids.extend(ids.iter().flat_map(|ids| ids.map_pages()));
-        map_ids.sort_unstable();
-        map_ids.dedup();
+        if let Some(ids) = &ids {
+            map_ids.extend(ids.map_pages());
+            map_ids.sort_unstable();
+            map_ids.dedup();
+        }
         let pins = reserve.pins + reserve.new_pages + map_ids.len();
         let admission = (pins > PINS_WITHOUT_GATE).then(|| env.pool().admit(pins));
         let space = env.log().reserve(reserve.group_bytes())?;
         let map_pins = pin_all(env, &map_ids)?;
-        let new_pins = ids
-            .iter()
-            .flat_map(|ids| ids.ids())
-            .map(|id| env.pool().adopt(*id, PageKind::PLAIN))
-            .collect::<PageResult<Vec<_>>>()?;
+        let new_pins = match &ids {
+            None => Vec::new(),
+            Some(ids) => ids
+                .ids()
+                .iter()
+                .map(|id| env.pool().adopt(*id, PageKind::PLAIN))
+                .collect::<PageResult<Vec<_>>>()?,
+        };
         Ok(Self {
             env,
             latched: Vec::new(),
-            group: GroupBuilder::new(),
+            group: GroupBuilder::with_capacity(reserve.group_bytes().min(GROUP_MEMORY)),
             ids,
             extents: Vec::new(),
             released: env.allocator().release(),
@@ -221,12 +231,15 @@ impl<'e> MiniTxn<'e> {
     /// anybody reads who began before the commit (L8). Never waits; errors as [`MiniTxn::free`]. Before the first change an error
     /// costs nothing.
     pub fn free_extents(&mut self, runs: &[(PageId, u32)]) -> PageResult<()> {
+        if runs.is_empty() {
+            return Ok(());
+        }
         let mut released = self.env.allocator().release();
         for (first, count) in runs {
             self.check_freed(*first, *count)?;
             released.add_extent(*first, *count)?;
         }
-        self.changed |= !runs.is_empty();
+        self.changed = true;
         self.released_extents.push(released);
         Ok(())
     }
@@ -282,6 +295,10 @@ impl<'e> MiniTxn<'e> {
 
     /// In increasing order of the map pages, which is the order of their latches.
     fn change_map_pages(&mut self) -> PageResult<()> {
+        let takes = self.ids.is_some() || !self.extents.is_empty();
+        if !takes && self.released.is_empty() && self.released_extents.is_empty() {
+            return Ok(());
+        }
         let of_pages = self.ids.iter().flat_map(|ids| ids.set_bits());
         let set = of_pages.chain(self.extents.iter().flat_map(|extents| extents.set_bits()));
         let set = set.map(|(map_page, op)| (map_page, MapChange::Set(op)));

@@ -45,7 +45,14 @@ pub struct GroupBuilder {
 impl GroupBuilder {
     /// A group without records.
     pub fn new() -> Self {
-        Self { bytes: vec![0; GROUP_HEADER], records: 0, after_data: false }
+        Self::with_capacity(GROUP_HEADER)
+    }
+
+    /// A group without records, with memory for so many bytes in all ([`GroupBuilder::bound`]).
+    pub fn with_capacity(bytes: usize) -> Self {
+        let mut buffer = Vec::with_capacity(bytes.max(GROUP_HEADER));
+        buffer.resize(GROUP_HEADER, 0);
+        Self { bytes: buffer, records: 0, after_data: false }
     }
 
     /// Bytes that a group takes at most: for [`crate::Wal::reserve`]. `payload_bytes` is what all operations together

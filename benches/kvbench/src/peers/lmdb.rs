@@ -36,9 +36,10 @@ impl Lmdb {
         std::fs::create_dir(dir)?;
         let mut options = EnvOpenOptions::new();
         options.map_size(8 << 30).max_readers(200);
-        // SAFETY: the directory is new and this process's own; nobody else opens the file, and it is opened once. The flags give up
-        // durability, and that stray stores of this process hit no page.
-        let env: &'static Env = Box::leak(Box::new(unsafe { options.flags(flags).open(dir) }?));
+        // SAFETY: the flags give up durability, and that stray stores of this process hit no page; none gives up a lock.
+        unsafe { options.flags(flags) };
+        // SAFETY: the directory is new and this process's own; nobody else opens the file, and it is opened once.
+        let env: &'static Env = Box::leak(Box::new(unsafe { options.open(dir) }?));
         let created = env.create_databases_and_commit(env.write_txn()?, |opener, writing| {
             let rows = opener.create_database::<Bytes, Bytes>(writing, None)?;
             Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(rows))

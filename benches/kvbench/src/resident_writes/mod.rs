@@ -17,7 +17,7 @@ mod workload;
 mod zipf;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::contest::Contest;
 use self::keys::{KeySet, Kind};
@@ -90,8 +90,18 @@ fn of_kind(args: &Args, kind: Kind, dir: &Path) -> BenchResult<()> {
     }
     sides.extend(peers.iter().map(|peer| &**peer));
     for side in &sides {
+        let began = Instant::now();
         side.fill(&mut (0..keys.len()).map(|number| (keys.get(number), value(number, 0).to_vec())))?;
+        println!("{}: filled in {:.2} s", side.name(), began.elapsed().as_secs_f64());
     }
+    let shape = ours.tree().shape()?;
+    println!(
+        "\n**pagestone**: {} levels, leaves {:.1} % full, {:.1} bytes of pages a row; {:.1} bytes a row saved by prefixes.",
+        shape.height,
+        100.0 * shape.leaf_fill(),
+        (shape.pages() * shape.page_bytes) as f64 / keys.len() as f64,
+        shape.prefix_bytes_saved as f64 / keys.len() as f64
+    );
     let before = ours.misses()?;
     let zipf = Zipf::new(keys.len());
     let turn = Duration::from_millis(args.turn_ms);

@@ -135,10 +135,10 @@ impl NodeView<'_> {
     ) -> Result<Option<usize>, OutOfBounds> {
         let header = self.header()?;
         let cell = self.cell(slot)?;
-        let mut sizes = self.sizes()?;
         if value_len <= cell.value_len {
             return Ok(Some(header.prefix_len));
         }
+        let mut sizes = self.sizes()?;
         sizes.whole_bytes += value_len - cell.value_len;
         if sizes.fit(header.prefix_len, header.tight) {
             return Ok(Some(header.prefix_len));
@@ -185,6 +185,7 @@ impl NodeView<'_> {
 
     /// Whether an update of a slot to a value of this length succeeds.
     pub(crate) fn can_update(&self, slot: usize, value_len: usize) -> Result<bool, OutOfBounds> {
+        self.area().live_bytes()?; // a header that contradicts itself is told here, before anything is changed
         Ok(self.prefix_to_update(slot, value_len)?.is_some())
     }
 

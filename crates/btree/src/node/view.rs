@@ -395,6 +395,23 @@ impl<'a> LoadedNode<'a> {
         Ok(search.found.then_some(search.slot))
     }
 
+    /// Whether this slot is that of a key between the fences.
+    #[inline]
+    pub(super) fn is_at(&self, slot: usize, key: &[u8]) -> Result<bool, OutOfBounds> {
+        let rest = match key.get(self.header().prefix_len..) {
+            Some(rest) if !self.header().tight => rest,
+            _ => match self.strip(key)? {
+                Stripped::Rest(rest) => rest,
+                Stripped::Before | Stripped::Behind => return Ok(false),
+            },
+        };
+        if slot >= self.slots.count() {
+            return Ok(false);
+        }
+        let cell = self.slots.get(slot)?;
+        Ok(self.page().compare(cell.offset, cell.key_len, rest)? == Ordering::Equal)
+    }
+
     /// Appends the value of a slot to `out`, and gives the cell's flags.
     #[inline]
     pub(crate) fn append_flagged(&self, slot: usize, out: &mut Vec<u8>) -> Result<u8, OutOfBounds> {

@@ -8,9 +8,6 @@ use super::{EachRow, Rows, Visible};
 use crate::BenchResult;
 use crate::peers::Each;
 
-/// Rows of a write batch that fills it.
-const BATCH: usize = 64;
-
 /// A store with one tree.
 pub(crate) struct Ours {
     store: Store,
@@ -67,13 +64,8 @@ impl Visible for Ours {
     }
 
     fn fill(&self, rows: Rows<'_>) -> BenchResult<()> {
-        let mut rows = rows.peekable();
-        while rows.peek().is_some() {
-            let mut batch = self.store.batch();
-            for (key, value) in rows.by_ref().take(BATCH) {
-                batch.put(&self.tree, key, &value)?;
-            }
-            batch.commit()?;
+        for (key, value) in rows {
+            self.tree.put(key, &value)?;
         }
         Ok(self.store.checkpoint()?)
     }

@@ -20,6 +20,8 @@ pub(crate) struct InsertCell<'a> {
 /// Gives an entry of a leaf another value and other flags.
 #[derive(Clone, Copy)]
 pub(crate) struct UpdateCell<'a> {
+    /// Where whoever changes this very node has just found the key; redo does not know, and looks.
+    pub(crate) at: Option<usize>,
     pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
     pub(crate) flags: u8,
@@ -66,7 +68,7 @@ impl<'a> InsertCell<'a> {
 impl<'a> UpdateCell<'a> {
     pub(super) fn decode(payload: &'a [u8]) -> Option<Self> {
         let (key, value, flags) = decode_entry(payload)?;
-        Some(Self { key, value, flags })
+        Some(Self { at: None, key, value, flags })
     }
 }
 
@@ -125,8 +127,11 @@ impl PageOp for UpdateCell<'_> {
 
     fn apply(&self, page: &PageWriter<'_>) -> PageResult<()> {
         change(page, |node, area| {
-            expect(node, true, self.key)?;
-            let slot = node.find(self.key)?.ok_or(SlottedError::Malformed)?;
+            let loaded = expect(node, true, self.key)?;
+            let slot = match self.at {
+                Some(slot) if loaded.is_at(slot, self.key)? => slot,
+                _ => loaded.find_inside(self.key)?.ok_or(SlottedError::Malformed)?,
+            };
             let prefix = node.prefix_to_update(slot, self.value.len())?.ok_or(FULL)?;
             if prefix != node.header()?.prefix_len {
                 rewrite(page, prefix)?;

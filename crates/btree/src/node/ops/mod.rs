@@ -37,7 +37,7 @@ pub(crate) use shift::TrimLeft;
 pub(crate) use split::CutNode;
 
 use super::header::{BASE, NodeHeader};
-use super::view::{Covers, NodeView};
+use super::view::{Covers, LoadedNode, NodeView};
 
 const FORMAT_NODE: OpKind = 0x0200;
 const CUT_NODE: OpKind = 0x0201;
@@ -102,10 +102,11 @@ fn change(
     change(node, area).map_err(|error| error.of_page(page_id(page)))
 }
 
-/// Refuses a key that the node's fences keep out, and a node of another kind.
-fn expect(node: NodeView<'_>, leaf: bool, key: &[u8]) -> Result<(), SlottedError> {
-    if (node.level()? == 0) == leaf && node.is_node()? && node.covers(key)? == Covers::Inside {
-        Ok(())
+/// Refuses a key that the node's fences keep out, and a node of another kind; gives the node with its headers loaded.
+fn expect<'n>(node: NodeView<'n>, leaf: bool, key: &[u8]) -> Result<LoadedNode<'n>, SlottedError> {
+    let loaded = node.load()?;
+    if (loaded.level() == 0) == leaf && loaded.is_node()? && loaded.covers(key)? == Covers::Inside {
+        Ok(loaded)
     } else {
         Err(SlottedError::Malformed)
     }

@@ -37,9 +37,10 @@ fn read_everything(page: &TestPage, key: &[u8]) {
 
 fn change_everything(image: &[u8], key: &[u8]) {
     let value = [7; 60];
-    let ops: [&dyn PageOp; 10] = [
+    let ops: [&dyn PageOp; 11] = [
         &InsertCell { key, value: &value, flags: 1 },
-        &UpdateCell { key, value: &value, flags: 1 },
+        &UpdateCell { at: None, key, value: &value, flags: 1 },
+        &UpdateCell { at: Some(3), key, value: &value, flags: 1 },
         &RemoveCell { key },
         &InsertSeparator { key, child: PageId::new(4) },
         &RemoveSeparator { key },

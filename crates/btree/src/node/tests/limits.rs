@@ -89,7 +89,7 @@ proptest! {
             let half = if key < point.separator { &leaf } else { &right };
             prop_assert!(half.view().has_room_for(&key, value.len()).unwrap());
             match half.view().find(&key).unwrap() {
-                Some(_) => half.apply(&UpdateCell { key: &key, value: &value, flags: 0 }).unwrap(),
+                Some(_) => half.apply(&UpdateCell { at: None, key: &key, value: &value, flags: 0 }).unwrap(),
                 None => half.apply(&InsertCell { key: &key, value: &value, flags: 0 }).unwrap(),
             }
             half.sound();
@@ -148,7 +148,7 @@ fn records_are_little_more_than_the_users_bytes() {
         record.len()
     };
     assert_eq!(len(&InsertCell { key, value: &value, flags: 0 }), 16 + 100 + 1);
-    assert_eq!(len(&UpdateCell { key, value: &value, flags: 3 }), 16 + 100 + 2);
+    assert_eq!(len(&UpdateCell { at: None, key, value: &value, flags: 3 }), 16 + 100 + 2);
     assert_eq!(len(&RemoveCell { key }), 16);
     assert!(len(&InsertSeparator { key, child: PageId::new(1 << 37) }) <= 16 + 6);
     // A whole leaf: what its cells hold, their prefix once, and a few bytes for each.
