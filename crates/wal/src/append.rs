@@ -35,7 +35,7 @@ impl LogSpace<'_> {
 impl Drop for LogSpace<'_> {
     fn drop(&mut self) {
         let mut state = self.wal.state.lock();
-        state.outstanding -= self.bytes;
+        state.give_back(self.bytes);
         self.wal.tell_room(state);
     }
 }
@@ -55,7 +55,7 @@ pub struct Appended<'a> {
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What a reservation lacks.
-enum Short {
+pub(crate) enum Short {
     Buffer,
     Segments { behind: u64 },
     Budget,
@@ -76,12 +76,20 @@ impl Wal {
             return Err(WalError::GroupTooLarge { bytes, max });
         }
         self.poison.check()?;
+        if self.take_prepaid(bytes) {
+            return Ok(LogSpace { wal: self, bytes });
+        }
         let mut state = self.state.lock();
         if self.is_pressed(&state, bytes) {
+            self.take_back_prepaid(&mut state);
             state = self.slow_down(state, bytes)?;
+        }
+        if self.short(&state, bytes).is_some() {
+            self.take_back_prepaid(&mut state);
         }
         if state.queue.is_empty() && self.short(&state, bytes).is_none() {
             state.outstanding += bytes;
+            self.prepay(&mut state);
             let top_up = self.wants_segment(&state);
             drop(state);
             let space = LogSpace { wal: self, bytes };
@@ -108,15 +116,17 @@ impl Wal {
         let bytes = group.finish();
         let claim = self.progress.claim();
         let mut state = self.state.lock();
-        state.outstanding -= space.bytes;
+        state.give_back(space.bytes);
         std::mem::forget(space); // the room is used: nothing to give back, and it owns nothing
         let (start, end) = state.buffer.append(bytes);
         state.end = end;
-        state.commit.after_data |= after_data;
-        state.stats.used_max = state.stats.used_max.max(state.used());
+        if after_data {
+            state.commit.after_data = true;
+        }
+        state.counts.used_max = state.counts.used_max.max(state.used());
         self.progress.began(&claim, start, &mut state.without_place);
-        state.stats.groups += 1;
-        state.stats.group_bytes += bytes.len() as u64;
+        state.counts.groups += 1;
+        state.counts.group_bytes += bytes.len() as u64;
         self.tell_room(state);
         Appended { start, end, in_progress: InProgress::new(self, start, claim) }
     }
@@ -144,7 +154,7 @@ impl Wal {
     }
 
     /// What is missing for `bytes` more.
-    fn short(&self, state: &State, bytes: usize) -> Option<Short> {
+    pub(crate) fn short(&self, state: &State, bytes: usize) -> Option<Short> {
         let more = state.outstanding + bytes;
         let behind = state.buffer.block_behind(more);
         if self.use_with(state, bytes) > self.options.log_bytes {
@@ -163,6 +173,7 @@ impl Wal {
     fn reserve_slow<'a>(&'a self, mut state: MutexGuard<'a, State>, bytes: usize) -> WalResult<LogSpace<'a>> {
         let ticket = state.next_ticket;
         state.next_ticket += 1;
+        self.take_back_prepaid(&mut state); // and while somebody is in the queue nobody reserves ahead
         state.stats.reserve_waits += 1;
         state.queue.push_back(ticket);
         drop(state);

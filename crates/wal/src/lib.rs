@@ -13,6 +13,7 @@
 //!   segment.rs            where blocks are on disk
 //!   append.rs             room first, then a copy that cannot fail
 //!   progress.rs           groups whose pages are not stamped yet
+//!   prepaid.rs            room that is reserved ahead, without the mutex
 //!   pressure.rs           who writes faster than checkpoints free the log is slowed down
 //!   commit.rs             leader and waiters
 //!   background.rs         a leader by the clock, for relaxed commits
@@ -46,6 +47,7 @@ mod metrics;
 #[cfg(loom)]
 pub mod model;
 mod options;
+mod prepaid;
 mod pressure;
 mod probe;
 mod progress;

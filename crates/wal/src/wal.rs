@@ -8,6 +8,7 @@
 //!   waits       copies     leads a batch or waits for one
 //!
 //!   state      Mutex       the buffer, the end, reservations, who leads           held for a copy, never over I/O
+//!   prepaid    AtomicUsize room that is reserved ahead: prepaid.rs                added under the mutex, taken without it
 //!   progress   atomics     groups whose pages are not stamped yet: progress.rs    begun under the mutex, done without it
 //!   making     Mutex       making, renaming, removing segment files               held over I/O, taken before the others
 //!   segments   Mutex       which segments are ready                               held for a look-up
@@ -31,6 +32,7 @@ use crate::callback::Callback;
 use crate::error::WalResult;
 use crate::metrics::WalMetrics;
 use crate::options::WalOptions;
+use crate::prepaid::Prepaid;
 use crate::progress::Progress;
 use crate::recover;
 use crate::segment::{Segment, SegmentMaker};
@@ -82,6 +84,8 @@ pub struct Wal {
     pub(crate) options: WalOptions,
     pub(crate) poison: Poison,
     pub(crate) state: Mutex<State>,
+    /// Beside the mutex, so that who reserves need not take it.
+    pub(crate) prepaid: Prepaid,
     /// Beside the mutex, so that who is done need not take it.
     pub(crate) progress: Progress,
     /// Told whenever [`Wal::reserve`] may find more room than before.
@@ -109,30 +113,42 @@ pub struct Wal {
 /// Makes durable whatever was written outside the log before the call.
 pub(crate) type WriteBarrier = Box<dyn Fn() -> PageResult<()> + Send + Sync>;
 
-/// What the mutex guards.
+/// What the mutex guards. What every append changes stands together, behind the rest: lines of the cache that move from one writer's core
+/// to the next one's are what the mutex costs.
+#[repr(C)]
 pub(crate) struct State {
-    pub(crate) buffer: LogBuffer,
     /// The other buffer, unless a batch is in flight in it.
     pub(crate) spare: Option<AlignedBuf>,
-    /// End of the last appended group.
-    pub(crate) end: Lsn,
-    /// Bytes promised to reservations: buffer, segments and budget have room for them.
-    pub(crate) outstanding: usize,
     /// Starts of the groups in progress for which [`Progress`] had no place.
     pub(crate) without_place: Vec<Lsn>,
+    /// The disk had no room for the next segment; asked again only when it must be.
+    pub(crate) no_space: bool,
+    pub(crate) next_ticket: u64,
+    /// How many sleep because the log is filling up.
+    pub(crate) delayed: usize,
+    /// All but what is counted in `counts`.
+    pub(crate) stats: WalStats,
+    pub(crate) commit: CommitState,
     /// Replay may start here; segments below are nobody's.
     pub(crate) keep: Lsn,
     /// Number of the block behind the last ready segment.
     pub(crate) ready: u64,
-    /// The disk had no room for the next segment; asked again only when it must be.
-    pub(crate) no_space: bool,
     /// Who waits in [`Wal::reserve`], in order.
     pub(crate) queue: VecDeque<u64>,
-    pub(crate) next_ticket: u64,
-    /// How many sleep because the log is filling up.
-    pub(crate) delayed: usize,
-    pub(crate) commit: CommitState,
-    pub(crate) stats: WalStats,
+    pub(crate) buffer: LogBuffer,
+    /// End of the last appended group.
+    pub(crate) end: Lsn,
+    /// Bytes promised to reservations: buffer, segments and budget have room for them.
+    pub(crate) outstanding: usize,
+    pub(crate) counts: GroupCounts,
+}
+
+/// What every append counts; as in [`WalStats`].
+#[derive(Default)]
+pub(crate) struct GroupCounts {
+    pub(crate) groups: u64,
+    pub(crate) group_bytes: u64,
+    pub(crate) used_max: u64,
 }
 
 /// Who leads, and what.
@@ -191,17 +207,12 @@ impl Wal {
         let ready = segments.back().map_or(identity.first, Segment::end);
         let end = identity.prev_end;
         let state = State {
-            buffer: LogBuffer::new(AlignedBuf::zeroed(options.buffer_bytes), identity.first),
             spare: Some(AlignedBuf::zeroed(options.buffer_bytes)),
-            end,
-            outstanding: 0,
             without_place: Vec::new(),
-            keep,
-            ready,
             no_space: false,
-            queue: VecDeque::new(),
             next_ticket: 0,
             delayed: 0,
+            stats: WalStats::default(),
             commit: CommitState {
                 leading: false,
                 in_flight: false,
@@ -213,13 +224,20 @@ impl Wal {
                 callbacks: BTreeMap::new(),
                 next_callback: 0,
             },
-            stats: WalStats::default(),
+            keep,
+            ready,
+            queue: VecDeque::new(),
+            buffer: LogBuffer::new(AlignedBuf::zeroed(options.buffer_bytes), identity.first),
+            end,
+            outstanding: 0,
+            counts: GroupCounts::default(),
         };
         Self {
             identity,
             options,
             poison,
             state: Mutex::new(state),
+            prepaid: Prepaid::none(),
             progress: Progress::new(),
             room: Condvar::new(),
             eased: Condvar::new(),
@@ -288,6 +306,9 @@ impl Wal {
             keep_lsn: state.keep,
             used: state.used(),
             budget: self.options.log_bytes,
+            groups: state.counts.groups,
+            group_bytes: state.counts.group_bytes,
+            used_max: state.counts.used_max,
             durable_by: self.maker.durable_by,
             segments,
             ..state.stats
@@ -296,6 +317,12 @@ impl Wal {
 }
 
 impl State {
+    /// So many of the bytes that were promised are used, or not wanted.
+    pub(crate) fn give_back(&mut self, bytes: usize) {
+        let left = self.outstanding.checked_sub(bytes);
+        self.outstanding = left.expect("no more room is given back than was promised");
+    }
+
     pub(crate) fn used(&self) -> u64 {
         self.end.get().saturating_sub(self.keep.get())
     }

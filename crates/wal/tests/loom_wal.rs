@@ -181,6 +181,36 @@ fn waiters_for_room_drive_the_log() {
         });
 }
 
+/// Room that is reserved ahead and spent without the mutex, beside one who lacks room and takes back what is left of it: it is
+/// counted once.
+#[test]
+fn room_ahead_is_counted_once() {
+    model("room ahead against who lacks room", "room_ahead_is_counted_once", 2)
+        .catches(
+            "who takes back room forgets what is spent meanwhile",
+            &["no more room is given back than was promised"],
+        )
+        .check(|| {
+            let (_, wal) = beside(
+                ModelLog::LARGE,
+                [
+                    |_, wal| {
+                        append(wal, 1, LONG + 100);
+                        // Beside what is reserved ahead the buffer has no room for it.
+                        append(wal, 1, LONG + 500);
+                    },
+                    |_, wal| {
+                        for _ in 0..2 {
+                            append(wal, 2, 20);
+                        }
+                    },
+                ],
+            );
+            wal.flush().expect("flush");
+            assert_eq!(wal.durable_lsn(), wal.end_lsn());
+        });
+}
+
 /// Segments of one block: who appends makes the next ones while what lies below the mark is recycled.
 #[test]
 fn recycling_beside_appends_takes_no_block_away() {

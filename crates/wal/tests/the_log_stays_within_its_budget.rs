@@ -156,3 +156,20 @@ fn prepared_segments_are_there_before_a_writer_needs_them() {
     (0..10).for_each(|_| wal.prepare().expect("enough is ready"));
     assert_eq!(wal.stats().segments_created, made);
 }
+
+#[test]
+fn what_is_reserved_ahead_keeps_nobody_waiting() {
+    // Who waits at all fails at once.
+    let options = WalOptions { full_wait: Duration::ZERO, ..options() };
+    let (_disk, wal) = fresh(&options);
+    let most = wal.max_group_bytes();
+    drop(wal.reserve(100).expect("room, and some more ahead"));
+    let some = wal.reserve(most).expect("the largest group");
+    // The buffer has room for a block's payload more, and not for what was reserved ahead beside it.
+    let rest = wal.reserve(4096 - 200).expect("all that there is");
+    drop((some, rest));
+    for _ in 0..1000 {
+        drop(wal.reserve(100).expect("room"));
+    }
+    drop(wal.reserve(most).expect("nothing is lost: the largest group still fits"));
+}
