@@ -259,10 +259,6 @@ impl Shape {
         1 << self.window_log2
     }
 
-    pub(crate) const fn window_log2(self) -> u32 {
-        self.window_log2
-    }
-
     /// A page's place in its window.
     #[inline]
     pub(crate) const fn place_of(self, index: u64) -> u64 {
@@ -272,7 +268,9 @@ impl Shape {
     /// The window in which a page lies.
     #[inline]
     pub(crate) const fn window_of(self, index: u64) -> usize {
-        (index >> self.window_log2) as usize
+        let window = index >> self.window_log2;
+        // Where addresses are short, an index that nobody was given must not come around to a window that is there.
+        if window > usize::MAX as u64 { usize::MAX } else { window as usize }
     }
 
     /// Where in its window it begins.

@@ -149,8 +149,7 @@ impl Maps {
     /// Whether a page is somebody's.
     pub(crate) fn is_lent(&self, index: u64) -> bool {
         let shape = self.layout.shape();
-        // An index of an id that nobody was given may be past every window.
-        let window = usize::try_from(index >> shape.window_log2()).ok().and_then(|at| self.windows.get(at));
+        let window = self.windows.get(shape.window_of(index));
         window.is_some_and(|window| window.is_lent(index, shape))
     }
 
