@@ -207,11 +207,13 @@ impl NodeView<'_> {
         let header = self.header()?;
         let Ok(page_size) = PageSize::new(self.page().len()) else { return Err(OutOfBounds) };
         let sizes = self.sizes()?.and(max_key_len(page_size), 0);
-        if sizes.fit(self.fences_share(&header)?, false) {
+        let fences = self.fences_share(&header)?;
+        if sizes.fit(fences, false) {
             return Ok(true);
         }
-        // Between two separators, or the lower fence and the first, a new one begins as they do.
-        Ok(header.tight && index < self.count()? && sizes.fit(header.prefix_len, true))
+        // Between two separators, or the lower fence and the first, a new one begins as they do; the node becomes tight for it.
+        let all = if header.tight { header.prefix_len } else { self.all_share(&header, None)? };
+        Ok(index < self.count()? && all > fences && sizes.fit(all, true))
     }
 
     /// Bytes of the page that this node takes once it has all that its right sibling has, an inner node with the fence between

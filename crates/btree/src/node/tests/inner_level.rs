@@ -267,3 +267,36 @@ fn separators_in_order_leave_nodes_full() {
     // Room for the longest separator is kept, and the first six bytes are cut once a node has an upper fence.
     assert!(used * 100 > 60 * level.nodes.len() * 4096, "{} nodes", level.nodes.len());
 }
+
+/// What the upper half of a tight node may be: it fits without being tight itself, and has room for a separator only as a tight one.
+#[test]
+fn a_node_that_can_become_tight_has_room_between_its_separators() {
+    let key = |number: u64| [&[b'p'; 504][..], &number.to_be_bytes()].concat();
+    let format = FormatNode {
+        level: 1,
+        lower: key(0),
+        upper: Some(b"user".to_vec()),
+        first_child: SwipWord::new(PageId::new(5)).unwrap(),
+        ..FormatNode::empty_leaf(9)
+    };
+    let node = TestPage::formatted(4096, 1, &format);
+    for number in 1..7 {
+        node.apply(&InsertSeparator { key: &key(10 * number), child: PageId::new(5 + number) }).unwrap();
+    }
+    assert!(!node.view().header().unwrap().tight, "six of them fit as they are");
+    for number in [5, 15, 59] {
+        assert!(node.view().has_room_for(&key(number), 0).unwrap(), "between two that begin so");
+    }
+    assert!(
+        !node.view().has_room_for(&key(61), 0).unwrap(),
+        "a separator behind the last may begin otherwise"
+    );
+    for number in 0..30 {
+        let between = key(100 * number / 60 + 11);
+        if node.view().find(&between).unwrap().is_none() && node.view().has_room_for(&between, 0).unwrap() {
+            node.apply(&InsertSeparator { key: &between, child: PageId::new(99) }).expect("it said so");
+            node.sound();
+        }
+    }
+    assert!(node.view().header().unwrap().tight && node.view().count().unwrap() > 20);
+}
