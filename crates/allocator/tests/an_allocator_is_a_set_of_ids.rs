@@ -81,3 +81,14 @@ fn pages_past_what_any_file_has_are_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn an_allocator_is_printed_with_what_it_says() {
+    let allocator = PageAllocator::new(MemoryStore::new(DEFAULT_PAGE_SIZE)).expect("made");
+    let first = allocator.allocate_extent(40).expect("a run").get();
+    (first + 5..first + 40).for_each(|id| allocator.free(PageId::new(id)).expect("it is ours"));
+    let shown = format!("{allocator:?}");
+    let shown = shown.rsplit("high_water: ").next();
+    let wanted = format!("{}, in_use: 5 }}", allocator.high_water());
+    assert_eq!(shown, Some(&*wanted), "ids that came back last are free as the others are");
+}

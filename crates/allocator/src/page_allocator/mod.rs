@@ -101,7 +101,7 @@ pub struct PageAllocator {
 
 impl std::fmt::Debug for PageAllocator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let totals = self.totals(&self.caches.all(), &self.space.lock());
+        let totals = self.now();
         f.debug_struct("PageAllocator")
             .field("store", &self.store)
             .field("high_water", &totals.high_water)
@@ -221,7 +221,7 @@ impl PageAllocator {
         self.totals(&caches, &space)
     }
 
-    /// With what was returned to the caches flushed, as it is for all but a look.
+    /// With what was returned to the caches flushed.
     fn totals(&self, caches: &[BriefGuard<'_, Cache>], space: &Space) -> Totals {
         let in_use = caches.iter().map(|cache| cache.in_use()).sum();
         let in_use = self.in_use_before.checked_add_signed(in_use).expect("more was freed than was in use");
