@@ -57,10 +57,13 @@ pub mod thread {
     /// A number of the calling thread, the same at every call, that few others have: to spread threads over things that each of them
     /// could use. It costs no atomic operation, as `ThreadId` does.
     ///
-    /// The storage of a thread lies beside its stack, so the threads of a program are some pages apart.
+    /// The storage of a thread lies beside its stack, so the threads of a program are some pages apart, often always as many: also a
+    /// power of two, where stacks are aligned to huge pages. So the number is the product with an odd one without a pattern, of which the
+    /// upper bits follow from all below.
     #[inline]
     pub fn place() -> usize {
-        HERE.with(|here| std::ptr::from_ref(here).addr() >> 12)
+        let page = HERE.with(|here| std::ptr::from_ref(here).addr() as u64 >> 12);
+        (page.wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 52) as usize
     }
 
     /// Starts a thread. Takes the closure to run; gives its handle; panics if the system refuses a thread.
@@ -378,6 +381,24 @@ pub mod parking {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As far apart as stacks lie that are a power of two with the page that guards them, or that the system aligns to huge pages.
+    #[test]
+    fn threads_have_places_of_their_own_whatever_the_size_of_their_stacks() {
+        for stack in [252 << 10, 2044 << 10, 2 << 20, 8 << 20] {
+            let together = std::sync::Barrier::new(16);
+            let places: std::collections::BTreeSet<usize> = std::thread::scope(|scope| {
+                let place = || {
+                    together.wait();
+                    thread::place() % 64
+                };
+                let start = |_| std::thread::Builder::new().stack_size(stack).spawn_scoped(scope, place);
+                let threads: Vec<_> = (0..16).map(|n| start(n).expect("a thread")).collect();
+                threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+            });
+            assert!(places.len() >= 8, "16 threads with stacks of {stack} are in places {places:?}");
+        }
+    }
 
     #[test]
     fn a_brief_mutex_has_one_owner_at_a_time() {
