@@ -82,6 +82,24 @@ fn of_two_frees_of_one_id_one_succeeds() {
 }
 
 #[test]
+fn an_owner_frees_an_id_while_a_run_with_it_is_freed_in_vain() {
+    model("A2 double free (allocator)", "an_owner_frees_an_id_while_a_run_with_it_is_freed_in_vain", 3)
+        .catches("who frees a run turns bits before it has looked at all", &["A2: "])
+        .check(|| {
+            let allocator = open(&store());
+            let run = allocator.allocate_extent(2).expect("a run");
+            allocator.free(PageId::new(run.get() + 1)).expect("it is ours");
+            let other = {
+                let allocator = Arc::clone(&allocator);
+                thread::spawn(move || allocator.free_extent(run, 2).is_err())
+            };
+            let freed = allocator.free(run);
+            assert!(other.join().expect("no panic"), "A2: an id was freed twice");
+            freed.unwrap_or_else(|error| panic!("A2: it has an owner: {error}"));
+        });
+}
+
+#[test]
 fn no_id_is_given_out_that_the_disk_knows_as_somebody_elses() {
     model("A2 held (allocator)", "no_id_is_given_out_that_the_disk_knows_as_somebody_elses", 3)
         .catches("a freed id is given out though the disk knows its owner", &["A2: the disk"])

@@ -1,5 +1,5 @@
 //! Failure prevented: an id with two owners where eight threads allocate and free, alone and in runs, while others sync; an id that two
-//! threads free and both are told so.
+//! threads free and both are told so; an owner who cannot free an id while somebody frees it wrongly, with a run.
 #![cfg(not(loom))]
 
 use std::collections::BTreeSet;
@@ -85,4 +85,31 @@ fn of_all_who_free_an_id_one_is_told_so() {
     }
     allocator.sync().expect("durable");
     assert_eq!((allocator.high_water(), allocator.free_count()), (1, 0));
+}
+
+/// The ids of a run that cannot be freed as a whole stay with their owner meanwhile, who can free them.
+#[test]
+fn who_frees_a_run_in_vain_takes_no_id_from_its_owner() {
+    let allocator = PageAllocator::new(MemoryStore::new(DEFAULT_PAGE_SIZE)).expect("made");
+    let count = 20_000;
+    let run = allocator.allocate_extent(count).expect("a run").get();
+    let last = run + u64::from(count) - 1;
+    allocator.free(PageId::new(last)).expect("it is ours");
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !over.load(Relaxed) {
+                allocator.free_extent(PageId::new(run), count).expect_err("the last is nobody's");
+            }
+        });
+        let owner = threads.spawn(|| {
+            for id in (run..last).rev().step_by(2).map(PageId::new) {
+                assert!(allocator.is_allocated(id).expect("its map"), "{id} is ours");
+                allocator.free(id).expect("it is ours");
+            }
+        });
+        let owner = owner.join();
+        over.store(true, Relaxed);
+        owner.expect("no panic");
+    });
 }

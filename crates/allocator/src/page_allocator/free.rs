@@ -108,19 +108,28 @@ impl PageAllocator {
     }
 
     /// Turns the bits of ids that are in use, all or none; else gives the first that is not. Nobody has them then, and nobody gets them
-    /// yet. Of two calls that free the same id at the same time one at least finds that.
+    /// yet. They are looked at before the first is turned: a run with a free id is nobody's to free, so its other ids stay as they are
+    /// meanwhile, for their owners. Of two calls that free the same id at the same time one at least finds that.
     fn clear(&self, start: u64, count: u64) -> Result<(), u64> {
+        let missing = |region: u64, word: usize, missing: u64| {
+            region * self.layout.bits + word as u64 * 64 + u64::from(missing.trailing_zeros())
+        };
+        for (region, word, mask) in self.words(start, count) {
+            let free = mask & !self.region_at(region).in_use.get(word);
+            if free != 0 && !planted("who frees a run turns bits before it has looked at all") {
+                return Err(missing(region, word, free));
+            }
+        }
         for (region, word, mask) in self.words(start, count) {
             let own = self.region_at(region);
-            let missing = own.in_use.clear(word, mask);
-            if missing != 0 {
-                own.in_use.set(word, mask & !missing);
+            let free = own.in_use.clear(word, mask);
+            if free != 0 {
+                own.in_use.set(word, mask & !free);
                 let cleared = self.words(start, count).take_while(|(r, w, _)| (*r, *w) != (region, word));
                 for (region, word, mask) in cleared {
                     self.region_at(region).in_use.set(word, mask);
                 }
-                let first = region * self.layout.bits + word as u64 * 64;
-                return Err(first + u64::from(missing.trailing_zeros()));
+                return Err(missing(region, word, free));
             }
         }
         Ok(())
