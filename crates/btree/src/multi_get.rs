@@ -232,6 +232,8 @@ impl<'t, 'k, K: AsRef<[u8]>> Lookups<'t, 'k, K> {
                 Some(way) => {
                     walk::follow(tree.sampled(), tree.tree_id(), &lane.node, way, Seek::Key(key)).map(Some)
                 }
+                // It began again when it was touched, and finds its way next time.
+                None if lane.node.level() > 0 => return true,
                 None => Ok(None),
             };
             match outcome {
@@ -309,7 +311,7 @@ impl<'t> Lane<'t> {
         self.restarts += 1;
         match walk::root(tree.sampled(), tree.roots()) {
             Ok(node) if self.restarts <= RESTARTS => {
-                (self.node, self.way, self.wanted) = (node, None, None);
+                (self.node, self.way, self.expected, self.wanted) = (node, None, None, None);
                 true
             }
             _ => false,

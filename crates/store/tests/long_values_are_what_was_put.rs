@@ -226,7 +226,8 @@ fn value_that_is_replaced_while_it_is_read_stays_as_it_was() {
         store.checkpoint().expect("a healthy disk");
         tree.put(b"key", &value(round, 700_000)).expect("put");
     }
-    assert_eq!(store.stats().expect("open").data_pages, grown, "what was held back is used again");
+    let after = store.stats().expect("open").data_pages;
+    assert!(after <= grown, "what was held back is used again, or cut: {after} of {grown} pages");
     assert!(store.verify().expect("reads").is_sound());
 }
 
