@@ -121,7 +121,10 @@ impl<'p> Faults<'p> {
             let at = self.claims.iter().position(|claim| claim.id == id);
             let claim = self.claims.swap_remove(at.expect("P3: what was begun was claimed"));
             let pin = match result.and_then(|()| self.pool.check_read(&page)) {
-                Ok(()) => self.pool.publish(claim, &page, FirstTouch::Now),
+                Ok(()) => {
+                    let published = self.pool.publish(claim, &page, FirstTouch::Now);
+                    published.inspect(|pin| self.pool.load_ended(pin.id()))
+                }
                 Err(error) => {
                     self.pool.counters.failed_reads.add(1);
                     Err(claim.fail(error))

@@ -14,7 +14,7 @@ mod world;
 
 use std::sync::Arc;
 
-use pagestone_buffer_pool::Restart;
+use pagestone_buffer_pool::{Begun, Restart};
 use pagestone_page_format::{FrameIndex, PageId};
 use pagestone_swip::SwipWord;
 use pagestone_sync::checking::{DEADLOCK, explore, model};
@@ -93,6 +93,35 @@ fn p3_concurrent_faults_read_once_and_wake() {
                 bound,
                 || World::new(PAGES),
                 [fault, fault],
+                |world| {
+                    assert_eq!(world.storage.reads(), 1, "P3: a page is read twice");
+                    at_rest(world);
+                },
+            );
+        });
+}
+
+/// A fault that goes on by itself wakes who waits for its page, as any load does.
+#[test]
+fn p3_who_waits_for_a_fault_under_way_is_woken() {
+    fn stream(world: &World) {
+        let (mut faults, mut arrived) = (world.pool.faults(1), Vec::new());
+        if faults.begin(ID) == Begun::Reading {
+            faults.wait(1, &mut arrived);
+            let (_, pin) = arrived.pop().expect("the one that was begun");
+            assert_eq!(under(&pin.expect("storage is healthy")), PAGES[0]);
+        }
+    }
+    fn fault(world: &World) {
+        assert_eq!(under(&world.fault(0)), PAGES[0]);
+    }
+    model("P3 one load, no lost wake-up", "p3_who_waits_for_a_fault_under_way_is_woken", 1)
+        .catches("who loaded a page wakes nobody", ASLEEP)
+        .run(|bound| {
+            beside(
+                bound,
+                || World::new(PAGES),
+                [stream, fault],
                 |world| {
                     assert_eq!(world.storage.reads(), 1, "P3: a page is read twice");
                     at_rest(world);
