@@ -145,7 +145,11 @@ impl BufferPool {
         // A clean page now and then is dearer than a batch: the next who wants a frame would look as far for one more.
         let scarce = freed < batch / CLEAN_SCARCE && dirty.len() >= WRITE_BATCH;
         if (freed == 0 || scarce) && !dirty.is_empty() {
-            self.write_back(&dirty, WhenLatched::Skip)?;
+            let written = self.write_back(&dirty, WhenLatched::Skip);
+            // With a clean one freed nobody has to be told yet: the pages are still dirty, and who finds no other is.
+            if freed == 0 {
+                written?;
+            }
             freed += dirty.iter().filter(|index| self.try_evict(**index) == Verdict::Freed).count();
         }
         Ok(freed)

@@ -52,10 +52,14 @@ impl PageStore for Failing {
 const FRAMES: usize = 8;
 
 fn failing_pool() -> (Arc<Failing>, BufferPool) {
+    failing_pool_of(FRAMES)
+}
+
+fn failing_pool_of(frames: usize) -> (Arc<Failing>, BufferPool) {
     let inner = MemoryStore::new(DEFAULT_PAGE_SIZE);
-    inner.grow(100).expect("room");
+    inner.grow(1000).expect("room");
     let store = Arc::new(Failing { inner, reads: false.into(), writes: false.into(), syncs: false.into() });
-    let mut options = PoolOptions::new(FRAMES);
+    let mut options = PoolOptions::new(frames);
     options.exhausted_wait = Duration::from_millis(20);
     let pool = BufferPool::with_options(Box::new(Arc::clone(&store)), options).expect("a pool");
     (store, pool)
@@ -95,6 +99,29 @@ fn failed_writes_leave_pages_dirty_and_resident() {
     drop(pool.new_page(PageId::new(50)).expect("now it can"));
     pool.flush_all().expect("written");
     assert_eq!(pool.dirty_len(), 0);
+}
+
+/// Where clean pages are few a sweep writes dirty ones too, ahead of their time: who wants a frame gets one that is clean all the same.
+#[test]
+fn who_reads_is_told_of_no_failed_write_while_a_clean_frame_is_left() {
+    const MANY: usize = 256;
+    let (store, pool) = failing_pool_of(MANY);
+    drop(pool.new_page(PageId::new(500)).expect("a frame").write().expect("a latch"));
+    pool.drop_cache().expect("written");
+    for id in (0..MANY as u64).map(PageId::new) {
+        pool.new_page(id).expect("a frame").write().expect("a latch").payload_mut()[0] = 1;
+    }
+    pool.flush(PageId::new(7)).expect("written");
+    assert_eq!(pool.dirty_len(), MANY - 1);
+    store.writes.store(true, Ordering::SeqCst);
+    drop(pool.fetch(PageId::new(500)).expect("one frame was clean"));
+    assert_eq!((pool.dirty_len(), pool.is_resident(PageId::new(7))), (MANY - 1, false));
+    let last = pool.fetch(PageId::new(500)).expect("resident");
+    let told = pool.fetch(PageId::new(7)).expect_err("no frame can be had without a write");
+    assert!(matches!(told, PageError::Io { .. }), "{told}");
+    store.writes.store(false, Ordering::SeqCst);
+    drop(last);
+    assert_eq!(pool.fetch(PageId::new(7)).expect("now it can").read().expect("a copy").payload()[0], 1);
 }
 
 #[test]
