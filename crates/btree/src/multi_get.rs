@@ -175,10 +175,11 @@ impl<'t, 'k, K: AsRef<[u8]>> Lookups<'t, 'k, K> {
 
     /// A lane for each of the next keys, as far as there is room.
     fn set_out(&mut self) {
-        if self.kept.bytes.len() >= KEPT_BYTES || self.left.len() >= LEFT {
+        if self.kept.bytes.len() >= KEPT_BYTES {
             return;
         }
-        while self.lanes.len() < LANES && self.next < self.keys.len() {
+        // Where no lane can begin, as with a root that is not in memory, a few by themselves bring what is missing.
+        while self.lanes.len() < LANES && self.left.len() < LEFT && self.next < self.keys.len() {
             let key = self.next;
             self.next += 1;
             match walk::root(self.tree.sampled(), self.tree.roots()) {

@@ -9,14 +9,19 @@ use pagestone_allocator::{LoggedAllocator, MapSource};
 use pagestone_btree::{BTree, BatchChange, BatchOp};
 use pagestone_buffer_pool::{BufferPool, PoolOptions};
 use pagestone_mini_txn::LoggedPool;
-use pagestone_page_format::{Lsn, MemoryStore, PageSize, Poison, StoreUuid};
+use pagestone_page_format::{Lsn, MemoryStore, PageSize, PageStore, Poison, StoreUuid};
 use pagestone_swip::MAX_SWIP_PAGE;
 use pagestone_testkit::SimDisk;
 use pagestone_wal::{Recovery, Wal, WalOptions, WalStart};
 
 /// Pool, log and space map of an empty file.
 pub fn environment(page: usize, frames: usize) -> Arc<LoggedPool> {
-    let size = PageSize::new(page).expect("a page size");
+    environment_over(MemoryStore::new(PageSize::new(page).expect("a page size")), frames)
+}
+
+/// The same, over a store of one's own.
+pub fn environment_over(store: impl PageStore + 'static, frames: usize) -> Arc<LoggedPool> {
+    let size = store.page_size();
     let (disk, dir) = (Arc::new(SimDisk::new(1)), PathBuf::from("/log"));
     let options = WalOptions {
         segment_bytes: 16 << 20,
@@ -38,7 +43,7 @@ pub fn environment(page: usize, frames: usize) -> Arc<LoggedPool> {
     recovery.replay(|_| Ok(())).expect("empty");
     let log = Arc::new(recovery.start(1).expect("begins"));
     let options = PoolOptions { log: Some(log.clone()), poison: poison.clone(), ..PoolOptions::new(frames) };
-    let pool = BufferPool::with_options(Box::new(MemoryStore::new(size)), options).expect("a pool");
+    let pool = BufferPool::with_options(Box::new(store), options).expect("a pool");
     let allocator = LoggedAllocator::under_log(size, MAX_SWIP_PAGE);
     let env = LoggedPool::new(Arc::new(pool), log, allocator, poison);
     env.grow(1).expect("room");
