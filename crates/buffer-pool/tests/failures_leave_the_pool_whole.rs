@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pagestone_buffer_pool::{BufferPool, PoolOptions};
+use pagestone_buffer_pool::{BufferPool, PoolOptions, ReadAhead, Spawner, ThreadClass};
 use pagestone_page_format::{
     DEFAULT_PAGE_SIZE, Lsn, MemoryStore, Page, PageError, PageHeader, PageId, PageKind, PageResult, PageSize,
     PageStore, SwipArray, WriteAhead,
@@ -16,6 +16,7 @@ struct Failing {
     reads: AtomicBool,
     writes: AtomicBool,
     syncs: AtomicBool,
+    panics: AtomicBool,
 }
 
 fn eio() -> PageError {
@@ -27,6 +28,7 @@ impl PageStore for Failing {
         self.inner.page_size()
     }
     fn read_into(&self, id: PageId, page: &mut Page) -> PageResult<()> {
+        assert!(!self.panics.load(Ordering::SeqCst), "storage died");
         if self.reads.load(Ordering::SeqCst) {
             return Err(eio());
         }
@@ -58,7 +60,13 @@ fn failing_pool() -> (Arc<Failing>, BufferPool) {
 fn failing_pool_of(frames: usize) -> (Arc<Failing>, BufferPool) {
     let inner = MemoryStore::new(DEFAULT_PAGE_SIZE);
     inner.grow(1000).expect("room");
-    let store = Arc::new(Failing { inner, reads: false.into(), writes: false.into(), syncs: false.into() });
+    let store = Arc::new(Failing {
+        inner,
+        reads: false.into(),
+        writes: false.into(),
+        syncs: false.into(),
+        panics: false.into(),
+    });
     let mut options = PoolOptions::new(frames);
     options.exhausted_wait = Duration::from_millis(20);
     let pool = BufferPool::with_options(Box::new(Arc::clone(&store)), options).expect("a pool");
@@ -122,6 +130,37 @@ fn who_reads_is_told_of_no_failed_write_while_a_clean_frame_is_left() {
     store.writes.store(false, Ordering::SeqCst);
     drop(last);
     assert_eq!(pool.fetch(PageId::new(7)).expect("now it can").read().expect("a copy").payload()[0], 1);
+}
+
+/// It had claimed pages, and others may wait for them.
+#[test]
+fn who_reads_ahead_and_dies_leaves_no_claim_and_keeps_nobody_waiting() {
+    const MANY: usize = 256;
+    let (store, pool) = failing_pool_of(MANY);
+    let pool = Arc::new(pool);
+    let all: Vec<PageId> = (0..MANY as u64).map(PageId::new).collect();
+    for id in &all {
+        pool.new_page(*id).expect("a frame").write().expect("a latch").payload_mut()[0] = id.get() as u8;
+    }
+    pool.drop_cache().expect("written");
+    let readers = ReadAhead::start(&pool, &Spawner::unpinned(), ThreadClass::Worker).expect("threads");
+    store.panics.store(true, Ordering::SeqCst);
+    pool.prefetch_soon(&all[..16]);
+    while pool.sync().is_ok() {
+        std::thread::yield_now(); // until it is told (E8)
+    }
+    store.panics.store(false, Ordering::SeqCst);
+    let pages: Vec<_> =
+        all.iter().map(|id| pool.fetch(*id).expect("no frame and no claim is kept")).collect();
+    for (id, page) in all.iter().zip(&pages) {
+        assert_eq!(page.read().expect("a copy").payload()[0], id.get() as u8);
+    }
+    drop(pages);
+    pool.drop_cache().expect("nothing is dirty");
+    pool.prefetch_soon(&all[..16]);
+    assert!(all[..16].iter().all(|id| pool.is_resident(*id)), "by the caller: nobody else is left");
+    drop(readers);
+    drop(ReadAhead::start(&pool, &Spawner::unpinned(), ThreadClass::Worker).expect("others may follow"));
 }
 
 #[test]
