@@ -6,7 +6,7 @@
 //! caller's runs: both might want a page that only this thread can bring. So what is found meanwhile is kept until they have ended.
 //!
 //! ```text
-//!            lane 0           lane 1           lane 2           ...            32 at once; one that ends takes the next key
+//!            lane 0           lane 1           lane 2           ...            64 at once; one that ends takes the next key
 //!   step     touch ─────────► touch ─────────► touch            child, or cell of a leaf: misses of memory overlap, nobody waits for a load
 //!            step ──────────► step ──────────► step             what was touched is in the cache by now
 //!            hit              fault            fault
@@ -107,7 +107,8 @@ impl Kept {
 impl BTree {
     /// The values of these keys, in their order: `None` where there is no entry. Any number of them, in any order, also twice.
     ///
-    /// Up to 32 lookups are under way at once, so that what they wait for, memory or disk, overlaps: the more keys a call has, the longer it does.
+    /// Up to 64 lookups are under way at once, and up to 32 reads of the disk, so that what they wait for overlaps: the more keys a call has, the
+    /// longer it does.
     /// Each answer is of one instant, as that of [`BTree::get`]; together they are of several.
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> TreeResult<Vec<Option<Vec<u8>>>> {
         let mut values = vec![None; keys.len()];
