@@ -101,6 +101,30 @@ fn p3_concurrent_faults_read_once_and_wake() {
         });
 }
 
+/// Those who wait for pages of a batch are woken once all are there, and not by the one load that each waits for.
+#[test]
+fn p3_who_waits_for_a_page_of_a_batch_is_woken() {
+    fn hint(world: &World) {
+        world.pool.prefetch(&[ID]);
+    }
+    fn fault(world: &World) {
+        assert_eq!(under(&world.fault(0)), PAGES[0]);
+    }
+    model("P3 one load, no lost wake-up", "p3_who_waits_for_a_page_of_a_batch_is_woken", 1)
+        .catches("who loaded a page wakes nobody", ASLEEP)
+        .run(|bound| {
+            beside(
+                bound,
+                || World::new(PAGES),
+                [hint, fault],
+                |world| {
+                    assert_eq!(world.storage.reads(), 1, "P3: a page is read twice");
+                    at_rest(world);
+                },
+            );
+        });
+}
+
 /// A fault that goes on by itself wakes who waits for its page, as any load does.
 #[test]
 fn p3_who_waits_for_a_fault_under_way_is_woken() {
