@@ -449,10 +449,13 @@ impl State {
         Some(region)
     }
 
-    /// The last region is no more, by a group that ends at `lsn`: until a checkpoint has passed it, redo may meet its map page.
+    /// The last region is no more, by a group that ends at `lsn`: until a checkpoint has passed it, redo may meet its map page, and the
+    /// pages of it that were freed before but behind a checkpoint.
     pub(crate) fn region_dropped(&mut self, region: u64, lsn: Lsn) {
+        let ids = self.ids_of(region);
+        let young = self.young.end_behind(self.tail.passed(), ids.start, ids.end - ids.start);
         self.regions.set_dropped(region);
-        self.tail.keep_until(lsn, self.map_page(region).get() + 1);
+        self.tail.keep_until(lsn, young.unwrap_or(0).max(ids.start + 1));
     }
 
     /// The last region stays.

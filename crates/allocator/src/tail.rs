@@ -198,6 +198,26 @@ mod tests {
         assert_eq!(allocator.tail(), Some(BITS), "what is reserved stays");
     }
 
+    /// The map page is not all that redo may meet: so are the pages that were freed since.
+    #[test]
+    fn what_was_freed_in_a_region_stays_until_a_checkpoint_has_passed_that_it_was_dropped() {
+        let file = File::full(2, &[]);
+        let allocator = file.allocator();
+        drop(allocator.reserve(&file, 1).expect("it can grow"));
+        allocator.drop_last_region(|_| Ok(Lsn::new(50))).expect("nothing fails");
+        allocator.checkpoint_passed(Lsn::new(50));
+        assert_eq!(allocator.tail(), Some(2 * BITS), "all are in use");
+        free(&file, &allocator, BITS + 1, BITS as u32 - 1, 100);
+        assert_eq!(allocator.tail(), Some(2 * BITS));
+        assert!(allocator.drop_last_region(|_| Ok(Lsn::new(130))).expect("nothing fails"));
+        assert_eq!(allocator.tail(), Some(2 * BITS), "redo may meet what was freed");
+        assert_eq!(allocator.tail_at(Lsn::new(99)), Some(2 * BITS));
+        allocator.checkpoint_passed(Lsn::new(99));
+        assert_eq!(allocator.tail(), Some(2 * BITS));
+        allocator.checkpoint_passed(Lsn::new(130));
+        assert_eq!(allocator.tail(), Some(BITS));
+    }
+
     #[test]
     fn region_that_is_in_use_or_reserved_stays_and_so_does_one_that_could_not_be_dropped() {
         let file = File::full(1, &[]);
