@@ -175,6 +175,12 @@ impl Core {
         self.publish(reached.lsn)
     }
 
+    /// While nobody makes a checkpoint.
+    pub(crate) fn between_checkpoints<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _reached = self.checkpointing.lock();
+        work()
+    }
+
     /// Writes some of the pages with changes from before `lsn`, the oldest first, and says how far that reached (L5).
     fn flush_below(&self, lsn: Lsn, reached: &mut Reached) -> StoreResult<Flushed> {
         let round = self.env.checkpoint_round(lsn, ROUND_PAGES)?;

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! A checkpoint publishes how many pages there must be; the cut comes behind it, under the lock of the superblock, and is not synced: a
-//! crash leaves the file long or short, and both are right. What [`grow`](pagestone_page_format::PageStore::grow) gives at once, an eighth of
+//! crash leaves the file long or short, and both are right. It never comes between the look at the file and the publication of what was
+//! seen: the lock of checkpoints is held for both. What [`grow`](pagestone_page_format::PageStore::grow) gives at once, an eighth of
 //! the file, is left, and cut only where there is twice as much: a store that grows again is not cut back all the time.
 
 use pagestone_page_format::PageResult;
@@ -32,8 +33,8 @@ pub(crate) struct TailCuts {
 }
 
 impl Core {
-    /// After a publication: cuts what is free at the end of the file, if that is much. An error costs space and nothing else: it is
-    /// counted, and the next publication tries again.
+    /// After a publication, by who made it: cuts what is free at the end of the file, if that is much. An error costs space and nothing
+    /// else: it is counted, and the next publication tries again.
     pub(crate) fn cut_long_tail(&self) {
         // Whoever makes space for a long value has use for it, and on a full disk could not get it back.
         if self.making_space.try_lock().is_none() {
@@ -64,9 +65,10 @@ impl Core {
         }
     }
 
-    /// Cuts all that is free at the end of the file.
+    /// Cuts all that is free at the end of the file. Waits for a checkpoint that is being made: it may publish a length that it looked at
+    /// while somebody had reserved ids there.
     pub(crate) fn cut_whole_tail(&self) -> PageResult<()> {
-        self.cut_tail(|len, pages| (len > pages).then_some(pages))
+        self.between_checkpoints(|| self.cut_tail(|len, pages| (len > pages).then_some(pages)))
     }
 
     /// Cuts the file to what `choose` says, if anything, of its length and the least that it must have.
@@ -86,5 +88,64 @@ impl Core {
             Ok(())
         })?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+    use std::time::Duration;
+
+    use pagestone_direct_io::{Disk, RealDisk};
+    use pagestone_mini_txn::Reserve;
+    use pagestone_sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::{Background, Options};
+
+    /// What was reserved when a checkpoint looked may be free again, and cut by who compacts, before it publishes.
+    #[test]
+    fn file_is_never_shorter_than_a_checkpoint_publishes_beside_a_cut() {
+        let options = Options { background: Background::Manual, pool_bytes: 64 * 4096, ..Options::default() };
+        let directory = tempfile::tempdir().expect("a directory");
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let opened = crate::open::open(&disk, &directory.path().join("store"), &options, &mut |_| {});
+        let (core, _) = opened.expect("a new store");
+        core.tree.put(b"key", b"value").expect("put");
+        core.empty_log().expect("checkpoints");
+        let done = AtomicBool::new(false);
+        let until_done = |work: &dyn Fn()| {
+            while !done.load(Ordering::Relaxed) {
+                work();
+            }
+        };
+        let shorter = thread::scope(|scope| {
+            scope.spawn(|| {
+                until_done(&|| {
+                    let reserve = Reserve { log_bytes: 256, new_pages: 8, ..Reserve::default() };
+                    let held = core.env.begin(reserve).expect("there is room");
+                    thread::sleep(Duration::from_micros(20));
+                    drop(held);
+                    thread::sleep(Duration::from_micros(200));
+                });
+            });
+            scope.spawn(|| {
+                until_done(&|| {
+                    core.cut_whole_tail().expect("cut");
+                    thread::sleep(Duration::from_micros(20));
+                });
+            });
+            let shorter = (0..500_u32).find_map(|round| {
+                core.tree.put(b"key", &round.to_le_bytes()).expect("put");
+                core.checkpoint().expect("a checkpoint");
+                let judged = core.judge_superblock().expect("looked");
+                (judged.pages < judged.data_pages).then_some((judged.pages, judged.data_pages))
+            });
+            done.store(true, Ordering::Relaxed);
+            shorter
+        });
+        assert_eq!(shorter, None, "pages, and those that a copy says there are");
+        assert!(core.tail_cuts.pages.load(Ordering::Relaxed) > 0);
     }
 }
