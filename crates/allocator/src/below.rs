@@ -1,6 +1,7 @@
 //! Ids below a bound, for whoever makes the file shorter: moving a page is worth it only if it goes down.
 //!
-//! Invariant: nothing here makes the file longer or waits for anybody; what is not known to be free is not found.
+//! Invariant: nothing here makes the file longer or waits for anybody; what is not known to be free is not found, and what lies past the
+//! highest id in use is not either: it may be cut off at this moment ([`crate::tail`]), or be already.
 
 use pagestone_page_format::{PageId, PageResult};
 
@@ -15,7 +16,8 @@ impl LoggedAllocator {
     /// Reserves the lowest `ids` ids, if so many below `end` are known to be free. They have room in the file, which they were cut out of.
     pub fn reserve_below(&self, ids: usize, end: PageId) -> Option<Reservation<'_>> {
         let mut state = self.state();
-        let runs = state.take_below(ids as u64, end.get())?;
+        let end = state.high_water()?.min(end.get());
+        let runs = state.take_below(ids as u64, end)?;
         drop(state);
         Some(Reservation::new(self, &runs))
     }
@@ -29,7 +31,8 @@ impl LoggedAllocator {
         end: PageId,
     ) -> Option<ExtentReservation<'_>> {
         let mut state = self.state();
-        let runs = state.take_extents_below(pages, runs, end.get())?;
+        let end = state.high_water()?.min(end.get());
+        let runs = state.take_extents_below(pages, runs, end)?;
         drop(state);
         Some(ExtentReservation::new(self, runs))
     }
@@ -39,6 +42,29 @@ impl LoggedAllocator {
 mod tests {
     use super::*;
     use crate::file_in_memory::{BITS, File};
+
+    /// A cut has nobody wait here, so it must have nothing to fear either.
+    #[test]
+    fn nothing_behind_a_cut_is_found() {
+        let file = File::full(1, &[10, 60, 61, 62, 63]);
+        let allocator = file.allocator();
+        allocator.load_all(&file).expect("readable");
+        let cut = allocator.cut_tail(|pages| {
+            assert_eq!(pages, 60);
+            let end = PageId::new(BITS);
+            assert!(allocator.reserve_below(2, end).is_none());
+            assert!(allocator.reserve_extents_below(1, 1, PageId::new(10)).is_none());
+            assert!(allocator.reserve_extents_below(2, 2, end).is_none());
+            assert_eq!(
+                allocator.reserve_extents_below(1, 1, end).expect("one").runs(),
+                [(PageId::new(10), 1)]
+            );
+            assert_eq!(allocator.reserve_below(1, end).expect("one").ids(), [PageId::new(10)]);
+            Ok(())
+        });
+        assert!(cut.expect("nothing fails"));
+        assert!(allocator.reserve_below(2, PageId::new(BITS)).is_none());
+    }
 
     #[test]
     fn what_is_free_below_is_found_and_nothing_else() {
