@@ -141,7 +141,7 @@ pub(crate) struct SuperblockCopies {
     current_slot: usize,
     /// Checkpoint of the other copy: the log must reach back to it. The current one's if the other copy is unusable.
     older_checkpoint: Lsn,
-    /// Pages that it says the file has; the current one's if it is unusable.
+    /// Pages that it says the file has, or may say after a write that failed; the current one's if it is unusable.
     older_pages: u64,
     /// Why the other copy is unusable, if it is.
     damage: Option<String>,
@@ -242,6 +242,8 @@ impl SuperblockCopies {
             .checked_add(1)
             .ok_or_else(|| PageError::InvalidSuperblock { reason: "the sequence has no successor".into() })?;
         let slot = 1 - self.current_slot;
+        // A write that fails may be done all the same: then that copy is the newest one for the next opening.
+        self.older_pages = self.older_pages.max(next.data_pages);
         self.write(poison, slot, &next)?;
         self.older_checkpoint = self.current.checkpoint;
         self.older_pages = self.current.data_pages;
@@ -286,6 +288,11 @@ fn read_copy(file: &dyn File, slot: usize) -> PageResult<Superblock> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use pagestone_direct_io::{Create, DirectIo, Disk, OpenHow};
+    use pagestone_testkit::{DiskOp, FaultPlan, SimDisk};
+
     use super::*;
 
     fn sample() -> Superblock {
@@ -316,5 +323,22 @@ mod tests {
         for len in [0, 1, 512, 4095] {
             Superblock::decode(&block[..len]).expect_err("a short copy is found");
         }
+    }
+
+    /// It may stand in the file all the same, and count after a crash.
+    #[test]
+    fn file_is_not_cut_below_what_a_publication_that_failed_may_say() {
+        let disk = SimDisk::new(1);
+        let how = OpenHow { create: Create::New, write: true, direct: DirectIo::Off };
+        let file = disk.open(Path::new("/data"), &how).expect("a new file");
+        let mut copies = SuperblockCopies::create(file, sample()).expect("written");
+        disk.fail(FaultPlan::done_but_reported(5).on(DiskOp::Write));
+        let poison = Poison::new();
+        copies.publish(&poison, |next| next.data_pages = 120).expect_err("a failed write");
+        assert_eq!((copies.current().data_pages, copies.data_pages()), (99, 120));
+        for pages in [70, 60, 50] {
+            copies.publish(&poison, |next| next.data_pages = pages).expect("a healthy disk");
+        }
+        assert_eq!(copies.data_pages(), 60);
     }
 }
