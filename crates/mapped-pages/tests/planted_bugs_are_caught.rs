@@ -1,6 +1,6 @@
 //! Prevents: tests of crashes that cannot fail. Each bug is planted in a process of its own, which has to die of it; without one the same
-//! histories end well. With `--cfg pagestone_faults` alone:
-//! `RUSTFLAGS="--cfg pagestone_faults" cargo test -p pagestone-mapped-pages --test planted_bugs_are_caught --target-dir target/faults`.
+//! histories end well. A step of `cargo xtask check`, with
+//! `--cfg pagestone_faults` alone.
 #![cfg(all(pagestone_faults, not(loom)))]
 
 mod model;

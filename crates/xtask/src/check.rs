@@ -12,7 +12,7 @@ use crate::{downstream, loom, soak, unsafe_fence};
 
 type Body = fn(&Workspace, &mut Step) -> Result<(), Failed>;
 
-const STEPS: [(&str, Body); 14] = [
+const STEPS: [(&str, Body); 15] = [
     ("tools", tools),
     ("fmt", fmt),
     ("unsafe fence", unsafe_fence::step),
@@ -24,6 +24,7 @@ const STEPS: [(&str, Body); 14] = [
     ("doctests", doctests),
     ("loom models", loom_models),
     ("shuttle models", shuttle_models),
+    ("planted bugs", planted_bugs),
     ("layers alone", layers_alone),
     ("no metrics, no telemetry", no_telemetry),
     ("downstream crates", downstream::step),
@@ -181,6 +182,25 @@ fn models(workspace: &Workspace, step: &mut Step, checker: Checker) -> Result<()
         ref invariants => {
             Err(Failed(format!("no mutant shows that a model of these can fail: {invariants:?}\n")))
         }
+    }
+}
+
+/// Every test target that is called `planted_…`: crash tests that must fail once a bug is planted; with a target directory of its own.
+fn planted_bugs(workspace: &Workspace, step: &mut Step) -> Result<(), Failed> {
+    let mut targets = workspace.targets("test", "planted_").peekable();
+    if targets.peek().is_none() {
+        return Err(Failed("no test target is called planted_…\n".into()));
+    }
+    let mut command = cargo();
+    command.current_dir(&workspace.root).env("RUSTFLAGS", "--cfg pagestone_faults");
+    command.args(["test", "--no-fail-fast", "--target-dir"]).arg(workspace.target.join("faults"));
+    for (package, target) in targets {
+        command.args(["--package", &package.name, "--test", &target.name]);
+    }
+    step.run(command)?;
+    match step.tally.passed {
+        0 => Err(Failed("no test ran\n".into())),
+        _ => Ok(()),
     }
 }
 
