@@ -24,7 +24,7 @@ use crate::workspace::Workspace;
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// What races threads: the package, and the test target, or the library's own tests that are named so.
-const RACES: [(&str, Races); 20] = [
+const RACES: [(&str, Races); 21] = [
     ("pagestone-telemetry", Races::Library("")),
     ("pagestone-threading", Races::Library("")),
     ("pagestone-swip", Races::Library("atomic")),
@@ -38,6 +38,7 @@ const RACES: [(&str, Races); 20] = [
     ("pagestone-wal", Races::Test("writers_slow_down_before_the_log_is_full")),
     ("pagestone-allocator", Races::Test("no_id_has_two_owners")),
     ("pagestone-allocator", Races::Test("threads_share_no_id")),
+    ("pagestone-allocator", Races::Test("ids_change_threads")),
     ("pagestone-btree", Races::Test("batches_lose_no_update")),
     ("pagestone-store", Races::Test("threads_lose_no_update")),
     ("pagestone-store", Races::Test("merges_beside_readers_lose_nothing")),
