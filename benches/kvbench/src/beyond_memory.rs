@@ -15,6 +15,7 @@ use pagestone::page_format::AlignedBuf;
 use pagestone::store::{Durability, Options, Store, Tree};
 
 use crate::resident::{check, fill, missing};
+use crate::threads::on_threads;
 use crate::writers::{key, mix};
 use crate::{BenchResult, cpu_of_process, in_new_dir, quartiles};
 
@@ -176,14 +177,8 @@ impl Bench<'_> {
         let (misses, cpu, began) = (self.store.stats()?.pool.misses, cpu_of_process(), Instant::now());
         let turn = Duration::from_millis(self.args.turn_ms);
         let work = |threads: u64, one: &(dyn Fn(u64) -> BenchResult<u64> + Sync)| {
-            std::thread::scope(|scope| {
-                let threads: Vec<_> = (0..threads)
-                    .map(|thread| scope.spawn(move || one(mix((round + 1) << 8 | thread))))
-                    .collect();
-                threads.into_iter().try_fold(0, |sum, thread| {
-                    BenchResult::Ok(sum + thread.join().map_err(|_| "a thread panicked")??)
-                })
-            })
+            let counts = on_threads(threads, |thread| one(mix((round + 1) << 8 | thread)))?;
+            BenchResult::Ok(counts.iter().sum())
         };
         let go_on = || began.elapsed() < turn;
         let count = match side {

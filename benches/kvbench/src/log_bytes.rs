@@ -21,6 +21,7 @@ use pagestone::page_format::{Lsn, OpKind, Poison, StoreUuid};
 use pagestone::store::{Durability, Options, Store, Tree};
 use pagestone::wal::{Recovery, WalOptions, WalStart, WalStats};
 
+use crate::threads::on_threads;
 use crate::writers::{key, value};
 use crate::{BenchResult, in_new_dir};
 
@@ -117,15 +118,7 @@ impl Kind {
 }
 
 fn by_clients(changes: u64, change: impl Fn(u64) -> BenchResult<()> + Sync) -> BenchResult<()> {
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..CLIENTS)
-            .map(|client| {
-                let change = &change;
-                scope.spawn(move || (client..changes).step_by(CLIENTS as usize).try_for_each(change))
-            })
-            .collect();
-        threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a client panicked")?)
-    })
+    on_threads(CLIENTS, |client| (client..changes).step_by(CLIENTS as usize).try_for_each(&change)).map(drop)
 }
 
 /// Records of one operation.

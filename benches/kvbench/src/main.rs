@@ -32,6 +32,7 @@ mod resident_writes;
 mod scans;
 mod size_sweep;
 mod space;
+mod threads;
 mod write_out;
 mod writers;
 

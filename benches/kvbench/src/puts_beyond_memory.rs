@@ -15,6 +15,7 @@ use pagestone::direct_io::{DirectIo, Disk, OpenHow, RealDisk};
 
 use crate::peers::visible::{self, Ours, Visible};
 use crate::resident::{check, missing};
+use crate::threads::on_threads;
 use crate::writers::{key, mix, value};
 use crate::{BenchResult, cpu_of_process, in_new_dir, quartiles};
 
@@ -237,20 +238,16 @@ impl Bench<'_> {
         let (cpu, began) = (cpu_of_process(), Instant::now());
         let go_on = || began.elapsed() < length;
         let turn = Turn { rows: self.args.rows, version, go_on: &go_on };
-        let count = std::thread::scope(|scope| {
+        let counts = std::thread::scope(|scope| {
             let files = side.files().map(|files| self.args.dir.join(files));
             let dropper = scope.spawn(|| keep_cache_empty(files, &stop));
-            let turn = &turn;
-            let threads: Vec<_> = (0..self.args.threads)
-                .map(|thread| scope.spawn(move || work(side, turn, mix(version << 8 | thread))))
-                .collect();
-            let count = threads.into_iter().try_fold(0, |sum, thread| {
-                BenchResult::Ok(sum + thread.join().map_err(|_| "a thread panicked")??)
-            });
+            let counts =
+                on_threads(self.args.threads, |thread| work(side, &turn, mix(version << 8 | thread)));
             stop.store(true, Ordering::Relaxed);
             dropper.join().map_err(|_| "a thread panicked")??;
-            count
+            counts
         })?;
+        let count: u64 = counts.iter().sum();
         let took = began.elapsed();
         let cpu = cpu.zip(cpu_of_process()).map_or(Duration::ZERO, |(before, after)| after - before);
         side.settle()?;

@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use pagestone::store::{Store, Tree};
 
 use crate::BenchResult;
+use crate::threads::on_threads;
 
 /// Calls that took longer are remembered one by one.
 const STOP: Duration = Duration::from_millis(5);
@@ -95,20 +96,11 @@ impl Load {
     pub(crate) fn run(&self, store: &Store, seed: u64, long: Duration) -> BenchResult<Seen> {
         let began = Instant::now();
         let mut seen = Seen { latency: histogram()?, stops: Vec::new(), took: Duration::ZERO };
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..self.threads)
-                .map(|thread| {
-                    let tree = store.default_tree();
-                    scope.spawn(move || self.write(&tree, mix(seed << 8 | thread), began, long))
-                })
-                .collect();
-            threads.into_iter().try_for_each(|thread| {
-                let (latency, stops) = thread.join().map_err(|_| "a writer panicked")??;
-                seen.latency.add(latency)?;
-                seen.stops.extend(stops);
-                BenchResult::Ok(())
-            })
-        })?;
+        let write = |thread| self.write(&store.default_tree(), mix(seed << 8 | thread), began, long);
+        for (latency, stops) in on_threads(self.threads, write)? {
+            seen.latency.add(latency)?;
+            seen.stops.extend(stops);
+        }
         seen.took = began.elapsed();
         Ok(seen)
     }

@@ -12,7 +12,7 @@ use pagestone_page_format::{AlignedBuf, DEFAULT_PAGE_SIZE, PageId};
 
 use crate::file::{check, create, offset_of, remove};
 use crate::raw::RawFile;
-use crate::rounds::{Contender, Draws, contest};
+use crate::rounds::{Contender, Draws, contest, sum_of_threads};
 use crate::{Args, BenchResult};
 
 /// The part of the pages that the pool has frames for.
@@ -77,17 +77,7 @@ fn spread(
     one: impl Fn(u64, &dyn Fn() -> bool) -> BenchResult<u64> + Sync,
 ) -> BenchResult<u64> {
     let began = Instant::now();
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads)
-            .map(|thread| {
-                let one = &one;
-                scope.spawn(move || one(thread, &|| began.elapsed() < turn))
-            })
-            .collect();
-        threads
-            .into_iter()
-            .try_fold(0, |sum, thread| Ok(sum + thread.join().map_err(|_| "a thread panicked")??))
-    })
+    sum_of_threads(threads, |thread| one(thread, &|| began.elapsed() < turn))
 }
 
 fn by_threads(args: &Args, threads: u64, count: u64, path: &Path, pool: &BufferPool) -> BenchResult<()> {

@@ -3,6 +3,7 @@
 //! Invariant: in each round every contender has one turn, and each round begins with the next one, so that none always follows the
 //! same other.
 
+use std::ops::Add;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -127,15 +128,23 @@ pub(crate) fn on_threads<'a>(
             begin.wait();
             rate(turn, STEP as f64, || (0..STEP).try_for_each(|_| visit(ids.below(pages))))
         };
-        std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || one(thread))).collect();
-            let mut sum = one(0)?;
-            for other in others {
-                sum += other.join().map_err(|_| "a thread panicked")??;
-            }
-            Ok(sum)
-        })
+        sum_of_threads(threads, one)
     }
+}
+
+/// Calls `one` with the numbers of so many threads, of which the caller's is the first, and adds up what they give.
+pub(crate) fn sum_of_threads<T: Send + Add<Output = T>>(
+    threads: u64,
+    one: impl Fn(u64) -> BenchResult<T> + Sync,
+) -> BenchResult<T> {
+    let one = &one;
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || one(thread))).collect();
+        let first = one(0)?;
+        others
+            .into_iter()
+            .try_fold(first, |sum, other| Ok(sum + other.join().map_err(|_| "a thread panicked")??))
+    })
 }
 
 /// Numbers that look random and are the same in every run (xorshift64*).

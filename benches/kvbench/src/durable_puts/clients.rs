@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::threads::on_threads;
 use crate::writers::histogram;
 use crate::{BenchResult, cpu_of_process};
 
@@ -35,18 +36,10 @@ impl<'a> Contender<'a> {
     fn turn(&mut self, clients: u64, round: u64, turn: Duration) -> BenchResult<()> {
         let (began, cpu) = (Instant::now(), cpu_of_process());
         let mut ops = 0;
-        std::thread::scope(|scope| {
-            let step = &self.step;
-            let threads: Vec<_> = (0..clients)
-                .map(|client| scope.spawn(move || repeat(step, client, round, began, turn)))
-                .collect();
-            threads.into_iter().try_for_each(|thread| {
-                let latency = thread.join().map_err(|_| "a client panicked")??;
-                ops += latency.len();
-                self.latency.add(latency)?;
-                BenchResult::Ok(())
-            })
-        })?;
+        for latency in on_threads(clients, |client| repeat(&self.step, client, round, began, turn))? {
+            ops += latency.len();
+            self.latency.add(latency)?;
+        }
         self.rates.push(ops as f64 / began.elapsed().as_secs_f64());
         self.ops += ops;
         self.cpu = self.cpu.zip(cpu).zip(cpu_of_process()).map(|((sum, before), now)| sum + (now - before));

@@ -20,6 +20,7 @@ use pagestone::store::{Durability, Options, Store};
 use self::clients::{Contender, contest};
 use crate::log_bytes;
 use crate::peers::{self, Peer};
+use crate::threads::on_threads;
 use crate::writers::{Load, key, mix, value};
 use crate::{BenchResult, in_new_dir, quartiles};
 
@@ -141,19 +142,9 @@ fn open(dir: &Path, log_bytes: u64) -> BenchResult<Store> {
 /// Puts every key, by threads that share the syncs.
 fn fill(store: &Store, keys: u64) -> BenchResult<()> {
     const THREADS: u64 = 64;
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS)
-            .map(|thread| {
-                let tree = store.default_tree();
-                scope.spawn(move || {
-                    (thread..keys).step_by(THREADS as usize).try_for_each(|number| {
-                        tree.put(&key(number), &value(&key(number), 0, VALUE)).map(drop)
-                    })
-                })
-            })
-            .collect();
-        threads.into_iter().try_for_each(|thread| Ok(thread.join().map_err(|_| "a client panicked")??))
-    })
+    let tree = store.default_tree();
+    let put = |number| tree.put(&key(number), &value(&key(number), 0, VALUE)).map(drop);
+    on_threads(THREADS, |thread| Ok((thread..keys).step_by(THREADS as usize).try_for_each(put)?)).map(drop)
 }
 
 fn check(peer: &dyn Peer, keys: u64) -> BenchResult<()> {

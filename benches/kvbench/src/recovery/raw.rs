@@ -3,13 +3,13 @@
 //! Invariant: direct reads through the same seam as the store's, nothing checked, nothing kept; of two ways the faster one counts.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use pagestone::direct_io::{DirectIo, Disk, File, OpenHow, ReadAt, RealDisk, read_exact_batch};
 use pagestone::page_format::AlignedBuf;
 
 use crate::BenchResult;
+use crate::threads::on_threads;
 use crate::writers::mix;
 
 /// What was measured.
@@ -56,15 +56,7 @@ fn log_rate(dir: &Path, log_bytes: u64, depth: usize) -> BenchResult<f64> {
 fn page_rate(dir: &Path, threads: u64) -> BenchResult<f64> {
     let file = RealDisk.open(&dir.join("data"), &OpenHow::read(DirectIo::Prefer))?;
     let (pages, began) = (file.len()? / PAGE as u64, Instant::now());
-    std::thread::scope(|scope| {
-        let readers: Vec<_> = (0..threads)
-            .map(|thread| {
-                let file = Arc::clone(&file);
-                scope.spawn(move || random_reads(&*file, pages, thread, PAGES / threads))
-            })
-            .collect();
-        readers.into_iter().try_for_each(|reader| reader.join().map_err(|_| "a reader panicked")?)
-    })?;
+    on_threads(threads, |thread| random_reads(&*file, pages, thread, PAGES / threads))?;
     Ok(PAGES as f64 / began.elapsed().as_secs_f64())
 }
 

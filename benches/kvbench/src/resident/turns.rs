@@ -7,6 +7,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use super::VALUE;
+use crate::threads::on_threads;
 use crate::writers::{key, mix};
 use crate::{BenchResult, quartiles};
 
@@ -130,19 +131,7 @@ impl Contest {
             let took = cpu.map_or(Ok(took), CpuClock::since)?;
             BenchResult::Ok((batches * BATCH) as f64 / took.as_secs_f64())
         };
-        std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads)
-                .map(|thread| {
-                    let one = &one;
-                    scope.spawn(move || one(thread))
-                })
-                .collect();
-            let mut sum = one(0)?;
-            for other in others {
-                sum += other.join().map_err(|_| "a thread panicked")??;
-            }
-            Ok(sum)
-        })
+        Ok(on_threads(threads, one)?.iter().sum())
     }
 }
 

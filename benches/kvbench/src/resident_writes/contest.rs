@@ -12,11 +12,12 @@ use super::keys::KeySet;
 use super::workload::{Batch, Workload, check};
 use super::zipf::Zipf;
 use crate::peers::visible::Visible;
+use crate::threads::on_threads;
 use crate::writers::mix;
 use crate::{BenchResult, quartiles};
 
 /// Counts of threads.
-const THREADS: [usize; 2] = [1, 2];
+const THREADS: [u64; 2] = [1, 2];
 /// Keys that are looked up on each side at the end.
 const LOOKS: u64 = 10_000;
 /// What runs on in the background after a turn has that long.
@@ -83,11 +84,11 @@ impl Contest<'_> {
     }
 
     /// Operations a second of all threads.
-    fn turn(&self, workload: Workload, threads: usize, round: u64, side: &dyn Visible) -> BenchResult<f64> {
-        let begin = Barrier::new(threads);
-        let one = |thread: usize| {
+    fn turn(&self, workload: Workload, threads: u64, round: u64, side: &dyn Visible) -> BenchResult<f64> {
+        let begin = Barrier::new(threads as usize);
+        let one = |thread| {
             let (mut batch, mut scratch) = (Batch::default(), Vec::new());
-            let mut random = mix(round << 8 | thread as u64);
+            let mut random = mix(round << 8 | thread);
             begin.wait();
             let began = Instant::now();
             let (mut took, mut done) = (Duration::ZERO, 0);
@@ -99,19 +100,7 @@ impl Contest<'_> {
             }
             BenchResult::Ok(done as f64 / took.as_secs_f64())
         };
-        std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads)
-                .map(|thread| {
-                    let one = &one;
-                    scope.spawn(move || one(thread))
-                })
-                .collect();
-            let mut sum = one(0)?;
-            for other in others {
-                sum += other.join().map_err(|_| "a thread panicked")??;
-            }
-            Ok(sum)
-        })
+        Ok(on_threads(threads, one)?.iter().sum())
     }
 }
 

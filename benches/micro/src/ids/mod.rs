@@ -15,7 +15,7 @@ use std::time::Duration;
 use pagestone_allocator::PageAllocator;
 use pagestone_page_format::{DEFAULT_PAGE_SIZE, PageId};
 
-use crate::rounds::{Contender, Draws, contest, rate};
+use crate::rounds::{Contender, Draws, contest, rate, sum_of_threads};
 use crate::{Args, BenchResult, peers};
 use sparse::SparseFile;
 
@@ -177,17 +177,9 @@ fn on_threads<'a>(
 ) -> impl FnMut() -> BenchResult<f64> + 'a {
     move || {
         let (begin, step) = (Barrier::new(threads as usize), &step);
-        let one = || {
+        sum_of_threads(threads, |_| {
             begin.wait();
             rate(turn, units as f64, step)
-        };
-        std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(one)).collect();
-            let mut sum = one()?;
-            for other in others {
-                sum += other.join().map_err(|_| "a thread panicked")??;
-            }
-            Ok(sum)
         })
     }
 }
