@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use pagestone_fuzz::repair::{self, seal};
-use pagestone_page_format::slotted::{SlottedPage, SlottedWriter};
+use pagestone_page_format::slotted::{SlottedForm, SlottedPage, SlottedWriter};
 use pagestone_page_format::{
     ChecksumKind, PAGE_HEADER_SIZE, Page, PageChecksum, PageError, PageHeader, PageId, PageWriter,
     SpeculativePage,
@@ -126,7 +126,12 @@ fn change(words: &[AtomicU64], base: usize, key: &[u8], slot: usize) {
     let writer = SlottedWriter::new(PageWriter::new(words), base);
     let other: Vec<AtomicU64> = words.iter().map(|_| AtomicU64::new(0)).collect();
     let into = SlottedWriter::new(PageWriter::new(&other), base);
-    if into.init(slot % 64, (slot % 3) as u8, slot.is_multiple_of(2)).is_ok() {
+    let form = SlottedForm {
+        fixed_links: (slot % 3) as u8,
+        links_per_slot: slot.is_multiple_of(2),
+        hints: slot.is_multiple_of(5),
+    };
+    if into.init(slot % 64, form).is_ok() {
         let _ = writer.copy_range(0..slot, &into);
         into.read().count().expect("a page that was just made");
     }

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use pagestone_page_format::slotted::{SlottedError, SlottedPage, SlottedWriter};
+use pagestone_page_format::slotted::{SlottedError, SlottedForm, SlottedPage, SlottedWriter};
 use pagestone_page_format::{PageId, PageKind, PageWriter, SpeculativePage};
 use pagestone_sync::atomic::AtomicU64;
 
@@ -15,6 +15,7 @@ struct Input {
     suffix: u8,
     fixed_links: u8,
     links_per_slot: bool,
+    hints: bool,
     large: bool,
     ops: Vec<Op>,
 }
@@ -46,6 +47,7 @@ struct Run<'a> {
     writer: SlottedWriter<'a>,
     words: &'a [AtomicU64],
     links_per_slot: bool,
+    hints: bool,
     model: Vec<Entry>,
     fixed: Vec<u64>,
 }
@@ -57,12 +59,18 @@ fuzz_target!(|input: Input| {
     page.format(PageKind(200), PageId::new(7));
     let writer = SlottedWriter::new(page, BASE);
     let suffix = usize::from(input.suffix);
-    writer.init(suffix, input.fixed_links, input.links_per_slot).expect("there is room");
+    let form = SlottedForm {
+        fixed_links: input.fixed_links,
+        links_per_slot: input.links_per_slot,
+        hints: input.hints,
+    };
+    writer.init(suffix, form).expect("there is room");
     page.put_bytes(size - suffix, &vec![0xa5; suffix]).expect("the suffix lies in the page");
     let mut run = Run {
         writer,
         words: &words,
         links_per_slot: input.links_per_slot,
+        hints: input.hints,
         model: Vec::new(),
         fixed: vec![0; input.fixed_links.into()],
     };
@@ -166,7 +174,8 @@ impl Run<'_> {
         let (from, to) = (from % (len + 1), to % (len + 2));
         let other = zeros(self.words.len() * 8);
         let copy = SlottedWriter::new(PageWriter::new(&other), BASE);
-        copy.init(0, 0, self.links_per_slot).expect("there is room");
+        let form = SlottedForm { fixed_links: 0, links_per_slot: self.links_per_slot, hints: self.hints };
+        copy.init(0, form).expect("there is room");
         let result = self.writer.copy_range(from..to, &copy);
         assert_eq!(result.is_ok(), from <= to && to <= len, "{result:?}");
         if result.is_ok() {

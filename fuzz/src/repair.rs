@@ -3,7 +3,7 @@
 //! Invariant: [`page`] and [`page_file`] change nothing but magics, versions, ids, checksums, page sizes and checksum kinds, and
 //! only what the choice names.
 
-use pagestone_page_format::slotted::SlottedWriter;
+use pagestone_page_format::slotted::{SlottedForm, SlottedWriter};
 use pagestone_page_format::{
     ChecksumKind, FORMAT_VERSION, PAGE_MAGIC, PageChecksum, PageId, PageKind, PageSize, PageWriter,
     SpeculativePage, StoreUuid, crc32c,
@@ -39,8 +39,12 @@ pub fn slotted(bytes: &mut [u8], base: usize, id: PageId, number: u32) {
     let area = SlottedWriter::new(page, base);
     let per_slot = number & 1 == 1;
     let cells = (number >> 8) as usize % 60;
-    area.init((number >> 16) as usize % 100, (number >> 1 & 3) as u8, per_slot)
-        .expect("a page is long enough");
+    let form = SlottedForm {
+        fixed_links: (number >> 1 & 3) as u8,
+        links_per_slot: per_slot,
+        hints: number & 1 << 29 != 0,
+    };
+    area.init((number >> 16) as usize % 100, form).expect("a page is long enough");
     for slot in 0..cells {
         let key = (slot as u64 * 0x0101).to_be_bytes();
         let value = &key[..(slot ^ number as usize >> 3) % 8];

@@ -2,7 +2,7 @@
 //! bytes of removed cells that stay in the page; a page that differs after the same history, which redo would diverge on.
 #![cfg(not(loom))]
 
-use pagestone_page_format::slotted::{SlottedError, SlottedPage, SlottedWriter};
+use pagestone_page_format::slotted::{SlottedError, SlottedForm, SlottedPage, SlottedWriter};
 use pagestone_page_format::{PageId, PageKind, PageWriter, SpeculativePage};
 use pagestone_sync::atomic::AtomicU64;
 use proptest::prelude::*;
@@ -66,7 +66,7 @@ fn leaks_nothing(words: &[AtomicU64], page: SlottedPage<'_>) {
     let arrays_end = if swips.count == 0 {
         // Without links: the capacity stands in the header.
         let capacity = usize::from(u16::from_le_bytes([image[BASE + 2], image[BASE + 3]]));
-        BASE + 24 + 12 * capacity
+        BASE + 24 + 64 * usize::from(image[BASE + 6]) + 12 * capacity
     } else {
         assert_eq!(usize::from(swips.at_word), page.link_word(0).unwrap());
         (usize::from(swips.at_word) + usize::from(swips.count)) * 8
@@ -77,8 +77,7 @@ fn leaks_nothing(words: &[AtomicU64], page: SlottedPage<'_>) {
 struct Harness {
     page_size: usize,
     suffix: usize,
-    fixed: u8,
-    per_slot: bool,
+    form: SlottedForm,
 }
 
 impl Harness {
@@ -87,10 +86,10 @@ impl Harness {
         let page = PageWriter::new(&words);
         page.format(PageKind(200), PageId::new(7));
         let writer = SlottedWriter::new(page, BASE);
-        writer.init(self.suffix, self.fixed, self.per_slot).unwrap();
+        writer.init(self.suffix, self.form).unwrap();
         let suffix: Vec<u8> = (0..self.suffix).map(|at| at as u8 | 1).collect();
         page.put_bytes(self.page_size - self.suffix, &suffix).unwrap();
-        let mut fixed_links = vec![0; self.fixed.into()];
+        let mut fixed_links = vec![0; self.form.fixed_links.into()];
         let mut model: Vec<Entry> = Vec::new();
         for op in ops {
             let before = bytes(&words);
@@ -106,11 +105,14 @@ impl Harness {
                 (_, Err(error)) => panic!("{op:?}: {error}"),
                 (op, Ok(())) => self.apply_to_model(op, &mut model, &mut fixed_links),
             }
-            assert_eq!(contents(area, self.per_slot), model);
+            assert_eq!(contents(area, self.form.links_per_slot), model);
             for (index, link) in fixed_links.iter().enumerate() {
                 assert_eq!(area.link(index), Ok(*link));
             }
-            assert_eq!(area.link(fixed_links.len() + model.len() * usize::from(self.per_slot)).ok(), None);
+            assert_eq!(
+                area.link(fixed_links.len() + model.len() * usize::from(self.form.links_per_slot)).ok(),
+                None
+            );
             area.check().unwrap();
             leaks_nothing(&words, area);
             assert!(bytes(&words)[self.page_size - self.suffix..] == suffix, "the suffix was touched");
@@ -118,11 +120,11 @@ impl Harness {
         // Copies of the whole are the same cells.
         let other = self::words(self.page_size);
         let copy = SlottedWriter::new(PageWriter::new(&other), BASE);
-        copy.init(0, 0, self.per_slot).unwrap();
+        copy.init(0, SlottedForm { fixed_links: 0, ..self.form }).unwrap();
         let half = model.len() / 2;
         writer.copy_range(0..half, &copy).unwrap();
         writer.copy_range(half..model.len(), &copy).unwrap();
-        assert_eq!(contents(copy.read(), self.per_slot), model);
+        assert_eq!(contents(copy.read(), self.form.links_per_slot), model);
         copy.read().check().unwrap();
     }
 
@@ -142,7 +144,8 @@ impl Harness {
                     return Ok(());
                 }
                 let room = area.has_room(1, key.len() + value.len()).unwrap();
-                let result = writer.insert(found.slot, key, value, *flags, self.per_slot.then_some(*link));
+                let result =
+                    writer.insert(found.slot, key, value, *flags, self.form.links_per_slot.then_some(*link));
                 assert_eq!(room, result.is_ok(), "has_room and insert disagree");
                 result
             }
@@ -172,7 +175,7 @@ impl Harness {
         match op.clone() {
             Op::Insert(key, value, flags, link) => {
                 if let Err(slot) = model.binary_search_by(|entry| entry.key.cmp(&key)) {
-                    let link = self.per_slot.then_some(link);
+                    let link = self.form.links_per_slot.then_some(link);
                     model.insert(slot, Entry { key, value, flags, link });
                 }
             }
@@ -182,7 +185,7 @@ impl Harness {
                 (entry.value, entry.flags) = (value, flags);
             }
             Op::SetLink(index, raw) => {
-                let links = fixed.len() + len * usize::from(self.per_slot);
+                let links = fixed.len() + len * usize::from(self.form.links_per_slot);
                 if links > 0 {
                     match index % links {
                         at if at < fixed.len() => fixed[at] = raw,
@@ -231,6 +234,14 @@ fn op(max_value: usize) -> impl Strategy<Value = Op> {
     ]
 }
 
+fn form(fixed: u8) -> impl Strategy<Value = SlottedForm> {
+    (0..fixed, any::<bool>(), any::<bool>()).prop_map(|(fixed_links, links_per_slot, hints)| SlottedForm {
+        fixed_links,
+        links_per_slot,
+        hints,
+    })
+}
+
 fn ops(max_value: usize) -> impl Strategy<Value = Vec<Op>> {
     let truncate = any::<usize>().prop_map(Op::Truncate);
     prop::collection::vec(prop_oneof![60 => op(max_value), 1 => truncate], 1..250)
@@ -240,13 +251,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
-    fn small_page(ops in ops(120), suffix in 0..200usize, fixed in 0..4u8, per_slot: bool) {
-        Harness { page_size: 4096, suffix, fixed, per_slot }.run(ops);
+    fn small_page(ops in ops(120), suffix in 0..200usize, form in form(4)) {
+        Harness { page_size: 4096, suffix, form }.run(ops);
     }
 
     #[test]
-    fn small_page_of_small_cells(ops in ops(3), fixed in 0..3u8, per_slot: bool) {
-        Harness { page_size: 4096, suffix: 0, fixed, per_slot }.run(ops);
+    fn small_page_of_small_cells(ops in ops(3), form in form(3)) {
+        Harness { page_size: 4096, suffix: 0, form }.run(ops);
     }
 }
 
@@ -254,8 +265,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
-    fn large_page(ops in ops(2000), suffix in 0..9000usize, fixed in 0..4u8, per_slot: bool) {
-        Harness { page_size: 65536, suffix, fixed, per_slot }.run(ops);
+    fn large_page(ops in ops(2000), suffix in 0..9000usize, form in form(4)) {
+        Harness { page_size: 65536, suffix, form }.run(ops);
     }
 }
 
@@ -263,7 +274,7 @@ proptest! {
 fn a_mebibyte_page_stops_at_what_its_headers_can_name() {
     let words = words(1 << 20);
     let writer = SlottedWriter::new(PageWriter::new(&words), 32);
-    writer.init(0, 1, true).unwrap();
+    writer.init(0, SlottedForm { fixed_links: 1, links_per_slot: true, hints: true }).unwrap();
     writer.reserve_slots(40_000).unwrap();
     for slot in 0..40_000u32 {
         writer.insert(slot as usize, &slot.to_be_bytes(), b"", 0, Some(slot.into())).unwrap();
@@ -281,9 +292,9 @@ fn a_mebibyte_page_stops_at_what_its_headers_can_name() {
 fn what_cannot_be_named_is_refused_and_changes_nothing() {
     let words = words(4096);
     let writer = SlottedWriter::new(PageWriter::new(&words), BASE);
-    assert_eq!(writer.init(4097, 0, false), Err(SlottedError::OutOfRange));
-    assert_eq!(writer.init(4096 - BASE, 0, false), Err(SlottedError::OutOfRange));
-    writer.init(0, 1, false).unwrap();
+    assert_eq!(writer.init(4097, SlottedForm::default()), Err(SlottedError::OutOfRange));
+    assert_eq!(writer.init(4096 - BASE, SlottedForm::default()), Err(SlottedError::OutOfRange));
+    writer.init(0, SlottedForm { fixed_links: 1, ..SlottedForm::default() }).unwrap();
     let before = bytes(&words);
     assert_eq!(writer.insert(1, b"k", b"v", 0, None), Err(SlottedError::OutOfRange));
     assert_eq!(writer.insert(0, b"k", b"v", 0, Some(1)), Err(SlottedError::OutOfRange));

@@ -2,7 +2,7 @@
 //! reader or redo panic, loop or look outside the page.
 #![cfg(not(loom))]
 
-use pagestone_page_format::slotted::{SlottedPage, SlottedWriter};
+use pagestone_page_format::slotted::{SlottedForm, SlottedPage, SlottedWriter};
 use pagestone_page_format::{PageWriter, SpeculativePage};
 use pagestone_sync::atomic::AtomicU64;
 use proptest::prelude::*;
@@ -39,7 +39,8 @@ fn change_everything(words: &[AtomicU64], key: &[u8], slot: usize) {
     let writer = SlottedWriter::new(PageWriter::new(words), BASE);
     let other: Vec<AtomicU64> = words.iter().map(|_| AtomicU64::new(0)).collect();
     let into = SlottedWriter::new(PageWriter::new(&other), BASE);
-    into.init(0, 2, slot.is_multiple_of(2)).unwrap();
+    let hints = slot.is_multiple_of(3);
+    into.init(0, SlottedForm { fixed_links: 2, links_per_slot: slot.is_multiple_of(2), hints }).unwrap();
     let _ = writer.copy_range(0..slot, &into);
     let _ = writer.insert(slot, key, key, 1, None);
     let _ = writer.insert(0, key, b"", 1, Some(7));
@@ -56,11 +57,11 @@ fn change_everything(words: &[AtomicU64], key: &[u8], slot: usize) {
 }
 
 /// A page that was good before some of its bytes were changed: gets past the first checks.
-fn nearly_good(count: usize, per_slot: bool, damage: &[(usize, u8)]) -> Vec<AtomicU64> {
+fn nearly_good(count: usize, per_slot: bool, hints: bool, damage: &[(usize, u8)]) -> Vec<AtomicU64> {
     let words = words(&[0; 4096]);
     let page = PageWriter::new(&words);
     let writer = SlottedWriter::new(page, BASE);
-    writer.init(64, 2, per_slot).unwrap();
+    writer.init(64, SlottedForm { fixed_links: 2, links_per_slot: per_slot, hints }).unwrap();
     for slot in 0..count {
         let key = (slot as u64 * 0x0101).to_be_bytes();
         writer.insert(slot, &key, &key[..slot % 8], 0, per_slot.then_some(1)).unwrap();
@@ -86,21 +87,22 @@ proptest! {
     fn damaged_headers_and_arrays(
         count in 0..90usize,
         per_slot: bool,
+        hints: bool,
         damage in prop::collection::vec((prop_oneof![BASE..BASE + 24, BASE..1500, BASE..4096usize], any::<u8>()), 1..12),
         key in prop::collection::vec(any::<u8>(), 0..12),
         slot in 0..100usize,
     ) {
-        let words = nearly_good(count, per_slot, &damage);
+        let words = nearly_good(count, per_slot, hints, &damage);
         read_everything(&words, &key);
         change_everything(&words, &key, slot);
         read_everything(&words, &key);
     }
 
     #[test]
-    fn every_header_word(first: u64, second: u64, third: u64, small: bool) {
-        let words = nearly_good(40, true, &[]);
+    fn every_header_word(first: u64, second: u64, third: u64, small: bool, hints: bool) {
+        let words = nearly_good(40, true, hints, &[]);
         let page = PageWriter::new(&words);
-        let mask = if small { 0x0000_0fff_00ff_00ff } else { u64::MAX };
+        let mask = if small { 0x0001_0fff_00ff_00ff } else { u64::MAX };
         for (index, word) in [first, second, third].into_iter().enumerate() {
             page.put_word(BASE / 8 + index, word & mask).unwrap();
         }
@@ -116,13 +118,13 @@ fn pages_shorter_than_their_headers() {
         read_everything(&words, b"key");
         let writer = SlottedWriter::new(PageWriter::new(&words), BASE);
         assert!(writer.insert(0, b"", b"", 0, None).is_err());
-        let _ = writer.init(0, 0, false);
+        let _ = writer.init(0, SlottedForm::default());
     }
 }
 
 #[test]
 fn readers_beside_a_writer() {
-    let words = nearly_good(0, true, &[]);
+    let words = nearly_good(0, true, true, &[]);
     std::thread::scope(|threads| {
         let words = &words;
         let reader = threads.spawn(move || {

@@ -20,6 +20,7 @@ use std::sync::RwLock;
 use std::time::Duration;
 
 use pagestone::store::{Durability, Options, Store};
+use pagestone::{DEFAULT_PAGE_SIZE, PageSize};
 
 use self::turns::{Contender, Contest, Key};
 use crate::peers::{self, Peer};
@@ -48,6 +49,9 @@ pub(crate) struct Args {
     /// How long a turn takes, in milliseconds.
     #[arg(long, default_value_t = 300)]
     turn_ms: u64,
+    /// Bytes of a page, a power of two from 4 KiB to 64 KiB.
+    #[arg(long, default_value_t = DEFAULT_PAGE_SIZE.get())]
+    page_size: usize,
     /// Without the map and other stores.
     #[arg(long)]
     alone: bool,
@@ -71,7 +75,7 @@ fn all(args: &Args) -> BenchResult<()> {
     contest.announce(", put in the order of the keys");
     let mut keys: Vec<Key> = (0..args.rows).map(key).collect();
     keys.sort_unstable();
-    let store = open(&args.dir.join("store"), args.rows)?;
+    let store = open(&args.dir.join("store"), args.rows, PageSize::new(args.page_size)?)?;
     fill(&store, &keys)?;
     let peers = if args.alone { Vec::new() } else { lmdb(&args.dir, &keys)? };
     let map: Map = RwLock::new(
@@ -84,9 +88,10 @@ fn all(args: &Args) -> BenchResult<()> {
 
 type Map = RwLock<BTreeMap<Vec<u8>, Vec<u8>>>;
 
-fn open(dir: &Path, rows: u64) -> BenchResult<Store> {
+fn open(dir: &Path, rows: u64, page_size: PageSize) -> BenchResult<Store> {
     let pool_bytes = (rows * ROW_BYTES + (64 << 20)) as usize;
-    Ok(Store::open(dir, Options { pool_bytes, durability: Durability::RELAXED, ..Options::default() })?)
+    let options = Options { pool_bytes, page_size, durability: Durability::RELAXED, ..Options::default() };
+    Ok(Store::open(dir, options)?)
 }
 
 pub(crate) fn fill(store: &Store, keys: &[Key]) -> BenchResult<()> {

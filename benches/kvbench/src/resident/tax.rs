@@ -90,7 +90,7 @@ fn all(args: &Args) -> BenchResult<()> {
 fn make(dir: &Path, rows: u64) -> BenchResult<u32> {
     let mut keys: Vec<Key> = (0..rows).map(key).collect();
     keys.sort_unstable();
-    let store = open(dir, rows)?;
+    let store = open(dir, rows, PageSize::new(PAGE)?)?;
     fill(&store, &keys)?;
     let tree_id = store.default_tree().id();
     store.close()?;

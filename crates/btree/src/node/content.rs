@@ -8,7 +8,7 @@ use pagestone_swip::SwipWord;
 
 use super::cells::Cells;
 use super::fit::{Sizes, common_prefix};
-use super::header::{BASE, FIRST_CHILD, INNER_LINKS, LEAF_LINKS, NodeHeader, RIGHT_SIBLING};
+use super::header::{BASE, FIRST_CHILD, NodeHeader, RIGHT_SIBLING, form};
 use super::view::{NodeView, kind_of};
 
 /// Everything that a node is.
@@ -96,8 +96,8 @@ impl Content<'_> {
         let area = SlottedWriter::new(*page, BASE);
         let suffix = self.lower.len() + upper.len();
         let leaf = self.level == 0;
-        area.init(suffix, if leaf { LEAF_LINKS } else { INNER_LINKS }, !leaf)?;
         let len = page.read().len();
+        area.init(suffix, form(leaf, len))?;
         page.put_bytes(header.lower_at(len), self.lower)?;
         page.put_bytes(header.upper_at(len), upper)?;
         area.set_link(RIGHT_SIBLING, self.right_sibling.raw())?;

@@ -7,7 +7,7 @@
 use pagestone_page_format::slotted::SlottedPage;
 use pagestone_page_format::{OutOfBounds, PageSize, SpeculativePage};
 
-use super::header::{BASE, INNER_LINKS, LEAF_LINKS, NodeHeader};
+use super::header::{BASE, NodeHeader, form};
 use super::limits::max_key_len;
 use super::view::NodeView;
 
@@ -38,8 +38,7 @@ impl Sizes {
     fn bytes_if_fit(&self, prefix_len: usize, tight: bool) -> Option<usize> {
         let bytes = self.whole_bytes.checked_sub(self.slots * prefix_len)?;
         let upper = if tight { self.upper_len.max(prefix_len) } else { self.upper_len };
-        let links = if self.leaf { LEAF_LINKS } else { INNER_LINKS };
-        let area = SlottedPage::bytes_taken(self.slots, bytes, links, !self.leaf);
+        let area = SlottedPage::bytes_taken(self.slots, bytes, form(self.leaf, self.page_len));
         let all = BASE + area + self.lower_len + upper;
         (all <= self.page_len).then_some(all)
     }

@@ -1,6 +1,6 @@
 //! The node header taken apart.
 
-use pagestone_page_format::slotted::SLOTTED_HEADER_SIZE;
+use pagestone_page_format::slotted::{SLOTTED_HEADER_SIZE, SlottedForm};
 use pagestone_page_format::{OutOfBounds, PAGE_HEADER_SIZE, PageWriter, SpeculativePage};
 
 const FIRST_WORD: usize = PAGE_HEADER_SIZE / 8;
@@ -12,10 +12,17 @@ const _: () = assert!(BASE.is_multiple_of(8) && BASE + SLOTTED_HEADER_SIZE == 72
 pub(super) const RIGHT_SIBLING: usize = 0;
 /// Link of child 0 of an inner node; child `i` is `i` links further.
 pub(super) const FIRST_CHILD: usize = 1;
-/// Fixed links of a leaf.
-pub(super) const LEAF_LINKS: u8 = 1;
-/// Fixed links of an inner node.
-pub(super) const INNER_LINKS: u8 = 2;
+/// Bytes of a page from which on its nodes have hints: smaller ones have too few heads for hints to be worth their line.
+const HINTS_FROM: usize = 16 << 10;
+
+/// The form of a node's area: the right sibling is a link, and of an inner node the first child and one child for each separator.
+pub(super) const fn form(leaf: bool, page_len: usize) -> SlottedForm {
+    SlottedForm {
+        fixed_links: if leaf { 1 } else { 2 },
+        links_per_slot: !leaf,
+        hints: page_len >= HINTS_FROM,
+    }
+}
 
 /// The page was merged into its left sibling and is no longer in the tree.
 const OBSOLETE: u8 = 1;

@@ -1,9 +1,12 @@
-//! One entry more or less in heads, slots and links; arrays with more room or less.
+//! One entry more or less in heads, slots and links; arrays with more room or less; hints that follow the heads.
 //!
-//! Invariant: entries past the last one are zero.
+//! Invariant: entries past the last one are zero. Hint `i` is the first head of word `(i + 1) * step` of the heads, where a step is the
+//! least with which sixteen hints divide the words into seventeen parts; past the last word, and in an area of so few words that no search
+//! asks for hints, it is all ones.
 
-use super::layout::Shape;
-use crate::{OutOfBounds, PageWriter};
+use super::layout::{HINT_WORDS, HINTS, Shape};
+use super::search::FEW;
+use crate::{OutOfBounds, PageWriter, SpeculativePage};
 
 /// Moves words of a page; the two ranges may overlap.
 fn move_words(page: &PageWriter<'_>, from: usize, to: usize, words: usize) -> Result<(), OutOfBounds> {
@@ -47,7 +50,36 @@ fn remove_head(page: &PageWriter<'_>, first: usize, slot: usize, count: usize) -
     Ok(())
 }
 
+/// Words of heads between two hints.
+#[inline]
+pub(super) fn hint_step(head_words: usize) -> usize {
+    head_words.div_ceil(HINTS + 1)
+}
+
 impl Shape {
+    /// The words of the hints, as the heads say.
+    pub(super) fn hints(&self, page: SpeculativePage<'_>) -> Result<[u64; HINT_WORDS], OutOfBounds> {
+        let words = self.count.div_ceil(2);
+        let step = hint_step(words);
+        let hint = |number: usize| match (number + 1) * step {
+            word if words > FEW && word < words => Ok(page.word(self.heads_word() + word)? & LOW),
+            _ => Ok(LOW),
+        };
+        let mut hints = [0; HINT_WORDS];
+        for (word, at) in hints.iter_mut().zip((0..HINTS).step_by(2)) {
+            *word = hint(at)? | hint(at + 1)? << 32;
+        }
+        Ok(hints)
+    }
+
+    pub(super) fn store_hints(&self, page: &PageWriter<'_>) -> Result<(), OutOfBounds> {
+        if self.hints == 0 {
+            return Ok(());
+        }
+        let hints = self.hints(page.read())?;
+        hints.into_iter().zip(self.hints_word()..).try_for_each(|(word, at)| page.put_word(at, word))
+    }
+
     /// Puts an entry before `slot`; there is room for it. The shape still has the old count.
     pub(super) fn insert_entry(
         &self,

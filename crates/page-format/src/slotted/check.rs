@@ -6,9 +6,17 @@ use super::search::head_of;
 use super::{SlottedError, SlottedPage};
 
 impl SlottedPage<'_> {
-    /// Whether every invariant of the layout holds: bounds, sums, heads, ascending keys, cells apart from each other.
+    /// Whether every invariant of the layout holds: bounds, sums, heads, hints, ascending keys, cells apart from each other.
     pub fn check(&self) -> Result<(), SlottedError> {
         let layout = super::layout::Layout::load(self.page, self.base)?;
+        if layout.shape.hints == 1 {
+            let hints = layout.shape.hints(self.page)?;
+            for (word, at) in hints.into_iter().zip(layout.shape.hints_word()..) {
+                if self.page.word(at)? != word {
+                    return Err(SlottedError::Malformed);
+                }
+            }
+        }
         let mut cells = Vec::new();
         let (mut last, mut key) = (Vec::new(), Vec::new());
         for slot in 0..layout.shape.count {

@@ -16,6 +16,23 @@ pub const MAX_CELL_PART_LEN: usize = u16::MAX as usize;
 pub(super) const MAX_AREA_END: usize = (1 << 24) - 1;
 const _: () = assert!(crate::MAX_PAGE_SIZE <= MAX_AREA_END);
 
+/// What an area consists of beside heads, slots and cells. It is the same for the area's whole life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SlottedForm {
+    /// Links that are there whatever the slots are.
+    pub fixed_links: u8,
+    /// One more link for each slot.
+    pub links_per_slot: bool,
+    /// [`HINTS`] of the heads once more, in front of them: 64 bytes with which a search in many slots touches two or three lines. Few
+    /// slots (some dozens) are found as fast without.
+    pub hints: bool,
+}
+
+/// Hints in front of the heads of an area that has them.
+pub const HINTS: usize = 16;
+/// Words of the hints, two in each.
+pub(super) const HINT_WORDS: usize = HINTS / 2;
+
 const HEAD_SIZE: usize = 4;
 const SLOT_SIZE: usize = 8;
 const LINK_SIZE: usize = 8;
@@ -30,9 +47,23 @@ pub(super) struct Shape {
     pub(super) fixed_links: usize,
     /// 0 or 1.
     pub(super) links_per_slot: usize,
+    /// 0 or 1.
+    pub(super) hints: usize,
 }
 
 impl Shape {
+    /// Without any cell.
+    pub(super) fn empty(base: usize, form: SlottedForm) -> Self {
+        Self {
+            base,
+            count: 0,
+            capacity: 0,
+            fixed_links: form.fixed_links.into(),
+            links_per_slot: form.links_per_slot.into(),
+            hints: form.hints.into(),
+        }
+    }
+
     /// From the first word of the header. What contradicts itself is refused.
     #[inline]
     pub(super) fn load(page: SpeculativePage<'_>, base: usize) -> Result<Self, OutOfBounds> {
@@ -43,7 +74,8 @@ impl Shape {
     #[inline]
     pub(super) fn from_word(base: usize, word: u64) -> Result<Self, OutOfBounds> {
         let shape = Self::unchecked(base, word);
-        if shape.count > shape.capacity || !shape.capacity.is_multiple_of(2) || shape.links_per_slot > 1 {
+        let flags = shape.links_per_slot | shape.hints;
+        if shape.count > shape.capacity || !shape.capacity.is_multiple_of(2) || flags > 1 {
             return Err(OutOfBounds);
         }
         Ok(shape)
@@ -58,6 +90,7 @@ impl Shape {
             capacity: (word >> 16) as u16 as usize,
             fixed_links: (word >> 32) as u8 as usize,
             links_per_slot: (word >> 40) as u8 as usize,
+            hints: (word >> 48) as u8 as usize,
         }
     }
 
@@ -66,12 +99,19 @@ impl Shape {
             | (self.capacity as u64) << 16
             | (self.fixed_links as u64) << 32
             | (self.links_per_slot as u64) << 40
+            | (self.hints as u64) << 48
+    }
+
+    /// Index of the first word of the hints, if there are any; else of the heads.
+    #[inline]
+    pub(super) fn hints_word(&self) -> usize {
+        (self.base + SLOTTED_HEADER_SIZE) / 8
     }
 
     /// Index of the first word of the heads.
     #[inline]
     pub(super) fn heads_word(&self) -> usize {
-        (self.base + SLOTTED_HEADER_SIZE) / 8
+        self.hints_word() + HINT_WORDS * self.hints
     }
 
     /// Index of the first word of the slots.
@@ -99,7 +139,7 @@ impl Shape {
 
     /// Where the arrays end, in bytes, if they have room for `capacity` slots.
     pub(super) fn arrays_end(&self, capacity: usize) -> usize {
-        self.base + SLOTTED_HEADER_SIZE + LINK_SIZE * self.fixed_links + self.entry_size() * capacity
+        self.heads_word() * 8 + LINK_SIZE * self.fixed_links + self.entry_size() * capacity
     }
 
     /// The greatest capacity whose numbers and whose links the headers can still name.
@@ -147,8 +187,14 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Stores the header, and tells the page header where the links stand.
+    /// Stores the header, and tells the page header where the links stand. The hints follow the heads.
     pub(super) fn store(&self, page: &PageWriter<'_>) -> Result<(), OutOfBounds> {
+        self.shape.store_hints(page)?;
+        self.store_header(page)
+    }
+
+    /// As [`Layout::store`], after a change that no head had a part in.
+    pub(super) fn store_header(&self, page: &PageWriter<'_>) -> Result<(), OutOfBounds> {
         let first = self.shape.base / 8;
         page.put_word(first, self.shape.word())?;
         page.put_word(first + 1, self.heap_start as u64 | (self.live as u64) << 32)?;

@@ -6,17 +6,17 @@
 //! a page leaks nothing that was removed from it.
 //!
 //! ```text
-//!    0          base                                                             limit       page end
-//!    ├───────────┼────────┬───────┬───────┬───────┬────────┬──────────────────────┼─────────────┤
-//!    │ headers   │slotted │ heads │ slots │ links │ free   │ cells, with garbage  │  reserved   │
-//!    │ of others │header  │ u32   │ u64   │ u64   │ (zero) │ (zero) between them  │  suffix     │
-//!    └───────────┴────────┴───────┴───────┴───────┴────────┴──────────────────────┴─────────────┘
-//!                          └─ each with room for `capacity` ┘└ heap_start
+//!    0          base                                                                       limit       page end
+//!    ├───────────┼────────┬─────────┬───────┬───────┬───────┬────────┬──────────────────────┼─────────────┤
+//!    │ headers   │slotted │ hints   │ heads │ slots │ links │ free   │ cells, with garbage  │  reserved   │
+//!    │ of others │header  │ 16 × u32│ u32   │ u64   │ u64   │ (zero) │ (zero) between them  │  suffix     │
+//!    └───────────┴────────┴─────────┴───────┴───────┴───────┴────────┴──────────────────────┴─────────────┘
+//!                          └ if any  └─ each with room for `capacity` ┘└ heap_start
 //!
 //!                0         1         2         3         4         5         6         7
 //!           ┌───────────────────┬───────────────────┬─────────┬─────────┬───────────────────┐
-//!    base   │       count       │     capacity      │  fixed  │per slot │         0         │
-//!           ├───────────────────┴───────────────────┼─────────┴─────────┴───────────────────┤
+//!    base   │       count       │     capacity      │  fixed  │per slot │  hints  │    0    │
+//!           ├───────────────────┴───────────────────┼─────────┴─────────┴─────────┴─────────┤
 //!      +8   │              heap_start               │              live_bytes               │
 //!           ├───────────────────────────────────────┼───────────────────────────────────────┤
 //!     +16   │                 limit                 │                   0                   │
@@ -27,7 +27,9 @@
 //!
 //! Heads stand together and directly behind the header, so that a search touches adjacent lines and compares integers; it
 //! looks at a key only where heads are equal. They are the poor man's normalised keys of Graefe and Larson, *B-tree indexes
-//! and CPU caches*, ICDE 2001. Links are the page's swips: `fixed` of them, then one per slot if `per slot` is 1. The page
+//! and CPU caches*, ICDE 2001. Where an area has hints, they are the first heads of words of heads, evenly spaced (see
+//! `arrays.rs`): a search counts those that are below and goes on in one seventeenth of the heads. They say nothing that the heads do not say, and are
+//! written anew with each change of them. Links are the page's swips: `fixed` of them, then one per slot if `per slot` is 1. The page
 //! header's swip array is kept pointing at them at every change, so that the pool masks hints without knowing more.
 //!
 //! A reader may look while a writer changes the page: it gets garbage or [`OutOfBounds`], in bounded
@@ -51,7 +53,7 @@ mod search;
 mod space;
 mod writer;
 
-pub use layout::{MAX_CELL_PART_LEN, MAX_SLOTS, SLOTTED_HEADER_SIZE};
+pub use layout::{HINTS, MAX_CELL_PART_LEN, MAX_SLOTS, SLOTTED_HEADER_SIZE, SlottedForm};
 pub use page::{Cell, LoadedSlots, SlottedPage};
 pub use search::Search;
 pub use writer::{NewCell, SlottedWriter};

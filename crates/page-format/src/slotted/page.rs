@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use super::layout::{Layout, Shape, Slot};
+use super::layout::{Layout, Shape, Slot, SlottedForm};
 use crate::racing::LINE_WORDS;
 use crate::{OutOfBounds, SpeculativePage};
 
@@ -256,17 +256,10 @@ impl<'a> SlottedPage<'a> {
         Ok(self.layout()?.check_room(slots, bytes).is_ok())
     }
 
-    /// Bytes from the area's beginning that `slots` cells of `bytes` key and value bytes in all take, in a page with so many
-    /// links, when there is nothing else.
-    pub fn bytes_taken(slots: usize, bytes: usize, fixed_links: u8, links_per_slot: bool) -> usize {
-        let shape = Shape {
-            base: 0,
-            count: slots,
-            capacity: 0,
-            fixed_links: fixed_links.into(),
-            links_per_slot: links_per_slot.into(),
-        };
-        shape.arrays_end(super::layout::even(slots)) + bytes
+    /// Bytes from the area's beginning that `slots` cells of `bytes` key and value bytes in all take, in an area of that form, when
+    /// there is nothing else.
+    pub fn bytes_taken(slots: usize, bytes: usize, form: SlottedForm) -> usize {
+        Shape::empty(0, form).arrays_end(super::layout::even(slots)) + bytes
     }
 
     /// The bytes of the reserved suffix.

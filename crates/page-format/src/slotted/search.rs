@@ -8,7 +8,8 @@ use std::hint::select_unpredictable;
 
 use pagestone_sync::atomic::{AtomicU64, Ordering};
 
-use super::layout::Shape;
+use super::arrays::hint_step;
+use super::layout::{HINT_WORDS, Shape};
 use super::{LoadedSlots, SlottedPage};
 use crate::racing::from_le_prefix;
 use crate::{OutOfBounds, SpeculativePage};
@@ -36,17 +37,29 @@ pub(super) fn head_of(key: &[u8]) -> u32 {
 struct Heads<'a> {
     words: &'a [AtomicU64],
     count: usize,
+    hints: Option<&'a [AtomicU64; HINT_WORDS]>,
 }
 
 /// Words that are compared one by one: without a branch and all at once, once the halving has left so few.
-const FEW: usize = 8;
+pub(super) const FEW: usize = 8;
+const _: () = assert!(FEW == HINT_WORDS);
+
+/// How many of the words have their first head below.
+#[inline(always)]
+fn count_below(words: &[AtomicU64; FEW], head: u32) -> usize {
+    words.iter().map(|word| usize::from((word.load(Ordering::Relaxed) as u32) < head)).sum()
+}
 
 impl<'a> Heads<'a> {
     #[inline]
     fn of(page: SpeculativePage<'a>, shape: &Shape) -> Result<Self, OutOfBounds> {
         let first = shape.heads_word();
         let words = page.words(first..first + shape.count.div_ceil(2))?;
-        Ok(Self { words, count: shape.count })
+        let hints = match shape.hints == 1 && words.len() > FEW {
+            true => page.words(first - HINT_WORDS..first)?.first_chunk(),
+            false => None,
+        };
+        Ok(Self { words, count: shape.count, hints })
     }
 
     /// The head of a slot; 0 for one past the words.
@@ -62,8 +75,20 @@ impl<'a> Heads<'a> {
         // First the even slots: how many words have their low half below.
         let below = |word: &AtomicU64| (word.load(Ordering::Relaxed) as u32) < head;
         let count = |words: &[AtomicU64]| words.iter().map(|word| usize::from(below(word))).sum::<usize>();
+        let (mut start, mut left) = match self.hints {
+            None => (0, self.words.len()),
+            Some(hints) => {
+                // As below: the first hints of the words, then the one in between.
+                let even = 2 * count_below(hints, head);
+                let odd = even.saturating_sub(1);
+                let above = (hints[odd / 2].load(Ordering::Relaxed) >> 32) as u32;
+                let part = odd + usize::from(odd < even && above < head);
+                let step = hint_step(self.words.len());
+                let start = (part * step).min(self.words.len());
+                (start, step.min(self.words.len() - start))
+            }
+        };
         // One number is selected and nothing else: of two the compiler would make a branch, which half of all searches mispredict.
-        let (mut start, mut left) = (0, self.words.len());
         while left > FEW {
             let half = left / 2;
             let up = self.words.get(start + half - 1).is_some_and(below);
@@ -73,7 +98,7 @@ impl<'a> Heads<'a> {
         // As many as can be counted without a loop: what lies before `start` is below.
         let from = start.min(self.words.len().saturating_sub(FEW));
         let even = match self.words[from..].first_chunk::<FEW>() {
-            Some(few) => from + count(few),
+            Some(few) => from + count_below(few, head),
             None => count(self.words),
         };
         // Then the odd slot in between.

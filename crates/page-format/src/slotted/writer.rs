@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::layout::{Layout, MAX_AREA_END, MAX_CELL_PART_LEN, Shape, Slot};
+use super::layout::{Layout, MAX_AREA_END, MAX_CELL_PART_LEN, Shape, Slot, SlottedForm};
 use super::search::head_of;
 use super::{SlottedError, SlottedPage};
 use crate::PageWriter;
@@ -13,7 +13,7 @@ use crate::PageWriter;
 /// The slotted area of a page that the caller holds exclusively.
 ///
 /// ```
-/// use pagestone_page_format::slotted::{SlottedError, SlottedWriter};
+/// use pagestone_page_format::slotted::{SlottedError, SlottedForm, SlottedWriter};
 /// use pagestone_page_format::{PageId, PageKind, PageWriter};
 /// use pagestone_sync::atomic::AtomicU64;
 ///
@@ -22,7 +22,7 @@ use crate::PageWriter;
 /// let page = PageWriter::new(&words);
 /// page.format(PageKind(200), PageId::new(7));
 /// let area = SlottedWriter::new(page, BASE);
-/// area.init(0, 0, false)?;
+/// area.init(0, SlottedForm::default())?;
 /// for key in ["pear", "apple", "quince"] {
 ///     let place = area.read().lower_bound(key.as_bytes())?;
 ///     area.insert(place.slot, key.as_bytes(), b"fruit", 0, None)?;
@@ -71,21 +71,10 @@ impl<'a> SlottedWriter<'a> {
 
     /// Makes everything from `base` to the page's end an area without cells, zeroed; its last `reserved_suffix` bytes are
     /// the owner's. The fixed links are zero. `OutOfRange` if the page is too small.
-    pub fn init(
-        &self,
-        reserved_suffix: usize,
-        fixed_links: u8,
-        links_per_slot: bool,
-    ) -> Result<(), SlottedError> {
+    pub fn init(&self, reserved_suffix: usize, form: SlottedForm) -> Result<(), SlottedError> {
         let len = self.page.read().len();
         let limit = len.checked_sub(reserved_suffix).ok_or(SlottedError::OutOfRange)?;
-        let shape = Shape {
-            base: self.base,
-            count: 0,
-            capacity: 0,
-            fixed_links: fixed_links.into(),
-            links_per_slot: links_per_slot.into(),
-        };
+        let shape = Shape::empty(self.base, form);
         if shape.arrays_end(0) > limit || len > MAX_AREA_END {
             return Err(SlottedError::OutOfRange);
         }
@@ -242,7 +231,7 @@ impl<'a> SlottedWriter<'a> {
             self.relocate(&mut layout, slot, old, value, flags)?
         };
         self.page.put_word(layout.shape.slots_word() + slot, new.word())?;
-        layout.store(&self.page)?;
+        layout.store_header(&self.page)?;
         Ok(())
     }
 
@@ -368,7 +357,8 @@ mod tests {
             let areas =
                 [&one_by_one, &together].map(|words| SlottedWriter::new(PageWriter::new(words), BASE));
             for area in &areas {
-                area.init(40, 2, linked).expect("an area");
+                area.init(40, SlottedForm { fixed_links: 2, links_per_slot: linked, hints: linked })
+                    .expect("an area");
                 if reserved {
                     area.reserve_slots(cells.len()).expect("room");
                 }

@@ -8,7 +8,7 @@
 //!   redo    log ── decode ──► HeapOp ── apply ──► page
 //! ```
 
-use pagestone::page_format::slotted::{SlottedError, SlottedWriter};
+use pagestone::page_format::slotted::{SlottedError, SlottedForm, SlottedWriter};
 use pagestone::page_format::{ENGINE_OP_KINDS, OpKind, PageWriter, RedoRange};
 use pagestone::{PageError, PageId, PageOp, PageResult};
 
@@ -70,7 +70,7 @@ impl HeapOp<'_> {
         let area = SlottedWriter::new(*page, AREA);
         if *self == HeapOp::Format {
             page.format(HEAP_PAGE, id);
-            return Ok(area.init(0, 0, false));
+            return Ok(area.init(0, SlottedForm::default()));
         }
         let heap = HeapPage::of(page.read(), id)?;
         let slot_of = |number| heap.slot_of(number)?.ok_or(malformed(id, "there is no such record"));

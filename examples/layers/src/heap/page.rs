@@ -12,7 +12,7 @@
 //!
 //! Page 0 is the space map, so 0 can be no next page. Kinds from 128 on are for engines.
 
-use pagestone::page_format::slotted::{Cell, SlottedPage};
+use pagestone::page_format::slotted::{Cell, SlottedForm, SlottedPage};
 use pagestone::page_format::{OutOfBounds, PageKind, SpeculativePage};
 use pagestone::{PAGE_HEADER_SIZE, PageError, PageId, PageResult, PageSize};
 
@@ -26,7 +26,7 @@ const KEY: usize = 4;
 
 /// Bytes of the longest record that a page of this size takes.
 pub fn max_record(size: PageSize) -> usize {
-    size.get() - AREA - SlottedPage::bytes_taken(1, KEY, 0, false)
+    size.get() - AREA - SlottedPage::bytes_taken(1, KEY, SlottedForm::default())
 }
 
 /// A heap page, to read under its latch.
