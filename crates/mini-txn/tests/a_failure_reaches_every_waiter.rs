@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use pagestone_allocator::SetBits;
 use pagestone_mini_txn::{LoggedPool, MasterRecord, MiniTxn, Reserve};
@@ -137,13 +136,17 @@ fn everybody_is_told(
         ("room in the log", Box::new(move || is_poisoned(env.begin(room)))),
     ];
     let (tell, told) = channel();
+    let waits_before = env.log().stats().reserve_waits;
     thread::scope(|scope| {
         let (txn, page) = latched(env, Reserve { log_bytes: max / 2, pins: 8, ..Reserve::default() });
         for (what, wait) in waits {
             let tell = tell.clone();
             scope.spawn(move || tell.send((what, wait())).expect("somebody listens"));
         }
-        thread::sleep(Duration::from_millis(100)); // let them fall asleep; who comes later is told as well
+        // Those who can be seen to wait do; who comes to a latch later is told as well.
+        while env.log().stats().reserve_waits == waits_before || env.pool().waiting_for_admission() == 0 {
+            thread::yield_now();
+        }
         dies(txn, page);
     });
     drop(tell);

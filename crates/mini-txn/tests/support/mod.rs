@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pagestone_allocator::{LoggedAllocator, MapSource};
 use pagestone_buffer_pool::{BufferPool, PoolOptions};
@@ -25,6 +26,8 @@ pub(crate) fn environment_on(disk: SimDisk, store: impl PageStore + 'static) -> 
         segment_bytes: 64 << 10,
         log_bytes: 1 << 20,
         durable_by: Some(pagestone_wal::DurableBy::Fdatasync),
+        // Nobody gives up here: a panic whose trace is being printed can keep who waits for it longer than any limit on a busy machine.
+        full_wait: Duration::from_secs(3600),
         ..WalOptions::default()
     };
     let poison = Poison::new();
