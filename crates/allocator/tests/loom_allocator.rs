@@ -8,43 +8,16 @@
 //! ```
 #![cfg(loom)]
 
+mod loom_map;
+
 use std::sync::Arc;
 
-use pagestone_allocator::{FormatMap, LoggedAllocator, MapSource, RegionBits};
-use pagestone_page_format::{Lsn, PageId, PageOp, PageResult, PageSize, PageWriter, SpeculativePage};
-use pagestone_sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use loom_map::{Map, PAGE};
+use pagestone_allocator::LoggedAllocator;
+use pagestone_page_format::{Lsn, PageId, PageOp, PageSize, PageWriter};
+use pagestone_sync::atomic::{AtomicU64, Ordering};
 use pagestone_sync::checking::model;
 use pagestone_sync::{Mutex, thread};
-
-/// The one map page, formatted when it is asked for.
-struct Map {
-    words: Vec<AtomicU64>,
-    formatted: AtomicBool,
-    len: AtomicU64,
-}
-
-impl MapSource for Map {
-    fn load_region(&self, _: u64) -> PageResult<Option<RegionBits>> {
-        let formatted = self.formatted.load(Ordering::Relaxed);
-        formatted.then(|| RegionBits::decode(SpeculativePage::new(&self.words))).transpose()
-    }
-
-    fn format_region(&self, region: u64) -> PageResult<()> {
-        assert_eq!(region, 0, "one region is enough");
-        FormatMap { region }.apply(&PageWriter::new(&self.words))?;
-        self.formatted.store(true, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn grow(&self, pages: u64) -> PageResult<()> {
-        self.len.fetch_max(pages, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn file_pages(&self) -> PageResult<u64> {
-        Ok(self.len.load(Ordering::Relaxed))
-    }
-}
 
 /// A value of two pages and the leaf that refers to it.
 struct World {
@@ -62,10 +35,9 @@ const NEW: u64 = 2;
 
 impl World {
     fn new() -> Self {
-        let size = PageSize::new(64).expect("a page of a model");
-        let words = (0..size.words()).map(|_| AtomicU64::new(0)).collect();
-        let map = Map { words, formatted: AtomicBool::new(false), len: AtomicU64::new(0) };
-        let allocator = LoggedAllocator::under_log(size, PageId::new(64));
+        let map = Map::new();
+        let allocator =
+            LoggedAllocator::under_log(PageSize::new(PAGE).expect("a page size"), PageId::new(64));
         let value = allocator.reserve_extents(&map, 2, 1).expect("room");
         let first = value.runs()[0].0;
         for (_, op) in value.set_bits() {
