@@ -8,6 +8,7 @@
 //!   sim/      SimDisk, FaultPlan, Schedule, Violation      a disk in memory that forgets, tears, fails and audits
 //!   environment.rs  Mount, as_another_user               file systems and users that need a privilege; skips aloud
 //!   error_loop.rs   ErrorLoop                              fails call N of a workload, for all N and in every way
+//!   linear.rs        Stamps, ThreadHistory, check_linear   whether one order of calls explains what threads saw of a key
 //!   crash/    CrashStates, CrashImage, CrashOptions        every legal state after a power cut, one by one
 //! ```
 //!
@@ -44,12 +45,14 @@
 mod crash;
 mod environment;
 mod error_loop;
+mod linear;
 mod rng;
 mod sim;
 
 pub use crash::{CrashImage, CrashOptions, CrashStates, CrashStats, ImageKind, PathPredicate};
 pub use environment::{Mount, OpenDir, as_another_user, is_superuser, skipped};
 pub use error_loop::{ErrorLoop, ErrorLoopReport, Strike, StruckDisk};
+pub use linear::{KeyCall, NotLinear, Saw, Stamps, ThreadHistory, check_linear};
 pub use rng::Rng;
 pub use sim::{
     AfterFailedSync, AtomicWrites, DiskOp, FaultId, FaultKind, FaultPlan, FaultTally, Keep, NotDurable,
