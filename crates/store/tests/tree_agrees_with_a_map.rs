@@ -2,23 +2,29 @@
 
 mod support;
 
+use pagestone_btree::MIN_TREE_FRAMES;
 use pagestone_store::StoreError;
 use pagestone_testkit::SimDisk;
 use support::histories::{agree, open, relaxed};
 
 #[test]
 fn on_4_kib_pages_all_resident() {
-    agree(4096, 4096, 1, 30_000);
+    assert_eq!(agree(4096, 4096, 1, 30_000), 0, "not all was resident");
 }
 
 #[test]
 fn on_4_kib_pages_with_the_least_pool() {
-    agree(4096, 32, 2, 30_000);
+    assert!(agree(4096, MIN_TREE_FRAMES, 2, 30_000) > 1000, "all was resident");
+}
+
+#[test]
+fn on_64_kib_pages_all_resident() {
+    assert_eq!(agree(65_536, 512, 7, 10_000), 0, "not all was resident");
 }
 
 #[test]
 fn on_64_kib_pages_with_the_least_pool() {
-    agree(65_536, 32, 3, 10_000);
+    assert!(agree(65_536, MIN_TREE_FRAMES, 3, 10_000) > 1000, "all was resident");
 }
 
 #[test]
@@ -29,7 +35,7 @@ fn on_16_kib_pages() {
 #[test]
 fn on_8_and_32_kib_pages() {
     agree(8192, 48, 5, 8_000);
-    agree(32_768, 32, 6, 8_000);
+    agree(32_768, MIN_TREE_FRAMES, 6, 8_000);
 }
 
 #[test]
@@ -66,6 +72,8 @@ fn sequential_load_fills_pages() {
     let splits = store.stats().expect("stats").tree.splits;
     let file = (splits + 3) * 4096;
     assert!((file as f64) < 1.15 * bytes as f64, "{file} bytes of pages for {bytes} bytes of rows");
+    let shape = tree.shape().expect("reads");
+    assert!(shape.leaf_fill() > 0.9, "{shape:?}");
 }
 
 #[test]

@@ -42,7 +42,9 @@ fn key(random: &mut Rng, max: usize) -> Vec<u8> {
     }
 }
 
-pub fn agree(page: usize, frames: usize, seed: u64, steps: usize) {
+/// Gives how many pages were evicted.
+pub fn agree(page: usize, frames: usize, seed: u64, steps: usize) -> u64 {
+    let mut evictions = 0;
     let disk = SimDisk::new(seed);
     let mut store = open(&disk, relaxed(page, frames));
     let mut tree = store.default_tree();
@@ -73,6 +75,7 @@ pub fn agree(page: usize, frames: usize, seed: u64, steps: usize) {
             _ => change_on_condition(&tree, &mut model, key, step, &mut random),
         }
         if step % (steps / 4) == steps / 8 {
+            evictions += store.stats().expect("stats").pool.evictions;
             // Half of the times closed, half of the times dropped as a crash would leave it but for the flush.
             if random.below(2) == 0 {
                 store.close().expect("close");
@@ -89,6 +92,7 @@ pub fn agree(page: usize, frames: usize, seed: u64, steps: usize) {
     assert_eq!(tree.len().expect("len"), model.len() as u64);
     let stats = store.stats().expect("stats");
     assert!(stats.tree.height >= 2, "{stats:?}");
+    evictions + stats.pool.evictions
 }
 
 /// Of all lengths: none, short, the longest that stands in its leaf, in extents.

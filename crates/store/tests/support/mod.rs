@@ -7,6 +7,7 @@ pub mod damaged;
 pub mod hammer;
 pub mod histories;
 pub mod images;
+pub mod linear;
 pub mod space;
 pub mod workload;
 
