@@ -19,6 +19,9 @@ use support::census::Census;
 const STABLE: u64 = 120;
 /// Keys between two of them that come and go.
 const BETWEEN: u64 = 60;
+/// Turns of a writer, each of a dozen splits and merges, and of a reader, at least, however slow the machine is.
+const WRITES_LEAST: u64 = 8;
+const READS_LEAST: u64 = 300;
 
 fn stable(number: u64) -> Vec<u8> {
     format!("/srv/{number:05}").into_bytes()
@@ -95,7 +98,7 @@ fn churn(millis: u64, frames: usize, filler: usize) -> TreeStats {
                 let tree = store.default_tree();
                 scope.spawn(move || {
                     let mut random = Rng::new(thread + 1);
-                    while Instant::now() < stop {
+                    for _ in (0..).take_while(|done| *done < WRITES_LEAST || Instant::now() < stop) {
                         come_and_go(&tree, thread, filler, &mut random);
                     }
                 })
@@ -105,7 +108,7 @@ fn churn(millis: u64, frames: usize, filler: usize) -> TreeStats {
             let (tree, ended, scans, gets) = (store.default_tree(), &ended, &scans, &gets);
             scope.spawn(move || {
                 let mut random = Rng::new(100 + thread);
-                while !ended.load(Ordering::Relaxed) {
+                for _ in (0..).take_while(|done| *done < READS_LEAST || !ended.load(Ordering::Relaxed)) {
                     if random.below(8) == 0 {
                         scan(&tree, &mut random);
                         scans.fetch_add(1, Ordering::Relaxed);
