@@ -4,25 +4,17 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
-use std::time::{Duration, Instant};
-
 use common::{Checked, long_run};
-use pagestone_testkit::Rng;
+use pagestone_testkit::{Rng, Soak};
 
 const OPERATIONS: u64 = 10_000_000;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let seconds = match arguments.as_slice() {
-        [] => Duration::ZERO,
-        [name, value] if name == "--seconds" => Duration::from_secs(value.parse()?),
-        _ => return Err("expected --seconds N or nothing".into()),
-    };
-    let (begun, mut rounds) = (Instant::now(), 0);
-    while rounds == 0 || begun.elapsed() < seconds {
+fn main() -> Result<(), String> {
+    let (soak, mut rounds) = (Soak::from_args(&[])?, 0);
+    while rounds == 0 || !soak.is_over() {
         rounds += 1;
         long_run(&mut Checked::new(), &mut Rng::new(rounds), OPERATIONS);
     }
-    println!("{rounds} times {OPERATIONS} operations, {:.1} s", begun.elapsed().as_secs_f64());
+    println!("{rounds} times {OPERATIONS} operations, {:.1} s", soak.elapsed().as_secs_f64());
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The long form of `any_history_agrees_with_a_model`: random operations, reopenings and power cuts, beside a model.
 //!
-//! `--seconds N` goes on for about so long, `--operations N` until so many are done, whichever is given last; `--seed N` says where it begins,
+//! `--seconds N` goes on for about so long, `--operations N` until so many are done instead; `--seed N` says where it begins,
 //! the clock if it is not given. Prints its figures in its last line, and panics with seed and round if a promise was broken.
 #![forbid(unsafe_code)]
 
@@ -9,39 +9,22 @@ mod model;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime};
 
 use model::{Model, World};
 use pagestone_mapped_pages::MappedOptions;
-use pagestone_testkit::{Keep, Rng, SimDisk};
+use pagestone_testkit::{Keep, Rng, SimDisk, Soak};
 
 /// Lives of a file, each ended by a power cut.
 const ROUNDS: u64 = 50;
 const STEPS: u64 = 200;
 
 fn main() -> Result<(), String> {
-    let (mut seconds, mut operations, mut seed) = (Some(10), u64::MAX, None);
-    let mut arguments = std::env::args().skip(1);
-    while let Some(name) = arguments.next() {
-        let value = arguments.next().ok_or_else(|| format!("{name}: a number is missing"))?;
-        let value = value.parse::<u64>().map_err(|error| format!("{value}: {error}"))?;
-        match name.as_str() {
-            "--seconds" => (seconds, operations) = (Some(value), u64::MAX),
-            "--operations" => (seconds, operations) = (None, value),
-            "--seed" => seed = Some(value),
-            _ => return Err("expected --seconds N, --operations N, --seed N or nothing".into()),
-        }
-    }
-    let clock = || {
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
-    };
-    let seed = seed.unwrap_or_else(clock);
-    println!("seed {seed}");
-    let begun = Instant::now();
+    let soak = Soak::from_args(&["--operations"])?;
+    let (operations, seed) = (soak.number("--operations"), soak.seed());
     let (next, done, cuts) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let is_over = || {
-        let late = seconds.is_some_and(|seconds| begun.elapsed() >= Duration::from_secs(seconds));
-        late || done.load(Relaxed) >= operations
+    let is_over = || match operations {
+        Some(operations) => done.load(Relaxed) >= operations,
+        None => soak.is_over(),
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -58,7 +41,7 @@ fn main() -> Result<(), String> {
             });
         }
     });
-    let took = begun.elapsed().as_secs_f64();
+    let took = soak.elapsed().as_secs_f64();
     println!("{} operations, {} power cuts, {took:.0} s", done.into_inner(), cuts.into_inner());
     Ok(())
 }

@@ -9,31 +9,16 @@
 mod support;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime};
 
 use pagestone_store::DurableBy;
+use pagestone_testkit::Soak;
 use support::images::Images;
 use support::workload::{base, run_long, run_sequence, sequences};
 
 fn main() -> Result<(), String> {
-    let (mut seconds, mut seed) = (10, None);
-    let mut arguments = std::env::args().skip(1);
-    while let Some(name) = arguments.next() {
-        let value = arguments.next().ok_or_else(|| format!("{name}: a number is missing"))?;
-        let value = value.parse::<u64>().map_err(|error| format!("{value}: {error}"))?;
-        match name.as_str() {
-            "--seconds" => seconds = value,
-            "--seed" => seed = Some(value),
-            _ => return Err("expected --seconds N, --seed N or nothing".into()),
-        }
-    }
-    let clock = || {
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
-    };
-    let seed = seed.unwrap_or_else(clock);
-    println!("seed {seed}");
-    let began = Instant::now();
-    let all = Images::new(1, Some(began + Duration::from_secs(seconds)));
+    let soak = Soak::from_args(&[])?;
+    let seed = soak.seed();
+    let all = Images::new(1, Some(soak.until()));
     let (base, sequences) = (base(), sequences());
     let count = sequences.len() as u64;
     let (next, done, long) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
@@ -65,7 +50,7 @@ fn main() -> Result<(), String> {
         done.load(Relaxed),
         long.load(Relaxed),
         all.to_line(),
-        began.elapsed().as_secs_f64()
+        soak.elapsed().as_secs_f64()
     );
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What proves pagestone: a simulated disk, every state that a power cut can leave it in, and faults on schedule.
 //!
 //! Invariant: everything here follows from the seed and the calls; no clock, no environment, no other randomness. What
-//! failed once fails again.
+//! failed once fails again. (`soak.rs` alone asks the clock, for how long to go on and for a seed that it prints.)
 //!
 //! ```text
 //!   rng.rs    Rng                                          seeded numbers for tests
@@ -9,6 +9,7 @@
 //!   environment.rs  Mount, as_another_user               file systems and users that need a privilege; skips aloud
 //!   error_loop.rs   ErrorLoop                              fails call N of a workload, for all N and in every way
 //!   linear.rs        Stamps, ThreadHistory, check_linear   whether one order of calls explains what threads saw of a key
+//!   soak.rs          Soak                                  what a long form is told: seconds, seed
 //!   crash/    CrashStates, CrashImage, CrashOptions        every legal state after a power cut, one by one
 //! ```
 //!
@@ -48,6 +49,7 @@ mod error_loop;
 mod linear;
 mod rng;
 mod sim;
+mod soak;
 
 pub use crash::{CrashImage, CrashOptions, CrashStates, CrashStats, ImageKind, PathPredicate};
 pub use environment::{Mount, OpenDir, as_another_user, is_superuser, skipped};
@@ -58,3 +60,4 @@ pub use sim::{
     AfterFailedSync, AtomicWrites, DiskOp, FaultId, FaultKind, FaultPlan, FaultTally, Keep, NotDurable,
     PlannedFault, Schedule, SimDisk, SimOptions, Violation, errno,
 };
+pub use soak::Soak;

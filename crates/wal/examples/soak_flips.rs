@@ -8,38 +8,22 @@
 mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime};
 
 use common::flips::{Outcome, crashed_again_and_again};
+use pagestone_testkit::Soak;
 
 const LOG_BYTES: u64 = 4 << 20;
 const LIVES: u64 = 12;
 
 fn main() -> Result<(), String> {
-    let (mut seconds, mut seed) = (10, None);
-    let mut arguments = std::env::args().skip(1);
-    while let Some(name) = arguments.next() {
-        let value = arguments.next().ok_or_else(|| format!("{name}: a number is missing"))?;
-        let value = value.parse::<u64>().map_err(|error| format!("{value}: {error}"))?;
-        match name.as_str() {
-            "--seconds" => seconds = value,
-            "--seed" => seed = Some(value),
-            _ => return Err("expected --seconds N, --seed N or nothing".into()),
-        }
-    }
-    let clock = || {
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
-    };
-    let seed = seed.unwrap_or_else(clock);
-    println!("seed {seed}");
-    let began = Instant::now();
-    let until = began + Duration::from_secs(seconds);
+    let soak = Soak::from_args(&[])?;
+    let seed = soak.seed();
     let log = crashed_again_and_again(LOG_BYTES, LIVES);
     let blocks = log.blocks();
     let next = AtomicUsize::new(0);
     let flip = || {
         let (log, mut outcome, mut done) = (log.copy(), Outcome::default(), 0);
-        while Instant::now() < until {
+        while !soak.is_over() {
             let at = next.fetch_add(1, Relaxed);
             if at >= blocks.len() {
                 break;
@@ -65,7 +49,7 @@ fn main() -> Result<(), String> {
         sum(|outcome| outcome.corrupt),
         sum(|outcome| outcome.tail),
         sum(|outcome| outcome.harmless),
-        began.elapsed().as_secs_f64()
+        soak.elapsed().as_secs_f64()
     );
     Ok(())
 }
