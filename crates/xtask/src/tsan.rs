@@ -24,7 +24,7 @@ use crate::workspace::Workspace;
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// What races threads: the package, and the test target, or the library's own tests that are named so.
-const RACES: [(&str, Races); 21] = [
+const RACES: [(&str, Races); 22] = [
     ("pagestone-telemetry", Races::Library("")),
     ("pagestone-threading", Races::Library("")),
     ("pagestone-swip", Races::Library("atomic")),
@@ -41,6 +41,7 @@ const RACES: [(&str, Races); 21] = [
     ("pagestone-allocator", Races::Test("ids_change_threads")),
     ("pagestone-btree", Races::Test("batches_lose_no_update")),
     ("pagestone-store", Races::Test("threads_lose_no_update")),
+    ("pagestone-store", Races::Test("calls_on_a_key_have_one_order")),
     ("pagestone-store", Races::Test("merges_beside_readers_lose_nothing")),
     ("pagestone-store", Races::Test("changes_on_condition_lose_nothing")),
     ("pagestone-store", Races::Test("ranges_go_whole_whatever_cuts_them")),
