@@ -11,7 +11,7 @@ use pagestone_direct_io::{DirectIo, OpenHow};
 use pagestone_page_format::PageError;
 use pagestone_store::{Background, Durability, Options, Store, StoreError};
 use pagestone_testkit::{CrashOptions, DiskOp, FaultPlan, Keep, SimDisk};
-use support::{DIR, contents, open, small};
+use support::{DIR, State, contents, open, small, verified_contents};
 
 fn fill(store: &Store, from: u32, count: u32) {
     for number in from..from + count {
@@ -182,4 +182,54 @@ fn long_value_takes_the_room_of_a_removed_one_on_a_full_disk() {
         assert_eq!(tree.get(b"first").expect("reads"), Some(value(round)));
     }
     assert!(store.verify().expect("reads").is_sound());
+}
+
+/// I11: the tree is as it was, all that needs no page goes on, and what removals free is room.
+#[test]
+fn tree_that_cannot_grow_refuses_puts_and_nothing_else() {
+    let disk = SimDisk::new(1);
+    drop(open(&disk).expect("opens")); // its file has its name from now on
+    let store = open(&disk).expect("opens");
+    let tree = store.default_tree();
+    let key = |number: u32| format!("/usr/share/doc/package-{number:05}/copyright").into_bytes();
+    let mut state = State::new();
+    let fill = |state: &mut State, from: u32| {
+        for number in from..from + 5000 {
+            match tree.put(&key(number), &[number as u8; 300]) {
+                Ok(_) => drop(state.insert(key(number), vec![number as u8; 300])),
+                Err(StoreError::Page(PageError::NoSpace { .. })) => return number,
+                Err(error) => panic!("{error}"),
+            }
+            if number % 64 == 0 {
+                store.tick().expect("a healthy log");
+            }
+        }
+        panic!("a file that cannot grow took 5000 entries")
+    };
+    for number in 0..300 {
+        tree.put(&key(number), &[1; 300]).expect("there is room");
+        state.insert(key(number), vec![1; 300]);
+    }
+    disk.fail(FaultPlan::errno(28).on(DiskOp::Reserve).path(|path| path.ends_with("data")).forever());
+    let mut end = fill(&mut state, 300);
+    for _ in 0..3 {
+        assert!(verified_contents(&store).expect("reads") == state, "of {end}");
+        // As long as what it replaces.
+        let (first, value) = state.iter_mut().next().expect("some");
+        value.fill(0xee);
+        tree.put(first, value).expect("it stands where the old one stood");
+        // Three of four go, so that leaves merge.
+        let gone: Vec<Vec<u8>> =
+            state.keys().enumerate().filter(|(at, _)| at % 4 > 0).map(|(_, key)| key.clone()).collect();
+        for key in gone {
+            assert!(tree.remove(&key).expect("a removal takes no room"));
+            state.remove(&key);
+        }
+        let refilled = fill(&mut state, end);
+        assert!(refilled - end > 30, "only {} entries where {} had been", refilled - end, state.len());
+        end = refilled;
+    }
+    disk.heal();
+    tree.put(&key(end), b"there is room again").expect("there is");
+    store.close().expect("closes");
 }

@@ -164,6 +164,17 @@ fn a_damaged_leaf_is_told_once_the_scan_is_there() {
                 assert!(matches!(cursor.prev_key(), Err(TreeError::CursorFailed)));
             }
         }
+        // So does an iterator, from each end, and it never says that it has come to the end (E11).
+        let mut range = tree.range::<&[u8]>(..);
+        for (forward, count) in [(true, before), (false, behind)] {
+            let mut step = || if forward { range.next() } else { range.next_back() };
+            for _ in 0..count {
+                step().expect("an entry").expect("no error");
+            }
+            for _ in 0..3 {
+                assert!(step().is_some_and(|entry| entry.is_err()));
+            }
+        }
         // Past it all is well.
         let next = rows.keys().nth(before + lost.len()).expect("a key behind");
         cursor.seek(next).expect("there");
