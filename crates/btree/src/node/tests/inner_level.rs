@@ -146,15 +146,7 @@ impl InnerLevel {
         if at + 1 >= self.nodes.len() {
             return;
         }
-        let (left, right) = (&self.nodes[at], &self.nodes[at + 1]);
-        if let Some(shift) = left.view().shift_from(&right.view(), usize::MAX).unwrap() {
-            let absorb = AbsorbRight::first_of(right.view(), right.id(), &shift).unwrap();
-            left.apply(&absorb).expect("shift_from said that it fits");
-            right.apply(&TrimLeft { lower: &shift.separator }).expect("shift_from said that it fits");
-            assert!(right.view().count().unwrap() > 0);
-            left.sound();
-            right.sound();
-        }
+        shift(&self.nodes[at], &self.nodes[at + 1]);
     }
 
     fn move_child(&mut self, key: &[u8]) {

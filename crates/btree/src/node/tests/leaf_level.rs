@@ -126,15 +126,7 @@ impl LeafLevel {
         if at + 1 >= self.leaves.len() {
             return;
         }
-        let (left, right) = (&self.leaves[at], &self.leaves[at + 1]);
-        if let Some(shift) = left.view().shift_from(&right.view(), usize::MAX).unwrap() {
-            let absorb = AbsorbRight::first_of(right.view(), right.id(), &shift).unwrap();
-            left.apply(&absorb).expect("shift_from said that it fits");
-            right.apply(&TrimLeft { lower: &shift.separator }).expect("shift_from said that it fits");
-            assert!(right.view().count().unwrap() > 0);
-            left.sound();
-            right.sound();
-        }
+        shift(&self.leaves[at], &self.leaves[at + 1]);
     }
 
     fn merge(&mut self, at: usize) {

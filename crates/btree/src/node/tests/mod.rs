@@ -116,6 +116,18 @@ impl TestPage {
     }
 }
 
+/// As much as it has room for goes from a node to the one before it.
+fn shift(left: &TestPage, right: &TestPage) {
+    if let Some(shift) = left.view().shift_from(&right.view(), usize::MAX).unwrap() {
+        let absorb = AbsorbRight::first_of(right.view(), right.id(), &shift).unwrap();
+        left.apply(&absorb).expect("shift_from said that it fits");
+        right.apply(&TrimLeft { lower: &shift.separator }).expect("shift_from said that it fits");
+        assert!(right.view().count().unwrap() > 0);
+        left.sound();
+        right.sound();
+    }
+}
+
 /// Keys that meet: few letters, long common beginnings, numbers in a row, all ones.
 fn keys(max: usize) -> impl Strategy<Value = Vec<u8>> {
     let number = 0..2000_u32;
