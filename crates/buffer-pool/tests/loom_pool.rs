@@ -1,4 +1,4 @@
-//! The pool keeps P1 to P13 in every interleaving of two threads over two frames, with as many preemptions as
+//! The pool keeps P1 to P13 (P3 in `loom_loads.rs`, P10 to P13 in `loom_writes.rs`) in every interleaving of two threads over two frames, with as many preemptions as
 //! each model says; and each model fails if what it proves is taken out of the code.
 //!
 //! The pool, its table, frames, latches and waits are the production types. Replaced are the arena (words instead of mapped memory,
@@ -14,45 +14,16 @@ mod world;
 
 use std::sync::Arc;
 
-use pagestone_buffer_pool::{Begun, Restart};
+use pagestone_buffer_pool::Restart;
 use pagestone_page_format::{FrameIndex, PageId};
 use pagestone_swip::SwipWord;
 use pagestone_sync::checking::{DEADLOCK, explore, model};
 use pagestone_sync::faults::planted;
 use pagestone_sync::thread;
-use world::{Content, FIRST, World, beside, cold, look, under};
-
-const PAGES: [Content; 3] = [[100; 2], [200; 2], [300; 2]];
-const ID: PageId = PageId::new(0);
-
-const ASLEEP: &[&str] = &[DEADLOCK];
-/// How loom says that an execution does not end.
-const NO_END: &str = "exceeded maximum number of branches";
-
-/// Two pages fill the pool; both came in just now and go first.
-fn full() -> World {
-    World::new(PAGES).resident(&[0, 1])
-}
-
-/// One page, changed, with a change that storage lacks.
-fn dirty() -> World {
-    let world = World::new(PAGES).resident(&[0]);
-    world.change(0, [101; 2], 20);
-    world
-}
-
-fn at_rest(world: &World) {
-    world.pool.assert_at_rest();
-    world.pool.assert_residency(3);
-}
-
-fn fault_another(world: &World) {
-    drop(world.fault(2));
-}
-
-fn flush(world: &World) {
-    world.pool.flush(ID).expect("storage is healthy");
-}
+use world::{
+    ASLEEP, Content, FIRST, ID, NO_END, PAGES, World, at_rest, beside, cold, fault_another,
+    fault_if_possible, full, look, under,
+};
 
 /// Reads by a hint while the page is evicted and another takes its frame.
 fn read_beside_an_eviction(preemptions: usize) {
@@ -77,128 +48,6 @@ fn p2_table_and_header_agree() {
     model("P2 unique residency", "p2_table_and_header_agree", 1)
         .catches("an evicted page leaves the table after the latch", &["P2: table and header disagree"])
         .run(|bound| beside(bound, full, [|world| world.pool.assert_residency(1), fault_another], at_rest));
-}
-
-#[test]
-fn p3_concurrent_faults_read_once_and_wake() {
-    fn fault(world: &World) {
-        assert_eq!(under(&world.fault(0)), PAGES[0]);
-    }
-    model("P3 one load, no lost wake-up", "p3_concurrent_faults_read_once_and_wake", 1)
-        .catches("a claim does not look who else loads the page", &["P3: "])
-        .catches("who loaded a page wakes nobody", ASLEEP)
-        .catches("who waits does not look before it sleeps", ASLEEP)
-        .run(|bound| {
-            beside(
-                bound,
-                || World::new(PAGES),
-                [fault, fault],
-                |world| {
-                    assert_eq!(world.storage.reads(), 1, "P3: a page is read twice");
-                    at_rest(world);
-                },
-            );
-        });
-}
-
-/// Those who wait for pages of a batch are woken once all are there, and not by the one load that each waits for.
-#[test]
-fn p3_who_waits_for_a_page_of_a_batch_is_woken() {
-    fn hint(world: &World) {
-        world.pool.prefetch(&[ID]);
-    }
-    fn fault(world: &World) {
-        assert_eq!(under(&world.fault(0)), PAGES[0]);
-    }
-    model("P3 one load, no lost wake-up", "p3_who_waits_for_a_page_of_a_batch_is_woken", 1)
-        .catches("who loaded a page wakes nobody", ASLEEP)
-        .run(|bound| {
-            beside(
-                bound,
-                || World::new(PAGES),
-                [hint, fault],
-                |world| {
-                    assert_eq!(world.storage.reads(), 1, "P3: a page is read twice");
-                    at_rest(world);
-                },
-            );
-        });
-}
-
-/// A fault that goes on by itself wakes who waits for its page, as any load does.
-#[test]
-fn p3_who_waits_for_a_fault_under_way_is_woken() {
-    fn stream(world: &World) {
-        let (mut faults, mut arrived) = (world.pool.faults(1), Vec::new());
-        if faults.begin(ID) == Begun::Reading {
-            faults.wait(1, &mut arrived);
-            let (_, pin) = arrived.pop().expect("the one that was begun");
-            assert_eq!(under(&pin.expect("storage is healthy")), PAGES[0]);
-        }
-    }
-    fn fault(world: &World) {
-        assert_eq!(under(&world.fault(0)), PAGES[0]);
-    }
-    model("P3 one load, no lost wake-up", "p3_who_waits_for_a_fault_under_way_is_woken", 1)
-        .catches("who loaded a page wakes nobody", ASLEEP)
-        .run(|bound| {
-            beside(
-                bound,
-                || World::new(PAGES),
-                [stream, fault],
-                |world| {
-                    assert_eq!(world.storage.reads(), 1, "P3: a page is read twice");
-                    at_rest(world);
-                },
-            );
-        });
-}
-
-#[test]
-fn p3_who_waited_for_a_failed_load_does_not_read_again() {
-    fn unreadable_once() -> World {
-        let world = World::new(PAGES);
-        world.storage.fail_reads(1);
-        world
-    }
-    model("P3 one load, no lost wake-up", "p3_who_waited_for_a_failed_load_does_not_read_again", 1)
-        .catches("who failed to load a page tells nobody why", &["P3: who waited reads again"])
-        .run(|bound| {
-            beside(bound, unreadable_once, [fault_if_possible; 2], |world| {
-                let waited = world.pool.stats().load_waits;
-                assert!(waited == 0 || world.storage.reads() == 1, "P3: who waited reads again");
-                at_rest(world);
-            });
-        });
-}
-
-/// Two batches over the same pages in different orders. They are hints, because those are the steps of a batch that hold claims, once
-/// each; the rest of it holds none, and takes so many looks that the ways to order them have no end.
-fn batches_beside_each_other(preemptions: usize) {
-    /// Enough for what both claim, so that nobody sweeps: what is looked at here is who waits for whom.
-    fn roomy() -> World {
-        World::with_frames(4, PAGES)
-    }
-    fn both<const FIRST: u64>(world: &World) {
-        world.pool.prefetch(&[FIRST, 1 - FIRST].map(PageId::new));
-    }
-    beside(preemptions, roomy, [both::<0>, both::<1>], |world| {
-        assert_eq!(world.storage.reads(), 2, "P3: a page is read twice");
-        at_rest(world);
-    });
-}
-
-#[test]
-fn p3_batches_do_not_wait_for_each_other() {
-    model("P3 one load, no lost wake-up", "p3_batches_do_not_wait_for_each_other", 1)
-        .catches("a batch waits for others while it holds claims", ASLEEP)
-        .run(batches_beside_each_other);
-}
-
-#[test]
-fn p3_batches_do_not_wait_for_each_other_at_length() {
-    model("P3 one load, no lost wake-up", "p3_batches_do_not_wait_for_each_other_at_length", 2)
-        .run(batches_beside_each_other);
 }
 
 #[test]
@@ -342,12 +191,6 @@ fn p8_cool_passes_no_validation_falsely() {
                 at_rest(world);
             });
         });
-}
-
-fn fault_if_possible(world: &World) {
-    if let Ok(pin) = world.pool.fault(ID) {
-        assert_eq!(under(&pin), PAGES[0]);
-    }
 }
 
 #[test]
@@ -498,117 +341,4 @@ fn admission_is_kept_while_the_budget_falls() {
             &["the frames that were promised are gone"],
         )
         .run(|bound| beside(bound, || World::new(PAGES), [lower, stay], at_rest));
-}
-
-#[test]
-fn p10_a_failed_read_leaves_nothing_held() {
-    fn unreadable_once() -> World {
-        let world = World::new(PAGES);
-        world.storage.fail_reads(1);
-        world
-    }
-    model("P10 no failure leaves a frame locked", "p10_a_failed_read_leaves_nothing_held", 1)
-        .catches("a failed load keeps its claim", &[DEADLOCK, "P9: ", "P10: "])
-        .run(|bound| beside(bound, unreadable_once, [fault_if_possible; 2], at_rest));
-}
-
-#[test]
-fn p10_a_failed_write_leaves_nothing_held() {
-    fn unwritable_once() -> World {
-        let world = dirty();
-        world.storage.fail_writes(1);
-        world
-    }
-    fn flush_if_possible(world: &World) {
-        drop(world.pool.flush(ID));
-    }
-    model("P10 no failure leaves a frame locked", "p10_a_failed_write_leaves_nothing_held", 2)
-        .catches("a write does not end its claim", &["P10: ", NO_END])
-        .run(|bound| beside(bound, unwritable_once, [flush_if_possible; 2], at_rest));
-}
-
-fn change_again(world: &World) {
-    world.change(0, [102; 2], 30);
-}
-
-#[test]
-fn p11_the_log_goes_first() {
-    model("P11 log first", "p11_the_log_goes_first", 2)
-        .catches("a page goes out before the log", &["P11: a page goes out before its log"])
-        .run(|bound| beside(bound, dirty, [change_again, flush], at_rest));
-}
-
-#[test]
-fn p12_a_page_changed_while_written_stays_dirty() {
-    const LOST: &[&str] = &["P12: a change is lost", "L4: a torn page goes out"];
-    model("P12 changed while written", "p12_a_page_changed_while_written_stays_dirty", 2)
-        .catches("a write settles what came after its copy", LOST)
-        .catches("a copy is believed without validation", LOST)
-        .run(|bound| {
-            beside(bound, dirty, [change_again, flush], |world| {
-                let kept = world.pool.is_dirty(ID) || world.storage.content(0) == [102; 2];
-                assert!(kept, "P12: a change is lost");
-            });
-        });
-}
-
-#[test]
-fn p12_a_failed_write_leaves_the_page_dirty() {
-    fn unwritable_once() -> World {
-        let world = dirty();
-        world.storage.fail_writes(1);
-        world
-    }
-    fn flush_if_possible(world: &World) {
-        drop(world.pool.flush(ID));
-    }
-    /// Takes the frame of a clean page if it must.
-    fn fault_two(world: &World) {
-        drop((world.pool.try_fault(PageId::new(1)), world.pool.try_fault(PageId::new(2))));
-    }
-    model("P12 changed while written", "p12_a_failed_write_leaves_the_page_dirty", 2)
-        .catches("a page is clean before it is written", &["P12: a page that was not written is clean"])
-        .run(|bound| {
-            beside(bound, unwritable_once, [flush_if_possible, fault_two], |world| {
-                let kept = world.pool.is_dirty(ID) || world.storage.content(0) == [101; 2];
-                assert!(kept, "P12: a page that was not written is clean");
-                at_rest(world);
-            });
-        });
-}
-
-#[test]
-fn p13_a_discard_waits_for_the_write_back() {
-    fn write_past(world: &World) {
-        world.pool.discard(ID).expect("nobody panics");
-        world.storage.write_past(0, [500; 2]);
-    }
-    model("P13 discard waits", "p13_a_discard_waits_for_the_write_back", 2)
-        .catches("who throws a page out does not wait for its write", &["P13: ", "P10: "])
-        .run(|bound| {
-            beside(bound, dirty, [write_past, flush], |world| {
-                let content = world.storage.content(0);
-                assert_eq!(content, [500; 2], "P13: an old page overwrites what went past the pool");
-            });
-        });
-}
-
-#[test]
-fn p13_a_discard_waits_for_the_loader() {
-    fn write_past(world: &World) {
-        world.storage.write_past(0, [500; 2]);
-        world.pool.discard(ID).expect("nobody panics");
-    }
-    model("P13 discard waits", "p13_a_discard_waits_for_the_loader", 1)
-        .catches("a discard does not wait for a loader", &["P13: "])
-        .run(|bound| {
-            beside(
-                bound,
-                || World::new(PAGES),
-                [write_past, |world| drop(world.fault(0))],
-                |world| {
-                    assert_eq!(under(&world.fault(0)), [500; 2], "P13: the pool holds what was there before");
-                },
-            );
-        });
 }

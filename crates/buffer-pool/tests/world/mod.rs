@@ -2,6 +2,7 @@
 //!
 //! Pages are eight words; the two behind the header are the page's content. What storage remembers is no part of the model; one
 //! atomic lets other threads run at the beginning and at the end of each I/O.
+#![allow(dead_code, reason = "each file of models uses its part")]
 
 use std::collections::BTreeSet;
 use std::ptr::fn_addr_eq;
@@ -14,6 +15,7 @@ use pagestone_page_format::{
 };
 use pagestone_swip::SwipWord;
 use pagestone_sync::atomic::{AtomicU64, Ordering};
+use pagestone_sync::checking::DEADLOCK;
 use pagestone_sync::{checking, thread};
 
 /// The words behind the header.
@@ -250,4 +252,42 @@ pub(crate) fn look(page: SpeculativePage<'_>) -> Content {
 /// The content of a pinned page that nobody changes now.
 pub(crate) fn under(pin: &Pin<'_>) -> Content {
     look(pin.optimistic().expect("nobody panics").page())
+}
+
+pub(crate) const PAGES: [Content; 3] = [[100; 2], [200; 2], [300; 2]];
+pub(crate) const ID: PageId = PageId::new(0);
+
+pub(crate) const ASLEEP: &[&str] = &[DEADLOCK];
+/// How loom says that an execution does not end.
+pub(crate) const NO_END: &str = "exceeded maximum number of branches";
+
+/// Two pages fill the pool; both came in just now and go first.
+pub(crate) fn full() -> World {
+    World::new(PAGES).resident(&[0, 1])
+}
+
+/// One page, changed, with a change that storage lacks.
+pub(crate) fn dirty() -> World {
+    let world = World::new(PAGES).resident(&[0]);
+    world.change(0, [101; 2], 20);
+    world
+}
+
+pub(crate) fn at_rest(world: &World) {
+    world.pool.assert_at_rest();
+    world.pool.assert_residency(3);
+}
+
+pub(crate) fn fault_another(world: &World) {
+    drop(world.fault(2));
+}
+
+pub(crate) fn flush(world: &World) {
+    world.pool.flush(ID).expect("storage is healthy");
+}
+
+pub(crate) fn fault_if_possible(world: &World) {
+    if let Ok(pin) = world.pool.fault(ID) {
+        assert_eq!(under(&pin), PAGES[0]);
+    }
 }
