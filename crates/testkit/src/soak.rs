@@ -7,12 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// A long form under way: an example called `soak_…`, which `cargo xtask soak` runs for as long as it is told.
 ///
-/// ```
+/// ```no_run
 /// use pagestone_testkit::Soak;
 ///
 /// let soak = Soak::from_args(&["--operations"])?;
 /// let (until, most) = (soak.until(), soak.number("--operations"));
-/// # assert!(until > std::time::Instant::now() && most.is_none());
 /// # Ok::<(), String>(())
 /// ```
 #[derive(Debug)]
