@@ -15,8 +15,11 @@ use crate::retry::optimistically;
 use crate::walk::{self, HeldPage, Node};
 use crate::{BTree, TreeError, TreeResult};
 
-/// Words of a cache line.
-const LINE: usize = 8;
+/// From no position is a step taken at once.
+const NONE: (usize, usize) = (usize::MAX, 0);
+
+/// Steps after a seek before the leaf beside is expected: who wants a few entries of a leaf only does not wait for another one.
+const FEW: usize = 4;
 
 /// A position between two entries of a tree.
 ///
@@ -31,6 +34,9 @@ pub struct Cursor {
     leaf: LeafCopy,
     /// The next entry in the copy.
     slot: usize,
+    /// The positions in the copy from which a step is taken at once: back from those past the first, on from those before the second.
+    /// At all others there is something to be seen to ([`Cursor::step_to_right`], [`Cursor::step_to_left`]).
+    at_once: (usize, usize),
     /// Where the leaf hangs, if that was seen.
     parent: Option<Parent>,
     /// The fence that is stepped over.
@@ -71,6 +77,7 @@ impl BTree {
             stands: Stands::AtStart,
             leaf: LeafCopy::empty(),
             slot: 0,
+            at_once: NONE,
             parent: None,
             fence: Vec::new(),
             ahead: ReadAhead::new(),
@@ -100,6 +107,12 @@ impl BTree {
     /// Whether the tree has no entry.
     pub fn is_empty(&self) -> TreeResult<bool> {
         Ok(self.cursor().next_key()?.is_none())
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        self.leaf.give_back(&self.tree);
     }
 }
 
@@ -171,31 +184,56 @@ impl Cursor {
     }
 
     /// Steps over the next entry; false if there is none.
-    #[inline]
+    #[inline(always)]
     fn advance(&mut self) -> TreeResult<bool> {
+        if self.slot < self.at_once.1 && self.tree.env().is_kept() {
+            self.slot += 1;
+            return Ok(true);
+        }
+        self.step_to_right()
+    }
+
+    #[inline(always)]
+    fn go_back(&mut self) -> TreeResult<bool> {
+        if self.slot > self.at_once.0 && self.tree.env().is_kept() {
+            self.slot -= 1;
+            return Ok(true);
+        }
+        self.step_to_left()
+    }
+
+    #[cold]
+    fn step_to_right(&mut self) -> TreeResult<bool> {
         self.start()?;
         while self.slot >= self.leaf.count() {
             if !self.load_right()? {
                 return Ok(false);
             }
         }
+        if self.at_once.1 < self.leaf.count() {
+            self.at_once.1 = self.leaf.count();
+            self.expect_beside(true);
+        }
         self.slot += 1;
         Ok(true)
     }
 
-    #[inline]
-    fn go_back(&mut self) -> TreeResult<bool> {
+    #[cold]
+    fn step_to_left(&mut self) -> TreeResult<bool> {
         self.start()?;
         while self.slot == 0 {
             if !self.load_left()? {
                 return Ok(false);
             }
         }
+        if self.at_once.0 > 0 {
+            self.at_once.0 = 0;
+            self.expect_beside(false);
+        }
         self.slot -= 1;
         Ok(true)
     }
 
-    #[inline]
     fn start(&mut self) -> TreeResult<()> {
         self.tree.env().check_kept()?;
         match self.stands {
@@ -205,14 +243,16 @@ impl Cursor {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn lend(&mut self, slot: usize) -> TreeResult<(&[u8], &[u8])> {
-        self.leaf.entry(&self.tree, slot).inspect_err(|_| self.stands = Stands::Nowhere)
+        self.leaf
+            .entry(&self.tree, slot)
+            .inspect_err(|_| (self.stands, self.at_once) = (Stands::Nowhere, NONE))
     }
 
-    #[inline]
+    #[inline(always)]
     fn lend_key(&mut self, slot: usize) -> TreeResult<&[u8]> {
-        self.leaf.key(slot).inspect_err(|_| self.stands = Stands::Nowhere)
+        self.leaf.key(slot).inspect_err(|_| (self.stands, self.at_once) = (Stands::Nowhere, NONE))
     }
 
     #[cold]
@@ -268,43 +308,78 @@ impl Cursor {
         tree.env().check_open()?;
         let node = tree.env().pool().revisit(at.mark).ok_or(Restart::Conflict)?;
         let node = Node::arrive(node, tree.tree_id(), Some(1))?;
-        let child = |at: Parent| node.loaded().child_at(at.index);
-        let swip = child(at).ok_or(Restart::Conflict)?;
+        let swip = node.loaded().child_at(at.index).ok_or(Restart::Conflict)?;
         let leaf = walk::follow(tree.sampled(), tree.tree_id(), &node, (at.index, swip), seek)?;
         tree.env().check_kept()?;
         let forward = matches!(seek, Seek::Key(_));
-        if let Some(next) = at.beside(forward).and_then(child) {
-            tree.env().pool().expect(next, |page| {
-                (0..page.len() / 8).step_by(LINE).for_each(|word| page.prefetch(word));
-            });
-        }
+        expect(tree, &node, at.beside(forward));
         self.slot = leaf.believe(slot_of(&leaf, seek))?;
+        self.at_once = NONE; // until it is copied
         self.leaf.fill(tree, &leaf, !forward)?;
+        self.at_once = (0, self.leaf.count());
         self.parent = Some(at);
         Ok(())
     }
 
+    /// The leaf beside this one will be read soon.
+    fn expect_beside(&self, forward: bool) {
+        let tree = &self.tree;
+        if let Some(parent) = self.parent
+            && let Some(node) = tree.env().pool().revisit(parent.mark)
+            && let Ok(node) = Node::arrive(node, tree.tree_id(), Some(1))
+        {
+            expect(tree, &node, parent.beside(forward));
+        }
+    }
+
     /// Goes down to the leaf, copies it, and stands where `seek` says.
     fn load(&mut self, seek: Seek<'_>) -> TreeResult<()> {
+        (self.stands, self.at_once) = (Stands::Nowhere, NONE);
         let (tree, copy) = (&self.tree, &mut self.leaf);
-        let loaded = optimistically(tree.env(), |attempt| {
-            let mut parent = None;
-            let leaf = tree.descend(attempt.reading(), seek, |node, child| {
-                if child.level() == 0 && attempt.reading() == Hold::Optimistic {
-                    let (index, _) = node.believe(walk::choose(node.loaded(), seek))?;
-                    parent = node.sample().map(|page| Parent { mark: page.mark(), index });
-                    node.validate()?;
-                }
-                Ok(())
-            })?;
-            let slot = leaf.believe(slot_of(&leaf, seek))?;
-            copy.fill(tree, &leaf, false)?;
-            Ok((slot, parent))
-        });
-        self.stands = if loaded.is_ok() { Stands::InLeaf } else { Stands::Nowhere };
-        (self.slot, self.parent) = loaded?;
+        let (slot, parent) = optimistically(tree.env(), |attempt| match attempt.reading() {
+            Hold::Optimistic => {
+                let mut parent = None;
+                let leaf = walk::descend(tree.sampled(), tree.roots(), 0, seek, |node, child| {
+                    if child.level() == 0 {
+                        child.page().prefetch_all();
+                        let (index, _) = node.believe(walk::choose(node.loaded(), seek))?;
+                        parent = Some(Parent { mark: node.held().mark(), index });
+                        node.validate()?;
+                    }
+                    Ok(())
+                })?;
+                tree.env().check_kept()?;
+                Ok((copy_to(copy, tree, &leaf, seek)?, parent))
+            }
+            hold => {
+                let leaf = tree.descend(hold, seek, |_, _| Ok(()))?;
+                Ok((copy_to(copy, tree, &leaf, seek)?, None))
+            }
+        })?;
+        (self.slot, self.parent) = (slot, parent);
+        self.at_once = (slot.saturating_sub(FEW), copy.count().min(slot + FEW));
+        self.stands = Stands::InLeaf;
         Ok(())
     }
+}
+
+/// Asks the processor for a leaf that will be copied soon, if there is one at this place and it is in memory.
+fn expect<'t>(tree: &'t BTree, node: &Node<'t, impl HeldPage<'t>>, at: Option<Parent>) {
+    if let Some(swip) = at.and_then(|at| node.loaded().child_at(at.index)) {
+        tree.env().pool().expect(swip, |page| page.prefetch_all());
+    }
+}
+
+/// Copies the leaf; gives where `seek` stands in it.
+fn copy_to<'t>(
+    copy: &mut LeafCopy,
+    tree: &'t BTree,
+    leaf: &Node<'t, impl HeldPage<'t>>,
+    seek: Seek<'_>,
+) -> Result<usize, Interrupt> {
+    let slot = leaf.believe(slot_of(leaf, seek))?;
+    copy.fill(tree, leaf, false)?;
+    Ok(slot)
 }
 
 /// Where `seek` stands in its leaf.

@@ -15,6 +15,7 @@
 //!   split.rs    put when it has not            merge.rs   what removals leave behind
 //!   believe.rs  whether nodes are what a change of structure takes for granted
 //!   cursor.rs   both directions, on private copies of leaves    leaf_copy.rs  such a copy, which lends
+//!   key_buffer.rs  keys put together    copy_shelf.rs  memory for copies, from cursor to cursor
 //!   read_ahead.rs  what a scan asks the pool for ahead of itself
 //!   check/      every node from the root to the leaves, for `verify`
 //!   remove_range.rs  many entries, in bounded groups
@@ -38,10 +39,12 @@ mod believe;
 mod bulk;
 mod check;
 mod compact;
+mod copy_shelf;
 mod cursor;
 mod descend;
 mod drain;
 mod error;
+mod key_buffer;
 mod leaf_copy;
 mod listing;
 mod merge;

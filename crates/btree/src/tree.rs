@@ -9,6 +9,7 @@ use pagestone_swip::{AtomicSwipWord, SwipWord};
 use pagestone_sync::Arc;
 use pagestone_sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::copy_shelf::CopyShelf;
 use crate::metrics::TreeMetrics;
 use crate::node::{FormatNode, max_inline_value, max_key_len};
 use crate::overflow::MAX_VALUE_LEN;
@@ -46,13 +47,21 @@ pub(crate) struct TreeEnv {
     dropped: AtomicBool,
     /// Shared with the trees beside it.
     pub(crate) counters: Arc<Counters>,
+    /// Shared with them too.
+    pub(crate) copies: Arc<CopyShelf>,
 }
 
 impl TreeEnv {
     /// Refuses once the tree is dropped. Whoever meets a node that the drop has changed, sampled it after that, and so finds the
     /// flag set.
     pub(crate) fn check_kept(&self) -> TreeResult<()> {
-        if self.dropped.load(Ordering::Acquire) { Err(TreeError::Dropped) } else { Ok(()) }
+        if self.is_kept() { Ok(()) } else { Err(TreeError::Dropped) }
+    }
+
+    /// Whether the tree is not dropped.
+    #[inline]
+    pub(crate) fn is_kept(&self) -> bool {
+        !self.dropped.load(Ordering::Acquire)
     }
 }
 
@@ -64,7 +73,10 @@ impl Deref for TreeEnv {
     }
 }
 
+/// Lies on lines of its own, apart from the count of its clones: every cursor is one, and what writes that count must take nothing from
+/// those who read here.
 #[derive(Debug)]
+#[repr(align(128))]
 struct Shared {
     env: TreeEnv,
     tree_id: u32,
@@ -127,25 +139,26 @@ impl BTree {
     ///
     /// Errors: `BudgetRefused` for a pool with fewer, `InvalidPageId` for a root that no pool can hold.
     pub fn open(env: Arc<LoggedPool>, tree_id: u32, root_id: PageId) -> PageResult<Self> {
-        Self::with_counters(env, tree_id, root_id, Arc::default())
+        Self::sharing(env, tree_id, root_id, Arc::default(), Arc::default())
     }
 
     /// Another tree over the same pool and log, which counts what it does where this one counts. Reads nothing, as
     /// [`BTree::open`].
     pub fn beside(&self, tree_id: u32, root_id: PageId) -> PageResult<Self> {
-        let TreeEnv { env, counters, .. } = self.env();
-        Self::with_counters(Arc::clone(env), tree_id, root_id, Arc::clone(counters))
+        let TreeEnv { env, counters, copies, .. } = self.env();
+        Self::sharing(Arc::clone(env), tree_id, root_id, Arc::clone(counters), Arc::clone(copies))
     }
 
-    fn with_counters(
+    fn sharing(
         env: Arc<LoggedPool>,
         tree_id: u32,
         root_id: PageId,
         counters: Arc<Counters>,
+        copies: Arc<CopyShelf>,
     ) -> PageResult<Self> {
         env.pool().require_frames(MIN_TREE_FRAMES)?;
         let root = AtomicSwipWord::new(SwipWord::new(root_id)?);
-        let env = TreeEnv { env, dropped: AtomicBool::new(false), counters };
+        let env = TreeEnv { env, dropped: AtomicBool::new(false), counters, copies };
         Ok(Self { shared: Arc::new(Shared { env, tree_id, root_id, root }) })
     }
 

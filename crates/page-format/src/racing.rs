@@ -78,6 +78,11 @@ impl<'a> SpeculativePage<'a> {
         self.words.get(index).into_iter().for_each(prefetch);
     }
 
+    /// As [`SpeculativePage::prefetch`], for each line of the page.
+    pub fn prefetch_all(self) {
+        self.words.iter().step_by(LINE_WORDS).for_each(prefetch);
+    }
+
     /// As [`SpeculativePage::prefetch`], for each line of the first `WORDS` words; nothing if the page has fewer.
     #[inline]
     pub fn prefetch_first<const WORDS: usize>(self) {
