@@ -9,7 +9,7 @@ use std::sync::Arc;
 use pagestone_direct_io::{
     Create, Disk, DoubleWrite, DoubleWriteFile, DoubleWriteStats, File, OpenHow, PageFile, PathKind,
 };
-use pagestone_page_format::{Lsn, PageChecksum, PageSize, PageStore, Poison};
+use pagestone_page_format::{Lsn, PageChecksum, PageId, PageSize, PageStore, Poison};
 
 use crate::superblock::Superblock;
 use crate::{Options, StoreError, StoreResult, TornWrites};
@@ -92,7 +92,10 @@ pub(crate) fn recover(
         (None, _) => return once(how, pages, 0),
     };
     let checksum = PageChecksum::new(superblock.checksum, superblock.uuid);
-    let found = DoubleWriteFile::read(file, size, superblock.uuid, checksum)?;
+    // Behind the file's end, and behind what there must be, every page was free at the checkpoint: a copy would only make a file longer that
+    // was cut.
+    let end_of_pages = PageId::new(pages.len()?.max(superblock.data_pages));
+    let found = DoubleWriteFile::read(file, size, superblock.uuid, checksum)?.before(end_of_pages);
     let copies = found.restore(&pages, superblock.checkpoint, end)?;
     let restored = copies.pages();
     if how == TornWrites::DoubleWrite {

@@ -85,6 +85,27 @@ fn half_of_the_entries_are_removed_and_the_file_is_no_larger_than_the_rest() {
     assert_eq!(disk.audit(), [], "the disk saw a broken rule");
 }
 
+/// Pages that were cut off may have copies in the file of copies; they are not torn, they are gone.
+#[test]
+fn a_file_that_was_cut_is_as_short_when_it_is_opened_again() {
+    let disk = SimDisk::new(4);
+    let store = open(&disk).expect("a new store");
+    for number in 0..4000_u32 {
+        store.default_tree().put(&number.to_be_bytes(), &[7; 100]).expect("put");
+        make_room(&store, number as usize);
+    }
+    for number in 0..3900_u32 {
+        store.default_tree().remove(&number.to_be_bytes()).expect("removed");
+        make_room(&store, number as usize);
+    }
+    let report = store.compact().expect("compacted");
+    store.close().expect("closed");
+    drop(store);
+    let store = open(&disk).expect("opens");
+    assert_eq!(8192 + pages(&store) * 4096, report.bytes_after, "{report:?}");
+    assert_eq!(verified_contents(&store).expect("reads").len(), 100);
+}
+
 /// Named trees, long values and keys with long separators, at every page size.
 #[test]
 fn trees_and_long_values_agree_with_maps_afterwards() {

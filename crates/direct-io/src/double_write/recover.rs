@@ -94,6 +94,13 @@ impl DoubleWriteFile {
         (header.lsn == lsn).then_some(bytes)
     }
 
+    /// The same without the copies of pages from `end` on: those that the file has lost because it was cut, and whoever has a log knows that
+    /// every page there begins anew in it.
+    pub fn before(mut self, end: PageId) -> Self {
+        drop(self.copies.split_off(&end));
+        self
+    }
+
     /// Restores every page that fails its check in `pages` and has a whole copy: the one with the highest LSN, of equal ones that
     /// of the later region. Then makes `pages` durable, so that the regions can be written again.
     ///
