@@ -74,6 +74,25 @@ pub struct CompactReport {
     pub took: Duration,
 }
 
+impl CompactReport {
+    /// Every figure by name, with what it means. Names end in their unit.
+    pub fn figures(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let took = u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX);
+        vec![
+            ("bytes_before", "bytes of the data file before", self.bytes_before),
+            ("bytes_after", "bytes of the data file behind it", self.bytes_after),
+            (
+                "freed_pages",
+                "pages of nodes that became free because others took their entries",
+                self.freed_pages,
+            ),
+            ("moved_pages", "pages of nodes that moved", self.moved_pages),
+            ("moved_value_pages", "pages of long values that were written again", self.moved_value_pages),
+            ("took_microseconds", "how long it took", took),
+        ]
+    }
+}
+
 /// One compaction.
 struct Compaction<'c> {
     core: &'c Core,

@@ -7,7 +7,7 @@ use std::ops::RangeBounds;
 use std::path::Path;
 
 use pagestone::btree::{Put, ValueReader};
-use pagestone::store::{OpenReport, RecoveryProgress, Store, StoreResult, Tree, VerifyReport};
+use pagestone::store::{CompactReport, OpenReport, RecoveryProgress, Store, StoreResult, Tree, VerifyReport};
 
 use crate::{Entries, KvBatch, KvStats, KvStoreOptions};
 
@@ -188,6 +188,28 @@ impl KvStore {
     /// Looks at every page of the store, beside readers and writers; what is wrong is in the report.
     pub fn verify(&self) -> StoreResult<VerifyReport> {
         self.store.verify()
+    }
+
+    /// Makes the data file as short as what it holds allows, beside readers and writers; the report says what that came to. It logs about
+    /// as much as it moves.
+    ///
+    /// ```
+    /// # fn main() -> kvstore::StoreResult<()> {
+    /// # let dir = tempfile::tempdir().expect("a directory");
+    /// # let store = kvstore::KvStore::open(dir.path().join("kvstore-data"))?;
+    /// for number in 0..1000_u32 {
+    ///     store.put(number.to_be_bytes(), [7; 100])?;
+    /// }
+    /// for number in 0..990_u32 {
+    ///     store.del(number.to_be_bytes())?;
+    /// }
+    /// let report = store.compact()?;
+    /// assert!(report.bytes_after < report.bytes_before);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn compact(&self) -> StoreResult<CompactReport> {
+        self.store.compact()
     }
 
     /// What opening found and did.

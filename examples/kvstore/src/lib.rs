@@ -25,7 +25,7 @@
 //! ```
 //!
 //! ```text
-//!   kv_store.rs  KvStore: open, put, get, readers, del, scans, sync, checkpoint, stats, close
+//!   kv_store.rs  KvStore: open, put, get, readers, del, scans, sync, checkpoint, stats, compact, close
 //!   batch.rs     KvBatch: all or nothing
 //!   entries.rs   Entries: what a scan gives, from both ends
 //!   options.rs   KvStoreOptions
@@ -47,6 +47,7 @@ pub use options::KvStoreOptions;
 pub use pagestone::btree::{BatchDone, Put, TreeError, ValueReader};
 pub use pagestone::page_format::Lsn;
 pub use pagestone::store::{
-    Durability, OpenReport, RecoveryProgress, RecoveryStep, StoreError, StoreResult, VerifyReport,
+    CompactReport, Durability, OpenReport, RecoveryProgress, RecoveryStep, StoreError, StoreResult,
+    VerifyReport,
 };
 pub use stats::KvStats;

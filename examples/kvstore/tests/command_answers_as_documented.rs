@@ -126,6 +126,33 @@ fn figures_have_names() {
 }
 
 #[test]
+fn a_store_that_lost_most_of_its_entries_is_made_small() {
+    let place = Place::new();
+    let lines = |numbers: std::ops::Range<u32>| -> String {
+        numbers.map(|number| format!("{number:05}\t{}\n", "v".repeat(100))).collect()
+    };
+    std::fs::write(place.path("rows"), lines(0..4000)).expect("written");
+    place.says(["import", place.path("rows").to_str().expect("UTF-8")]);
+    let removals: String =
+        (0..3900_u32).map(|number| format!("{{\"op\":\"del\",\"key\":\"{number:05}\"}}\n")).collect();
+    for (piece, part) in removals.lines().collect::<Vec<_>>().chunks(500).enumerate() {
+        let file = place.path(&format!("removals-{piece}"));
+        std::fs::write(&file, part.join("\n")).expect("written");
+        place.says(["batch", file.to_str().expect("UTF-8")]);
+    }
+    let said = place.says(["compact"]);
+    let (before, after) = (figure(&said, "bytes_before"), figure(&said, "bytes_after"));
+    assert!(after < 100_000 && after < before, "{said}");
+    for name in ["freed_pages", "moved_pages", "moved_value_pages", "took_microseconds"] {
+        figure(&said, name);
+    }
+    let again: serde_json::Value = serde_json::from_str(&place.says(["compact", "--json"])).expect("JSON");
+    assert!(again["bytes_before"].as_u64() <= Some(after) && again["bytes_after"].is_u64(), "{again}");
+    assert_eq!(place.says(["scan"]), lines(3900..4000));
+    place.says(["verify"]);
+}
+
+#[test]
 fn what_makes_no_sense_exits_2() {
     let place = filled();
     for arguments in [

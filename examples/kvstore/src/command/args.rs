@@ -137,6 +137,8 @@ pub(crate) enum Command {
     Sync,
     /// Look at every page of the store; what is wrong is told on stderr
     Verify,
+    /// Make the data file as short as what it holds allows; print what that came to
+    Compact,
     /// Print figures
     Stats {
         /// In Prometheus' text format

@@ -58,6 +58,7 @@ enum Asked<'a> {
     Checkpoint,
     Sync,
     Verify,
+    Compact,
     Stats { prometheus: bool },
 }
 
@@ -95,6 +96,7 @@ impl<'a> Asked<'a> {
             Command::Checkpoint => Self::Checkpoint,
             Command::Sync => Self::Sync,
             Command::Verify => Self::Verify,
+            Command::Compact => Self::Compact,
             Command::Stats { prometheus } => Self::Stats { prometheus: *prometheus },
         })
     }
@@ -137,6 +139,10 @@ impl<'a> Asked<'a> {
             Self::Checkpoint => store.checkpoint()?,
             Self::Sync => store.sync()?,
             Self::Verify => return verify(store, format),
+            Self::Compact => {
+                let figures = store.compact()?.figures();
+                format.figures(figures.iter().map(|(name, _, value)| (*name, *value)), &mut out);
+            }
             Self::Stats { prometheus: true } => {
                 out.extend_from_slice(store.prometheus()?.as_bytes());
             }
