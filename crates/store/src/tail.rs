@@ -12,8 +12,8 @@
 //!
 //! A checkpoint publishes how many pages there must be; the cut comes behind it, under the lock of the superblock, and is not synced: a
 //! crash leaves the file long or short, and both are right. It never comes between the look at the file and the publication of what was
-//! seen: the lock of checkpoints is held for both. What [`grow`](pagestone_page_format::PageStore::grow) gives at once, an eighth of
-//! the file, is left, and cut only where there is twice as much: a store that grows again is not cut back all the time.
+//! seen: the lock of checkpoints is held for both. What [`grow`](pagestone_page_format::PageStore::grow) gives at once, a thirty-second
+//! of the file, is left, and cut only where there is twice as much: a store that grows again is not cut back all the time.
 
 use pagestone_page_format::PageResult;
 use pagestone_sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ use pagestone_sync::atomic::{AtomicU64, Ordering};
 use crate::checkpoint::Core;
 
 /// The part of the file that may be left behind its tail, its least in pages, and its most in bytes: what growth gives at once.
-const LEFT_PART: u64 = 8;
+const LEFT_PART: u64 = 32;
 const LEFT_PAGES_MIN: u64 = 8;
 const LEFT_BYTES_MAX: u64 = 64 << 20;
 

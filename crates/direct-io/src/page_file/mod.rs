@@ -52,7 +52,7 @@ pub(crate) use wave::pages_of_piece;
 /// The fewest pages that a growing file is given at once.
 const GROW_PAGES_MIN: u64 = 8;
 /// A growing file is given this part of its length at once, so that the number of growths is logarithmic.
-const GROW_PART: u64 = 8;
+const GROW_PART: u64 = 32;
 /// The most bytes that a growing file is given at once beyond what was asked for, so that the wait stays short.
 const GROW_BYTES_MAX: u64 = 64 << 20;
 

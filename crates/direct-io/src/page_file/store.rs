@@ -93,7 +93,7 @@ impl PageStore for PageFile {
         Ok(self.file_len()?.saturating_sub(self.base) / self.size.get() as u64)
     }
 
-    /// Grows in chunks: by an eighth of the file, at least 8 pages, at most 64 MiB. Where there is no room for a chunk,
+    /// Grows in chunks: by a thirty-second of the file, at least 8 pages, at most 64 MiB. Where there is no room for a chunk,
     /// by exactly what was asked for.
     fn grow(&self, pages: u64) -> PageResult<()> {
         self.check_writable("grow")?;
