@@ -87,7 +87,8 @@ impl<'a> SpeculativePage<'a> {
     #[inline]
     pub fn prefetch_first<const WORDS: usize>(self) {
         if let Some(first) = self.words.first_chunk::<WORDS>() {
-            first.iter().step_by(LINE_WORDS).for_each(prefetch);
+            // Chunks of a length that the compiler knows become as many instructions and no loop.
+            first.as_chunks::<LINE_WORDS>().0.iter().for_each(|line| prefetch(&line[0]));
         }
     }
 
@@ -135,62 +136,72 @@ impl<'a> SpeculativePage<'a> {
 
     /// Appends `len` bytes at `offset` to `out`. On an error nothing is appended.
     pub fn append_to(self, offset: usize, len: usize, out: &mut Vec<u8>) -> Result<(), OutOfBounds> {
-        let end = offset.checked_add(len).ok_or(OutOfBounds)?;
-        let words = self.words.get(offset / 8..end.div_ceil(8)).ok_or(OutOfBounds)?;
-        // Whole words first, then the bytes before the first one are moved over: to shift each word takes more instructions.
-        let (start, skip) = (out.len(), offset % 8);
-        out.resize(start + 8 * words.len(), 0);
-        for (chunk, word) in out[start..].as_chunks_mut::<8>().0.iter_mut().zip(words) {
-            *chunk = word.load(Ordering::Relaxed).to_le_bytes();
-        }
-        out.copy_within(start + skip.., start);
-        out.truncate(start + len);
+        let words = self.words_around(offset, len)?;
+        let start = out.len();
+        out.resize(start + len, 0);
+        copy_bytes(words, offset % 8, &mut out[start..]);
         Ok(())
     }
 
-    /// Compares `len` bytes at `offset` with `key`, as unsigned bytes, shorter first.
+    /// Replaces the contents of `out` by `len` bytes at `offset`. On an error `out` stays as it was.
     #[inline]
+    pub fn copy_to(self, offset: usize, len: usize, out: &mut Vec<u8>) -> Result<(), OutOfBounds> {
+        let words = self.words_around(offset, len)?;
+        // Not cleared before: what is there is written over, and bytes that were there need not be zeroed first.
+        out.resize(len, 0);
+        copy_bytes(words, offset % 8, out);
+        Ok(())
+    }
+
+    /// The words in which a range of bytes stands.
+    #[inline]
+    fn words_around(self, offset: usize, len: usize) -> Result<&'a [AtomicU64], OutOfBounds> {
+        let end = offset.checked_add(len).ok_or(OutOfBounds)?;
+        self.words(offset / 8..end.div_ceil(8))
+    }
+
+    /// Compares `len` bytes at `offset` with `key`, as unsigned bytes, shorter first.
+    #[inline(always)]
     pub fn compare(self, offset: usize, len: usize, key: &[u8]) -> Result<Compare, OutOfBounds> {
+        if offset.checked_add(len).is_none_or(|end| end > self.len()) {
+            return Err(OutOfBounds);
+        }
         // Most often the first eight bytes tell. Zeros stand for what a shorter one lacks: where they decide, it is the less.
-        let (mine, theirs) = (self.first_eight_at(offset, len)?, first_eight(key));
+        let first = self.eight_at(offset);
+        let mine = if len >= 8 { first } else { first & !(u64::MAX >> (8 * len)) };
+        let theirs = first_eight(key);
         if mine != theirs {
             return Ok(if mine < theirs { Compare::Less } else { Compare::Greater });
         }
         if len.min(key.len()) <= 8 {
             return Ok(len.cmp(&key.len()));
         }
-        self.compare_rest(offset + 8, len - 8, &key[8..])
+        Ok(self.compare_long(offset, len, key))
     }
 
-    /// The first eight of `len` bytes at `offset`, in key order as an integer, with zeros for those that are not there. An error if any
-    /// of the `len` lies outside the page.
-    #[inline]
-    fn first_eight_at(self, offset: usize, len: usize) -> Result<u64, OutOfBounds> {
-        if offset.checked_add(len).is_none_or(|end| end > self.len()) {
-            return Err(OutOfBounds);
-        }
-        // Both words are loaded whether the second is needed or not, as in `window`. One that the page has not is not needed.
+    /// Eight bytes in key order as an integer; zeros for those that the page has not.
+    #[inline(always)]
+    fn eight_at(self, offset: usize) -> u64 {
+        // Both words are loaded whether the second is needed or not, as in `window`.
         let word = |index: usize| self.words.get(index).map_or(0, |word| word.load(Ordering::Relaxed));
-        let first = join(word(offset / 8), word(offset / 8 + 1), offset % 8).swap_bytes();
-        Ok(if len >= 8 { first } else { first & !(u64::MAX >> (8 * len)) })
+        join(word(offset / 8), word(offset / 8 + 1), offset % 8).swap_bytes()
     }
 
-    /// [`SpeculativePage::compare`] of what stands behind eight equal bytes; the range lies inside the page.
+    /// [`SpeculativePage::compare`] for two of more than eight bytes, of which the first eight are equal; the range lies inside the page.
     #[inline(never)]
-    fn compare_rest(self, offset: usize, len: usize, key: &[u8]) -> Result<Compare, OutOfBounds> {
+    fn compare_long(self, offset: usize, len: usize, key: &[u8]) -> Compare {
         let common = len.min(key.len());
-        let mut at = 0;
-        while at + 8 <= common {
-            let mine = self.window(offset + at, 8)?.swap_bytes();
-            let theirs = first_eight(&key[at..]);
+        let mut at = 8;
+        while at < common {
+            // The last eight bytes overlap those before, which are equal: lengths are chance, and a branch on one would be mispredicted.
+            let from = at.min(common.saturating_sub(8));
+            let (mine, theirs) = (self.eight_at(offset + from), first_eight(&key[from..]));
             if mine != theirs {
-                return Ok(mine.cmp(&theirs));
+                return mine.cmp(&theirs);
             }
             at += 8;
         }
-        let mine = self.window(offset + at, common - at)?.swap_bytes();
-        let theirs = first_eight(&key[at..common]);
-        Ok(mine.cmp(&theirs).then(len.cmp(&key.len())))
+        len.cmp(&key.len())
     }
 
     /// Copies the whole page into private memory of the same size.
@@ -227,6 +238,26 @@ impl<'a> SpeculativePage<'a> {
 fn join(word: u64, next: u64, skip: usize) -> u64 {
     // In two steps: a shift by 64 would be one too far.
     word >> (8 * skip) | next << 1 << (63 - 8 * skip)
+}
+
+/// Copies the bytes that begin `skip` bytes, fewer than 8, into these words, which hold them all and none besides.
+#[inline(always)]
+fn copy_bytes(words: &[AtomicU64], skip: usize, out: &mut [u8]) {
+    let load = |index: usize| words.get(index).map_or(0, |word| word.load(Ordering::Relaxed));
+    let window = |at: usize| join(load(at / 8), load(at / 8 + 1), at % 8).to_le_bytes();
+    let len = out.len();
+    let Some(first) = out.first_chunk_mut::<8>() else {
+        return out.iter_mut().zip(window(skip)).for_each(|(byte, read)| *byte = read);
+    };
+    *first = window(skip);
+    // What follows is stored as it stands: only the ends lie across words. The last eight bytes overlap those before.
+    let (middle, chunks) = (words.get(1..).unwrap_or_default(), &mut out[8 - skip..]);
+    for (chunk, word) in chunks.as_chunks_mut::<8>().0.iter_mut().zip(middle) {
+        *chunk = word.load(Ordering::Relaxed).to_le_bytes();
+    }
+    if let Some(last) = out.last_chunk_mut::<8>() {
+        *last = window(skip + len - 8);
+    }
 }
 
 /// The first eight bytes, in key order as an integer, with zeros for those that are not there.
@@ -460,6 +491,10 @@ mod tests {
             let slice = image.get(range.clone());
             let read = page.append_to(offset, other.len(), &mut out);
             prop_assert_eq!(read.is_ok(), slice.is_some());
+            let before = vec![7; from];
+            let mut copy = before.clone();
+            prop_assert_eq!(page.copy_to(offset, other.len(), &mut copy), read);
+            prop_assert_eq!(&copy[..], slice.unwrap_or(&before));
             if let Some(slice) = slice {
                 prop_assert_eq!(&out[1..], slice);
                 prop_assert_eq!(page.compare(offset, other.len(), &other), Ok(slice.cmp(&other)));

@@ -61,7 +61,7 @@ pub struct SlottedPage<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct LoadedSlots<'a> {
     pub(super) page: SpeculativePage<'a>,
-    base: usize,
+    pub(super) base: usize,
     /// The first word of the header; [`Shape::from_word`] did not refuse it.
     word: u64,
 }
@@ -93,7 +93,7 @@ impl<'a> LoadedSlots<'a> {
         self.cell(slot)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn cell(&self, slot: usize) -> Result<Cell, OutOfBounds> {
         cell(self.page, &self.shape(), slot)
     }
@@ -122,8 +122,14 @@ impl<'a> LoadedSlots<'a> {
         self.page.append_to(cell.offset + cell.key_len, cell.value_len, out)
     }
 
-    /// Index of the page's word that holds a link.
+    /// Replaces the contents of `out` by a cell's value. On an error `out` stays as it was.
     #[inline]
+    pub fn copy_value(&self, cell: Cell, out: &mut Vec<u8>) -> Result<(), OutOfBounds> {
+        self.page.copy_to(cell.offset + cell.key_len, cell.value_len, out)
+    }
+
+    /// Index of the page's word that holds a link.
+    #[inline(always)]
     pub fn link_word(&self, link: usize) -> Result<usize, OutOfBounds> {
         let shape = self.shape();
         if link >= shape.link_count() {
@@ -133,14 +139,14 @@ impl<'a> LoadedSlots<'a> {
     }
 
     /// A link, raw.
-    #[inline]
+    #[inline(always)]
     pub fn link(&self, link: usize) -> Result<u64, OutOfBounds> {
         self.page.word(self.link_word(link)?)
     }
 }
 
 /// The cell of a slot, which may be one past the last.
-#[inline]
+#[inline(always)]
 fn cell(page: SpeculativePage<'_>, shape: &Shape, slot: usize) -> Result<Cell, OutOfBounds> {
     Cell::of_word(page.word(shape.slots_word() + slot)?, page.len())
 }

@@ -10,7 +10,7 @@ use pagestone_sync::atomic::{AtomicU64, Ordering};
 
 use super::arrays::hint_step;
 use super::layout::{HINT_WORDS, Shape};
-use super::{LoadedSlots, SlottedPage};
+use super::{Cell, LoadedSlots, SlottedPage};
 use crate::racing::from_le_prefix;
 use crate::{OutOfBounds, SpeculativePage};
 
@@ -40,18 +40,13 @@ struct Heads<'a> {
     hints: Option<&'a [AtomicU64; HINT_WORDS]>,
 }
 
-/// Words that are compared one by one: without a branch and all at once, once the halving has left so few.
+/// So few words are searched without their hints.
 pub(super) const FEW: usize = 8;
-const _: () = assert!(FEW == HINT_WORDS);
-
-/// How many of the words have their first head below.
-#[inline(always)]
-fn count_below(words: &[AtomicU64; FEW], head: u32) -> usize {
-    words.iter().map(|word| usize::from((word.load(Ordering::Relaxed) as u32) < head)).sum()
-}
+/// Words that are compared one by one: without a branch and all at once, once the halving has left so few.
+const COUNTED: usize = 4;
 
 impl<'a> Heads<'a> {
-    #[inline]
+    #[inline(always)]
     fn of(page: SpeculativePage<'a>, shape: &Shape) -> Result<Self, OutOfBounds> {
         let first = shape.heads_word();
         let words = page.words(first..first + shape.count.div_ceil(2))?;
@@ -63,49 +58,52 @@ impl<'a> Heads<'a> {
     }
 
     /// The head of a slot; 0 for one past the words.
-    #[inline]
+    #[inline(always)]
     fn get(self, slot: usize) -> u32 {
         let word = self.words.get(slot / 2).map_or(0, |word| word.load(Ordering::Relaxed));
         (word >> (32 * (slot % 2))) as u32
     }
 
     /// The first slot whose head is not below `head`.
-    #[inline]
+    #[inline(always)]
     fn lower_bound(self, head: u32) -> usize {
-        // First the even slots: how many words have their low half below.
-        let below = |word: &AtomicU64| (word.load(Ordering::Relaxed) as u32) < head;
-        let count = |words: &[AtomicU64]| words.iter().map(|word| usize::from(below(word))).sum::<usize>();
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        // How many words have both halves below, but for a few: first by the hints.
         let (mut start, mut left) = match self.hints {
             None => (0, self.words.len()),
             Some(hints) => {
-                // As below: the first hints of the words, then the one in between.
-                let even = 2 * count_below(hints, head);
+                // The first hints of the words, then the one in between.
+                let even =
+                    2 * hints.iter().map(|word| usize::from((load(word) as u32) < head)).sum::<usize>();
                 let odd = even.saturating_sub(1);
-                let above = (hints[odd / 2].load(Ordering::Relaxed) >> 32) as u32;
+                let above = (load(&hints[odd / 2]) >> 32) as u32;
                 let part = odd + usize::from(odd < even && above < head);
                 let step = hint_step(self.words.len());
                 let start = (part * step).min(self.words.len());
                 (start, step.min(self.words.len() - start))
             }
         };
-        // One number is selected and nothing else: of two the compiler would make a branch, which half of all searches mispredict.
-        while left > FEW {
+        // What is selected is one number, and the way out of the loop is never taken: else the compiler would make a branch of the
+        // comparison, which half of all searches mispredict.
+        while left > COUNTED {
             let half = left / 2;
-            let up = self.words.get(start + half - 1).is_some_and(below);
-            start = select_unpredictable(up, start + half, start);
+            let Some(word) = self.words.get(start + half - 1) else { break };
+            let below = ((load(word) >> 32) as u32) < head;
+            start = select_unpredictable(below, start + half, start);
             left -= half;
         }
-        // As many as can be counted without a loop: what lies before `start` is below.
-        let from = start.min(self.words.len().saturating_sub(FEW));
-        let even = match self.words[from..].first_chunk::<FEW>() {
-            Some(few) => from + count_below(few, head),
-            None => count(self.words),
+        // Then the halves of as many words as can be counted without a loop: what lies before `start` is below. The half of an odd
+        // last word that is no head is counted only where all heads are below.
+        let below = |word: u64| {
+            let (even, odd) = ((word as u32) < head, ((word >> 32) as u32) < head);
+            usize::from(even) + usize::from(even & odd)
         };
-        // Then the odd slot in between.
-        match (2 * even).checked_sub(1) {
-            Some(odd) if odd < self.count => odd + usize::from(self.get(odd) < head),
-            _ => (2 * even).min(self.count),
-        }
+        let from = start.min(self.words.len().saturating_sub(COUNTED));
+        let count = match self.words[from..].first_chunk::<COUNTED>() {
+            Some(few) => 2 * from + few.iter().map(|word| below(load(word))).sum::<usize>(),
+            None => self.words.iter().map(|word| below(load(word))).sum(),
+        };
+        count.min(self.count)
     }
 }
 
@@ -149,30 +147,56 @@ impl LoadedSlots<'_> {
         if slot + 1 == count || heads.get(slot + 1) != head {
             return Ok(Search { slot: slot + 1, found: false });
         }
-        let end = head.checked_add(1).map_or(count, |next| heads.lower_bound(next));
-        self.lower_bound_of_keys(slot + 1, end, key)
+        lower_bound_behind(self.page, self.base, slot, key)
     }
 
-    /// Among slots with one head.
-    #[inline(never)]
-    fn lower_bound_of_keys(self, from: usize, to: usize, key: &[u8]) -> Result<Search, OutOfBounds> {
-        let (mut low, mut high) = (from, to);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.compare_slot(middle, key)? {
-                Compare::Less => low = middle + 1,
-                Compare::Equal => return Ok(Search { slot: middle, found: true }),
-                Compare::Greater => high = middle,
+    /// The cell of a key, if it is here, from the slot that [`LoadedSlots::lower_bound_of_heads`] gave for it.
+    #[inline(always)]
+    pub fn find_from(self, slot: usize, key: &[u8]) -> Result<Option<Cell>, OutOfBounds> {
+        let shape = self.shape();
+        if slot >= shape.count || Heads::of(self.page, &shape)?.get(slot) != head_of(key) {
+            return Ok(None);
+        }
+        let cell = self.cell(slot)?;
+        match self.page.compare(cell.offset, cell.key_len, key)? {
+            Compare::Equal => Ok(Some(cell)),
+            Compare::Greater => Ok(None),
+            Compare::Less => {
+                let search = lower_bound_behind(self.page, self.base, slot, key)?;
+                if search.found { self.cell(search.slot).map(Some) } else { Ok(None) }
             }
         }
-        Ok(Search { slot: low, found: false })
     }
 
-    #[inline]
+    #[inline(always)]
     fn compare_slot(self, slot: usize, key: &[u8]) -> Result<Compare, OutOfBounds> {
         let cell = self.cell(slot)?;
         self.page.compare(cell.offset, cell.key_len, key)
     }
+}
+
+/// Where a key stands that sorts behind this slot's: among those with the same head, which is the key's too. Loads the header again: who
+/// hands a whole [`LoadedSlots`] to what is not in line has it in memory everywhere.
+#[inline(never)]
+fn lower_bound_behind(
+    page: SpeculativePage<'_>,
+    base: usize,
+    slot: usize,
+    key: &[u8],
+) -> Result<Search, OutOfBounds> {
+    let slots = SlottedPage::new(page, base).load()?;
+    let (shape, next) = (slots.shape(), head_of(key).checked_add(1));
+    let heads = Heads::of(page, &shape)?;
+    let (mut low, mut high) = (slot + 1, next.map_or(shape.count, |next| heads.lower_bound(next)));
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match slots.compare_slot(middle, key)? {
+            Compare::Less => low = middle + 1,
+            Compare::Equal => return Ok(Search { slot: middle, found: true }),
+            Compare::Greater => high = middle,
+        }
+    }
+    Ok(Search { slot: low, found: false })
 }
 
 #[cfg(test)]
