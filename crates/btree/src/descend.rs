@@ -117,11 +117,14 @@ struct Latching<'p> {
 impl<'p> PageSource<'p> for Latching<'p> {
     type Held = Held<'p>;
 
-    fn take(self, swip: SwipWord) -> Result<Held<'p>, Restart> {
+    fn take(self, swip: SwipWord, ask: impl FnOnce(SpeculativePage<'p>)) -> Result<Held<'p>, Restart> {
+        if self.hold == Hold::Optimistic {
+            return self.pool.resolve_asking(swip, ask).map(Held::Optimistic);
+        }
+        self.pool.expect(swip, ask);
         match self.hold {
-            Hold::Optimistic => self.pool.resolve(swip).map(Held::Optimistic),
-            Hold::Shared => self.pool.resolve_shared(swip).map(Held::Shared),
             Hold::Exclusive => self.pool.resolve_exclusive(swip).map(Held::Exclusive),
+            Hold::Shared | Hold::Optimistic => self.pool.resolve_shared(swip).map(Held::Shared),
         }
     }
 
@@ -144,7 +147,7 @@ impl BTree {
     }
 
     pub(crate) fn take(&self, hold: Hold, swip: SwipWord) -> Result<Held<'_>, Restart> {
-        self.latching(hold).take(swip)
+        self.latching(hold).take(swip, |_| ())
     }
 
     /// The leaf that is looked for. `visit` is given every inner node on the way, once its child is held too, and the child.
@@ -173,12 +176,12 @@ impl BTree {
     }
 
     /// As [`BTree::descend`] with nothing held, for look-ups.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn descend_sampled<'t>(
         &'t self,
         key: &[u8],
     ) -> Result<walk::Node<'t, OptimisticPage<'t>>, Interrupt> {
-        let leaf = walk::descend(self.sampled(), self.roots(), 0, Seek::Key(key), |_, _| Ok(()))?;
+        let leaf = walk::leaf_of(self.sampled(), self.roots(), key)?;
         self.env().check_kept()?; // as above
         Ok(leaf)
     }
@@ -191,7 +194,7 @@ impl BTree {
         index: usize,
         swip: SwipWord,
     ) -> Result<Node<'t>, Interrupt> {
-        walk::child(self.latching(hold), self.tree_id(), node, index, swip)
+        walk::child(self.latching(hold), self.tree_id(), node, (index, swip), |_| ())
     }
 
     /// Levels of the tree.

@@ -89,8 +89,8 @@ pub enum TreeError {
 pub enum Interrupt {
     /// Take the step again.
     Restart(Restart),
-    /// Give up.
-    Fail(TreeError),
+    /// Give up. Boxed, so that what the steps of a look-up hand each other stays small.
+    Fail(Box<TreeError>),
 }
 
 impl From<Restart> for Interrupt {
@@ -101,13 +101,13 @@ impl From<Restart> for Interrupt {
 
 impl From<TreeError> for Interrupt {
     fn from(error: TreeError) -> Self {
-        Self::Fail(error)
+        Self::Fail(Box::new(error))
     }
 }
 
 impl From<PageError> for Interrupt {
     fn from(error: PageError) -> Self {
-        Self::Fail(error.into())
+        TreeError::from(error).into()
     }
 }
 

@@ -23,8 +23,9 @@ use pagestone_swip::SwipWord;
 
 use crate::descend::Seek;
 use crate::error::Interrupt;
+use crate::node::prefetch_search;
 use crate::read::Found;
-use crate::walk::{self, Node};
+use crate::walk::{self, Node, PageSource};
 use crate::{BTree, TreeResult};
 
 /// Pages that are read at once: enough for the depth at which disks read fastest.
@@ -38,6 +39,9 @@ const WAKE_SHARE: usize = 3;
 const KEPT_BYTES: usize = 256 << 10;
 /// Lookups that are left to be made by themselves, before they are.
 const LEFT: usize = READS;
+/// The level from which on lookups wait beside each other. What is above is a small part of a tree, looked at by every lookup: it is in the
+/// processor's caches, and a step beside others costs more than it waits there.
+const STAGED: u8 = 2;
 /// How often a lane begins again at the root.
 const RESTARTS: u32 = 3;
 
@@ -183,7 +187,7 @@ impl<'t, 'k, K: AsRef<[u8]>> Lookups<'t, 'k, K> {
         while self.lanes.len() < LANES && self.left.len() < LEFT && self.next < self.keys.len() {
             let key = self.next;
             self.next += 1;
-            match walk::root(self.tree.sampled(), self.tree.roots()) {
+            match top(self.tree, self.keys[key].as_ref()) {
                 Ok(node) => {
                     self.lanes.push(Lane {
                         key,
@@ -212,8 +216,10 @@ impl<'t, 'k, K: AsRef<[u8]>> Lookups<'t, 'k, K> {
                 lane.expected = lane.node.loaded().expect_inside(key);
                 return true;
             }
-            match lane.node.way(tree.sampled(), Seek::Key(key)) {
+            match lane.node.way(Seek::Key(key)) {
                 Ok(way) => {
+                    let below = lane.node.level() - 1;
+                    tree.sampled().expect(way.1, |page| prefetch_search(below, page));
                     lane.way = Some(way);
                     true
                 }
@@ -232,7 +238,8 @@ impl<'t, 'k, K: AsRef<[u8]>> Lookups<'t, 'k, K> {
             let key = keys[lane.key].as_ref();
             let outcome = match lane.way {
                 Some(way) => {
-                    walk::follow(tree.sampled(), tree.tree_id(), &lane.node, way, Seek::Key(key)).map(Some)
+                    // What it reads was asked for when the lane was touched.
+                    walk::child(tree.sampled(), tree.tree_id(), &lane.node, way, |_| ()).map(Some)
                 }
                 // It began again when it was touched, and finds its way next time.
                 None if lane.node.level() > 0 => return true,
@@ -253,7 +260,8 @@ impl<'t, 'k, K: AsRef<[u8]>> Lookups<'t, 'k, K> {
                 Ok(None) => {
                     // As at the end of every way down: what is gone with a dropped tree was not missing.
                     let here = tree.env().check_kept().map_err(Interrupt::from);
-                    let found = match here.and_then(|()| tree.find_in(&lane.node, lane.expected, key, value))
+                    let leaf = here.and_then(|()| walk::check_leaf(&lane.node, key));
+                    let found = match leaf.and_then(|()| tree.find_in(&lane.node, lane.expected, key, value))
                     {
                         Ok(Found::Nothing) => None,
                         Ok(Found::Value) => Some(&value[..]),
@@ -319,6 +327,18 @@ impl<'t> Lane<'t> {
             _ => false,
         }
     }
+}
+
+/// The node from which on steps are taken beside those of others: the way to it is short, or as far as it can be gone now.
+#[inline(always)]
+fn top<'t>(tree: &'t BTree, key: &[u8]) -> Result<Node<'t, OptimisticPage<'t>>, Interrupt> {
+    let mut node = walk::root(tree.sampled(), tree.roots())?;
+    while node.level() > STAGED {
+        let Ok(way) = node.way(Seek::Key(key)) else { break };
+        let Ok(child) = walk::child(tree.sampled(), tree.tree_id(), &node, way, |_| ()) else { break };
+        node = child;
+    }
+    Ok(node)
 }
 
 /// Leaves the lookup to the loop that owns every retry; the lane ends.

@@ -8,7 +8,7 @@ use pagestone_sync::faults::planted;
 use crate::descend::{Hold, Seek};
 use crate::error::Interrupt;
 use crate::overflow::{Chunks, Reference};
-use crate::retry::optimistically;
+use crate::retry::{again, optimistically};
 use crate::walk::{HeldPage, Node, find_in};
 use crate::{BTree, TreeResult, ValueReader};
 
@@ -66,10 +66,28 @@ impl BTree {
     }
 
     /// What stands in the leaf of `key`.
+    #[inline]
     pub(crate) fn look_up(&self, key: &[u8], value: &mut Vec<u8>) -> TreeResult<Found> {
-        optimistically(self.env(), |attempt| {
+        self.env().check_open()?;
+        self.env().check_kept()?;
+        // As `optimistically`; but the first attempt is this one, in line by force and nowhere else.
+        match self.look_up_sampled(key, value) {
+            Ok(found) => Ok(found),
+            Err(interrupt) => self.look_up_again(interrupt, key, value),
+        }
+    }
+
+    #[inline(always)]
+    fn look_up_sampled(&self, key: &[u8], value: &mut Vec<u8>) -> Result<Found, Interrupt> {
+        self.find_in(&self.descend_sampled(key)?, None, key, value)
+    }
+
+    #[cold]
+    fn look_up_again(&self, first: Interrupt, key: &[u8], value: &mut Vec<u8>) -> TreeResult<Found> {
+        value.clear();
+        again(self.env(), first, &mut |attempt| {
             let found = match attempt.reading() {
-                Hold::Optimistic => self.find_in(&self.descend_sampled(key)?, None, key, value),
+                Hold::Optimistic => self.look_up_sampled(key, value),
                 hold => self.find_in(&self.descend(hold, Seek::Key(key), |_, _| Ok(()))?, None, key, value),
             };
             found.inspect_err(|_| value.clear())
@@ -77,7 +95,7 @@ impl BTree {
     }
 
     /// What stands in this leaf, validated. It is the one that covers the key, which is at the expected slot or behind it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find_in<'t>(
         &self,
         leaf: &Node<'t, impl HeldPage<'t>>,

@@ -62,7 +62,7 @@ pub(crate) fn optimistically<T>(
 
 /// Goes on after a first attempt that ended so.
 #[cold]
-fn again<T>(
+pub(crate) fn again<T>(
     env: &TreeEnv,
     first: Interrupt,
     step: &mut dyn FnMut(Attempt) -> Result<T, Interrupt>,
@@ -84,7 +84,7 @@ fn until_answered<T>(
     loop {
         match outcome {
             Ok(answer) => return Ok(answer),
-            Err(Interrupt::Fail(error)) => return Err(error),
+            Err(Interrupt::Fail(error)) => return Err(*error),
             Err(Interrupt::Restart(Restart::Conflict)) => {
                 conflicts += 1;
                 metrics.conflicts.inc();

@@ -1,7 +1,8 @@
 //! The steps of a way down, wherever the pages stand.
 //!
 //! Invariant: every node that is arrived at is checked (tree, level, fences) before it is used, and its holder is validated
-//! after it was sampled (P7). Levels fall by one on the way, so the way ends.
+//! after it was sampled (P7). Levels fall by one on the way, so the way ends. Look-ups, which give no inner node to anybody, check
+//! the fences of the leaf alone: it is the one leaf that covers the key (B1), whatever was said on the way to it.
 //!
 //! ```text
 //!                       PageSource               HeldPage
@@ -27,8 +28,9 @@ pub trait PageSource<'p>: Copy {
     /// A page, held in whatever way keeps it whole, or tells that it was not.
     type Held: HeldPage<'p>;
 
-    /// Finds the page, and holds it.
-    fn take(self, swip: SwipWord) -> Result<Self::Held, Restart>;
+    /// Finds the page, and holds it. As soon as it is known where it is, or would be, `ask` asks the processor for what will be read
+    /// of it.
+    fn take(self, swip: SwipWord, ask: impl FnOnce(SpeculativePage<'p>)) -> Result<Self::Held, Restart>;
 
     /// The page is likely to be taken soon: `ask` asks the processor for what will be read of it.
     fn expect(self, swip: SwipWord, ask: impl FnOnce(SpeculativePage<'p>));
@@ -60,8 +62,12 @@ impl<'p> PageSource<'p> for Sampled<'p> {
     type Held = OptimisticPage<'p>;
 
     #[inline(always)]
-    fn take(self, swip: SwipWord) -> Result<OptimisticPage<'p>, Restart> {
-        self.0.resolve(swip)
+    fn take(
+        self,
+        swip: SwipWord,
+        ask: impl FnOnce(SpeculativePage<'p>),
+    ) -> Result<OptimisticPage<'p>, Restart> {
+        self.0.resolve_asking(swip, ask)
     }
 
     #[inline(always)]
@@ -148,17 +154,10 @@ impl<'p, H: HeldPage<'p>> Node<'p, H> {
         Ok(Self { held, loaded })
     }
 
-    /// Which child of an inner node the way goes to: its index, and the swip that stands there. The processor is asked for what
-    /// will be looked at there.
+    /// Which child of an inner node the way goes to: its index, and the swip that stands there.
     #[inline(always)]
-    pub(crate) fn way(
-        &self,
-        source: impl PageSource<'p, Held = H>,
-        seek: Seek<'_>,
-    ) -> Result<(usize, SwipWord), Interrupt> {
-        let (index, swip) = self.believe(choose(&self.loaded, seek))?;
-        source.expect(swip, |page| prefetch_search(self.level() - 1, page));
-        Ok((index, swip))
+    pub(crate) fn way(&self, seek: Seek<'_>) -> Result<(usize, SwipWord), Interrupt> {
+        self.believe(choose(&self.loaded, seek))
     }
 
     pub(crate) fn id(&self) -> PageId {
@@ -253,7 +252,7 @@ pub(crate) fn root<'p, S: PageSource<'p>>(
     tree: Roots<'_>,
 ) -> Result<Node<'p, S::Held>, Interrupt> {
     let swip = tree.root.load();
-    let root = Node::arrive(source.take(swip)?, tree.tree_id, None)?;
+    let root = Node::arrive(source.take(swip, |_| ())?, tree.tree_id, None)?;
     if swip.hint() != Some(root.held.frame()) {
         // The cell is no page: a lost race leaves another hint for the same id.
         let _ = tree.root.compare_exchange(swip, swip.with_hint(root.held.frame()));
@@ -273,7 +272,7 @@ pub(crate) fn descend<'p, S: PageSource<'p>>(
 ) -> Result<Node<'p, S::Held>, Interrupt> {
     let mut node = root(source, tree)?;
     while node.level() > level {
-        let way = node.way(source, seek)?;
+        let way = node.way(seek)?;
         let next = follow(source, tree.tree_id, &node, way, seek)?;
         visit(node, &next)?;
         node = next;
@@ -281,30 +280,59 @@ pub(crate) fn descend<'p, S: PageSource<'p>>(
     Ok(node)
 }
 
+/// The leaf of a key, for who looks at nothing on the way.
+#[inline(always)]
+pub(crate) fn leaf_of<'p, S: PageSource<'p>>(
+    source: S,
+    tree: Roots<'_>,
+    key: &[u8],
+) -> Result<Node<'p, S::Held>, Interrupt> {
+    let mut node = root(source, tree)?;
+    while node.level() > 0 {
+        let way = node.way(Seek::Key(key))?;
+        let below = node.level() - 1;
+        node = child(source, tree.tree_id, &node, way, |page| prefetch_search(below, page))?;
+    }
+    check_leaf(&node, key)?;
+    Ok(node)
+}
+
+/// The leaf covers the key. Its holder was validated after it was sampled, so with the leaf as it was, anything else is corruption.
+#[inline(always)]
+pub(crate) fn check_leaf<'p, H: HeldPage<'p>>(leaf: &Node<'p, H>, key: &[u8]) -> Result<(), Interrupt> {
+    if leaf.believe(leaf.loaded.covers(key))? == Covers::Inside {
+        return Ok(());
+    }
+    Err(wrong(leaf.held.validate(), leaf.id(), ELSEWHERE, 1, 0))
+}
+
+const ELSEWHERE: &str = "the fences do not hold what the parent sends here";
+
 /// Goes one step of a way.
 #[inline(always)]
 pub(crate) fn follow<'p, S: PageSource<'p>>(
     source: S,
     tree_id: u32,
     node: &Node<'p, S::Held>,
-    (index, swip): (usize, SwipWord),
+    way: (usize, SwipWord),
     seek: Seek<'_>,
 ) -> Result<Node<'p, S::Held>, Interrupt> {
-    let child = child(source, tree_id, node, index, swip)?;
+    let below = node.level() - 1;
+    let child = child(source, tree_id, node, way, |page| prefetch_search(below, page))?;
     check_fences(node, &child, seek)?;
     Ok(child)
 }
 
-/// The child with this index of an inner node, which stood there under this swip.
+/// The child with this index of an inner node, which stood there under this swip. `ask` as in [`PageSource::take`].
 #[inline(always)]
 pub(crate) fn child<'p, S: PageSource<'p>>(
     source: S,
     tree_id: u32,
     node: &Node<'p, S::Held>,
-    index: usize,
-    swip: SwipWord,
+    (index, swip): (usize, SwipWord),
+    ask: impl FnOnce(SpeculativePage<'p>),
 ) -> Result<Node<'p, S::Held>, Interrupt> {
-    let held = match source.take(swip) {
+    let held = match source.take(swip, ask) {
         Ok(held) => held,
         // Fault or wait for nothing that a torn node said.
         Err(restart) => {
@@ -351,8 +379,7 @@ fn check_fences<'p, H: HeldPage<'p>>(
         return Ok(());
     }
     holder.validate()?;
-    let reason = "the fences do not hold what the parent sends here";
-    Err(wrong(child.held.validate(), child.id(), reason, 1, 0))
+    Err(wrong(child.held.validate(), child.id(), ELSEWHERE, 1, 0))
 }
 
 /// Looks a key up among pages wherever they stand: replaces the contents of `value` by what the leaf has for it, and gives the flags of
@@ -367,7 +394,7 @@ pub fn look_up_in<'p, S: PageSource<'p>>(
     key: &[u8],
     value: &mut Vec<u8>,
 ) -> Result<Option<u8>, Interrupt> {
-    let leaf = descend(source, tree, 0, Seek::Key(key), |_, _| Ok(()))?;
+    let leaf = leaf_of(source, tree, key)?;
     let found = find_in(&leaf, None, key, value)?;
     leaf.validate()?;
     Ok(found)
@@ -381,9 +408,11 @@ pub(crate) fn find_in<'p, H: HeldPage<'p>>(
     key: &[u8],
     value: &mut Vec<u8>,
 ) -> Result<Option<u8>, Interrupt> {
-    value.clear();
     match leaf.believe(leaf.loaded.find_expected(expected, key))? {
-        None => Ok(None),
-        Some(slot) => leaf.believe(leaf.loaded.append_flagged(slot, value)).map(Some),
+        None => {
+            value.clear();
+            Ok(None)
+        }
+        Some(cell) => leaf.believe(leaf.loaded.copy_flagged(cell, value)).map(Some),
     }
 }

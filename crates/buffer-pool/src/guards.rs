@@ -18,13 +18,15 @@ pub struct OptimisticPage<'p> {
     pub(crate) index: FrameIndex,
     pub(crate) id: PageId,
     pub(crate) latch: Optimistic<'p>,
+    /// The frame's bytes: where they are was found out to ask for them.
+    pub(crate) page: SpeculativePage<'p>,
 }
 
 impl<'p> OptimisticPage<'p> {
     /// The page's bytes, which a writer may be changing.
     #[inline]
     pub fn page(&self) -> SpeculativePage<'p> {
-        SpeculativePage::new(self.pool.arena.words(self.index))
+        self.page
     }
 
     /// Which page it is.
@@ -65,20 +67,29 @@ impl<'p> OptimisticPage<'p> {
     ///
     /// The id in the word stays, the page does not become dirty, and this sample stays valid: the latch is taken at the
     /// sampled version and given back with it. Gives up silently if somebody is in the way.
-    #[cold]
+    #[inline]
     pub fn repair_hint(self, word: usize, old: SwipWord, target: FrameIndex) {
-        if planted("a repair writes whatever stands there") {
-            let page = PageWriter::new(self.pool.arena.words(self.index));
-            page.put_word(word, old.with_hint(target).raw()).expect("a word of the page");
-            return;
-        }
-        let Ok(latch) = self.latch.try_upgrade_to_exclusive() else { return };
-        let writer = PageWriter::new(self.pool.arena.words(self.index));
-        if writer.read().word(word) == Ok(old.raw()) {
-            writer.put_word(word, old.with_hint(target).raw()).expect("P5: the word was just read");
-        }
-        latch.unlock_unchanged();
+        repair_hint(PageWriter::new(self.pool.arena.words(self.index)), self.latch, word, old, target);
     }
+}
+
+#[cold]
+fn repair_hint(
+    writer: PageWriter<'_>,
+    latch: Optimistic<'_>,
+    word: usize,
+    old: SwipWord,
+    target: FrameIndex,
+) {
+    if planted("a repair writes whatever stands there") {
+        writer.put_word(word, old.with_hint(target).raw()).expect("a word of the page");
+        return;
+    }
+    let Ok(latch) = latch.try_upgrade_to_exclusive() else { return };
+    if writer.read().word(word) == Ok(old.raw()) {
+        writer.put_word(word, old.with_hint(target).raw()).expect("P5: the word was just read");
+    }
+    latch.unlock_unchanged();
 }
 
 /// A look at a page, to come back to: which frame it was in, and at which version.
@@ -102,7 +113,8 @@ impl BufferPool {
         if latch.tag(COOL) && !frame.is_pinned() {
             self.touch_cool(frame);
         }
-        Some(OptimisticPage { pool: self, index: mark.index, id: mark.id, latch })
+        let page = self.frame_bytes(mark.index);
+        Some(OptimisticPage { pool: self, index: mark.index, id: mark.id, latch, page })
     }
 }
 
@@ -240,7 +252,8 @@ impl<'p> Pin<'p> {
     #[track_caller]
     pub fn optimistic(&self) -> PageResult<OptimisticPage<'p>> {
         let latch = self.latch().optimistic_spin().map_err(|_| self.pool.latch_poisoned(self.id))?;
-        Ok(OptimisticPage { pool: self.pool, index: self.index, id: self.id, latch })
+        let page = self.pool.frame_bytes(self.index);
+        Ok(OptimisticPage { pool: self.pool, index: self.index, id: self.id, latch, page })
     }
 
     /// Zeroes the page, which the caller alone knows, and gives it a header. It is not dirty by that.

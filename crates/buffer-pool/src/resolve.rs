@@ -22,27 +22,41 @@ impl BufferPool {
     /// Hot hint: the frame's header is sampled and says the same id. Otherwise the table; otherwise
     /// [`Restart::Fault`]. The answer's [`OptimisticPage::frame`] differs from the hint when the hint is worth a repair.
     /// Waits only while the very page is held exclusively: the caller may hold latches above it in latch order, none below.
-    #[inline(always)]
+    #[inline]
     pub fn resolve(&self, swip: SwipWord) -> Result<OptimisticPage<'_>, Restart> {
+        self.resolve_asking(swip, |_| ())
+    }
+
+    /// As [`BufferPool::resolve`]. As soon as the swip's hint says where the page would be, and before anything of it was looked at,
+    /// `ask` asks the processor for the lines that will be read ([`SpeculativePage::prefetch`]): so they come together with that of
+    /// the frame's header. A hint that is wrong costs memory bandwidth.
+    #[inline(always)]
+    pub fn resolve_asking<'p>(
+        &'p self,
+        swip: SwipWord,
+        ask: impl FnOnce(SpeculativePage<'p>),
+    ) -> Result<OptimisticPage<'p>, Restart> {
         if let Some(index) = swip.hint()
-            && let Some(page) = self.sample(index, swip.page_id())?
+            && let Some(page) = self.sample(index, swip.page_id(), ask)?
         {
             return Ok(page);
         }
-        self.resolve_by_table(swip.page_id())
+        // Taken apart and put together: what is returned through memory here would stand in memory on the way above too.
+        let OptimisticPage { pool, index, id, latch, page } = self.resolve_by_table(swip.page_id())?;
+        Ok(OptimisticPage { pool, index, id, latch, page })
     }
 
     /// As [`BufferPool::resolve`], by the table, for who has an id and no hint.
     #[inline]
     pub fn resolve_by_id(&self, id: PageId) -> Result<OptimisticPage<'_>, Restart> {
         if let Some(index) = self.table.hint(id)
-            && let Some(page) = self.sample(index, id)?
+            && let Some(page) = self.sample(index, id, |_| ())?
         {
             return Ok(page);
         }
         match self.table.get(id) {
             // The frame may have been evicted since the table was read: look again.
-            Entry::Resident(index) => self.sample(index, id)?.ok_or(Restart::Conflict),
+            Entry::Resident(index) => self.sample(index, id, |_| ())?.ok_or(Restart::Conflict),
             Entry::Absent | Entry::Loading => Err(Restart::Fault(id)),
         }
     }
@@ -56,8 +70,14 @@ impl BufferPool {
             && let Some(frame) = self.frames.get(index.index())
         {
             frame.latch.prefetch();
-            ask(SpeculativePage::new(self.arena.words(index)));
+            ask(self.frame_bytes(index));
         }
+    }
+
+    /// The bytes of a frame of the pool, whatever page it holds.
+    #[inline(always)]
+    pub(crate) fn frame_bytes(&self, index: FrameIndex) -> SpeculativePage<'_> {
+        SpeculativePage::new(self.arena.words(index))
     }
 
     /// As [`BufferPool::resolve`], then waits for the page shared. The caller may hold latches above it in latch order.
@@ -114,8 +134,15 @@ impl BufferPool {
     }
 
     #[inline(always)]
-    fn sample(&self, index: FrameIndex, id: PageId) -> Result<Option<OptimisticPage<'_>>, Restart> {
+    fn sample<'p>(
+        &'p self,
+        index: FrameIndex,
+        id: PageId,
+        ask: impl FnOnce(SpeculativePage<'p>),
+    ) -> Result<Option<OptimisticPage<'p>>, Restart> {
         let Some(frame) = self.frames.get(index.index()) else { return Ok(None) };
+        let page = self.frame_bytes(index);
+        ask(page);
         let latch = match frame.latch.optimistic_or_restart() {
             Ok(latch) => latch,
             // Whoever holds it may be about to make it another page's.
@@ -129,7 +156,7 @@ impl BufferPool {
         if latch.tag(COOL) && !frame.is_pinned() {
             self.touch_cool(frame);
         }
-        Ok(Some(OptimisticPage { pool: self, index, id, latch }))
+        Ok(Some(OptimisticPage { pool: self, index, id, latch, page }))
     }
 
     #[cold]

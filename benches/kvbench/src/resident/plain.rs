@@ -99,17 +99,17 @@ impl<'p> PageSource<'p> for Plain<'p> {
     type Held = PlainPage<'p>;
 
     #[inline]
-    fn take(self, swip: SwipWord) -> Result<PlainPage<'p>, Restart> {
+    fn take(self, swip: SwipWord, ask: impl FnOnce(SpeculativePage<'p>)) -> Result<PlainPage<'p>, Restart> {
         let at = swip.hint().map_or(usize::MAX, |index| index.index() * (PAGE / 8));
         let words = self.words.get(at..at.wrapping_add(PAGE / 8)).ok_or(Restart::Conflict)?;
+        ask(SpeculativePage::new(words));
         Ok(PlainPage { words, id: swip.page_id() })
     }
 
     #[inline]
     fn expect(self, swip: SwipWord, ask: impl FnOnce(SpeculativePage<'p>)) {
-        if let Ok(page) = self.take(swip) {
-            ask(page.page());
-        }
+        // The page is given up, which costs nothing.
+        let _ = self.take(swip, ask);
     }
 }
 

@@ -137,7 +137,11 @@ impl<'p> PageSource<'p> for ByTable<'p> {
     type Held = OptimisticPage<'p>;
 
     #[inline]
-    fn take(self, swip: SwipWord) -> Result<OptimisticPage<'p>, Restart> {
+    fn take(
+        self,
+        swip: SwipWord,
+        _: impl FnOnce(SpeculativePage<'p>),
+    ) -> Result<OptimisticPage<'p>, Restart> {
         self.0.resolve_by_id(swip.page_id())
     }
 

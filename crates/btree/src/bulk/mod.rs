@@ -36,7 +36,7 @@ use self::pages::Pages;
 use self::writer::Writer;
 use crate::batch::within;
 use crate::descend::Seek;
-use crate::error::{Interrupt, TreeError};
+use crate::error::TreeError;
 use crate::node::{Closed, FormatNode, LevelBuilder};
 use crate::retry::optimistically;
 use crate::split::split_log_bytes;
@@ -292,7 +292,7 @@ impl<'e> Loader<'e> {
             let count = leaf.believe(leaf.view().count())?;
             leaf.validate()?;
             if leaf.id() != tree.root_id() || count > 0 {
-                return Err(Interrupt::Fail(TreeError::NotEmpty));
+                return Err(TreeError::NotEmpty.into());
             }
             Ok(leaf.into_exclusive()?)
         })?;

@@ -62,9 +62,11 @@ impl<'a> NodeView<'a> {
     }
 
     /// The node as its headers say now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn load(&self) -> Result<LoadedNode<'a>, OutOfBounds> {
-        Ok(LoadedNode { header: LoadedHeader::load(self.page)?, slots: self.area().load()? })
+        // That of the slots first: where its word is in the page, the words before it are.
+        let slots = self.area().load()?;
+        Ok(LoadedNode { header: LoadedHeader::load(self.page)?, slots })
     }
 
     /// Whether the page's kind is that of a node of its level, and it is still in its tree.
@@ -159,9 +161,10 @@ impl<'a> NodeView<'a> {
         PageSize::new(self.page.len()).map_err(|_| OutOfBounds)
     }
 
-    /// Appends the value of a slot to `out`, and gives the cell's flags.
-    pub(crate) fn append_flagged(&self, slot: usize, out: &mut Vec<u8>) -> Result<u8, OutOfBounds> {
-        self.load()?.append_flagged(slot, out)
+    /// Replaces the contents of `out` by the value of a slot, and gives the cell's flags.
+    pub(crate) fn copy_flagged(&self, slot: usize, out: &mut Vec<u8>) -> Result<u8, OutOfBounds> {
+        let node = self.load()?;
+        node.copy_flagged(node.slots.get(slot)?, out)
     }
 
     /// The flags of a slot.
@@ -265,7 +268,7 @@ impl<'a> LoadedNode<'a> {
     }
 
     /// Whether the page's kind is that of a node of its level, and it is still in its tree.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_node(&self) -> Result<bool, OutOfBounds> {
         Ok(self.page().kind()? == kind_of(self.header().level) && !self.header().obsolete)
     }
@@ -346,18 +349,12 @@ impl<'a> LoadedNode<'a> {
         }
     }
 
-    /// As [`LoadedNode::search`], out of line.
-    #[inline(never)]
-    fn search_anywhere(self, key: &[u8]) -> Result<Search, OutOfBounds> {
-        self.search(key)
-    }
-
     /// As [`LoadedNode::search`] for a key between the fences, which begins with whatever both of them begin with.
     #[inline(always)]
     fn search_inside(&self, key: &[u8]) -> Result<Search, OutOfBounds> {
         match key.get(self.header().prefix_len..) {
             Some(rest) if !self.header().tight => self.slots.lower_bound(rest),
-            _ => (*self).search_anywhere(key),
+            _ => search_anywhere(self.page(), key),
         }
     }
 
@@ -372,19 +369,26 @@ impl<'a> LoadedNode<'a> {
         Some(slot)
     }
 
-    /// As [`LoadedNode::find_inside`], from the slot that [`LoadedNode::expect_inside`] gave for the same key.
+    /// The cell of a key between the fences, if it is here; `slot` is what [`LoadedNode::expect_inside`] gave for it.
     #[inline(always)]
-    pub(crate) fn find_expected(
-        &self,
-        slot: Option<usize>,
-        key: &[u8],
-    ) -> Result<Option<usize>, OutOfBounds> {
+    pub(crate) fn find_expected(&self, slot: Option<usize>, key: &[u8]) -> Result<Option<Cell>, OutOfBounds> {
         match (slot, key.get(self.header().prefix_len..)) {
-            (Some(slot), Some(rest)) => {
-                let search = self.slots.lower_bound_from(slot, rest)?;
-                Ok(search.found.then_some(search.slot))
+            (Some(slot), Some(rest)) => self.slots.find_from(slot, rest),
+            _ => self.find_cell(key),
+        }
+    }
+
+    /// The cell of a key between the fences, if it is here.
+    #[inline(always)]
+    pub(crate) fn find_cell(&self, key: &[u8]) -> Result<Option<Cell>, OutOfBounds> {
+        match key.get(self.header().prefix_len..) {
+            Some(rest) if !self.header().tight => {
+                self.slots.find_from(self.slots.lower_bound_of_heads(rest)?, rest)
             }
-            _ => self.find_inside(key),
+            _ => {
+                let search = search_anywhere(self.page(), key)?;
+                if search.found { self.slots.get(search.slot).map(Some) } else { Ok(None) }
+            }
         }
     }
 
@@ -412,11 +416,10 @@ impl<'a> LoadedNode<'a> {
         Ok(self.page().compare(cell.offset, cell.key_len, rest)? == Ordering::Equal)
     }
 
-    /// Appends the value of a slot to `out`, and gives the cell's flags.
-    #[inline]
-    pub(crate) fn append_flagged(&self, slot: usize, out: &mut Vec<u8>) -> Result<u8, OutOfBounds> {
-        let cell = self.slots.get(slot)?;
-        self.slots.append_value(cell, out)?;
+    /// Replaces the contents of `out` by the value of a cell, and gives the cell's flags.
+    #[inline(always)]
+    pub(crate) fn copy_flagged(&self, cell: Cell, out: &mut Vec<u8>) -> Result<u8, OutOfBounds> {
+        self.slots.copy_value(cell, out)?;
         Ok(cell.flags)
     }
 
@@ -441,7 +444,7 @@ impl<'a> LoadedNode<'a> {
         Ok((last, self.child(last)?))
     }
 
-    #[inline]
+    #[inline(always)]
     fn child(&self, index: usize) -> Result<SwipWord, OutOfBounds> {
         Ok(SwipWord::from_raw(self.slots.link(FIRST_CHILD + index)?))
     }
@@ -451,6 +454,12 @@ impl<'a> LoadedNode<'a> {
     pub(crate) fn child_word(&self, index: usize) -> Result<usize, OutOfBounds> {
         self.slots.link_word(FIRST_CHILD + index)
     }
+}
+
+/// As [`LoadedNode::search`], out of line; from the page, because a node that is handed on by its address stands in memory everywhere.
+#[inline(never)]
+fn search_anywhere(page: SpeculativePage<'_>, key: &[u8]) -> Result<Search, OutOfBounds> {
+    NodeView::new(page).search(key)
 }
 
 /// The kind of the pages of a level.

@@ -50,7 +50,7 @@ pub(crate) type Runs = Result<Vec<(PageId, u32)>, &'static str>;
 /// The runs that a slot of a leaf refers to; none if its value stands in the leaf.
 pub(crate) fn references(leaf: NodeView<'_>, slot: usize) -> Result<Runs, OutOfBounds> {
     let mut bytes = Vec::new();
-    Ok(match leaf.append_flagged(slot, &mut bytes)? {
+    Ok(match leaf.copy_flagged(slot, &mut bytes)? {
         0 => Ok(Vec::new()),
         OVERFLOW => Reference::decode(&bytes, leaf.page_size()?).map(|found| found.runs),
         _ => Err("a cell with unknown flags"),
@@ -160,5 +160,5 @@ impl<'e> Swap<'e> {
 fn holds(cell: Option<&Cell>, leaf: NodeView<'_>, slot: Option<usize>) -> Result<bool, OutOfBounds> {
     let (Some(cell), Some(slot)) = (cell, slot) else { return Ok(cell.is_none() && slot.is_none()) };
     let mut bytes = Vec::with_capacity(cell.bytes.len());
-    Ok(leaf.append_flagged(slot, &mut bytes)? == cell.flags && bytes == cell.bytes)
+    Ok(leaf.copy_flagged(slot, &mut bytes)? == cell.flags && bytes == cell.bytes)
 }

@@ -116,12 +116,6 @@ impl<'a> LoadedSlots<'a> {
         self.shape().slots_word() * 8
     }
 
-    /// Appends a cell's value to `out`. On an error `out` may have grown.
-    #[inline]
-    pub fn append_value(&self, cell: Cell, out: &mut Vec<u8>) -> Result<(), OutOfBounds> {
-        self.page.append_to(cell.offset + cell.key_len, cell.value_len, out)
-    }
-
     /// Replaces the contents of `out` by a cell's value. On an error `out` stays as it was.
     #[inline]
     pub fn copy_value(&self, cell: Cell, out: &mut Vec<u8>) -> Result<(), OutOfBounds> {

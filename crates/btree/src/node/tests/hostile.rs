@@ -22,6 +22,7 @@ fn read_everything(page: &TestPage, key: &[u8]) {
     let _ =
         (view.can_hold(key, 10), view.has_room_for(key, 10), view.used_bytes(), view.should_absorb(&view));
     let _ = view.load().map(|node| (node.find_inside(key), node.child_for_inside(key), node.last_child()));
+    let _ = view.load().map(|node| (node.find_cell(key), node.find_expected(node.expect_inside(key), key)));
     let _ = (view.lower_fence(&mut out), view.upper_fence(&mut out));
     for slot in 0..view.count().unwrap_or(0).min(200) + 1 {
         out.clear();

@@ -44,7 +44,11 @@ impl LeafLevel {
         }
         let leaf = &self.leaves[at];
         let found = leaf.view().find(key).unwrap();
-        assert_eq!(leaf.view().load().unwrap().find_inside(key), Ok(found));
+        let loaded = leaf.view().load().unwrap();
+        assert_eq!(loaded.find_inside(key), Ok(found));
+        let cell = found.map(|slot| leaf.view().cell(slot).unwrap());
+        assert_eq!(loaded.find_cell(key), Ok(cell));
+        assert_eq!(loaded.find_expected(loaded.expect_inside(key), key), Ok(cell));
         assert_eq!(found.is_some(), self.model.contains_key(key));
         let old = self.model.insert(key.to_vec(), (value.to_vec(), flags));
         match found {
