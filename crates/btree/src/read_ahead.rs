@@ -5,7 +5,7 @@
 //! nothing.
 //!
 //! ```text
-//!   level 1    ┌── node ──────────────────┐ ┌── next node: asked for when this one is entered ──┐
+//!   level 1    ┌── node ──────────────────┐ ┌── next nodes: asked for while this one is scanned ─┐
 //!   leaves      ▪ ▪ ▪ ▪ ▪ ▪ ▪ ▪ ▪ ▪ ▪ ▪ ▪ ▪   ▪ ▪ ▪ ▪
 //!                   ▲         ▲           ▲
 //!                 cursor              the window's end: twice as far with each request, up to two mebibytes
@@ -32,6 +32,10 @@ const WINDOW_BYTES: usize = 2 << 20;
 const POOL_SHARE: usize = 16;
 /// Pages in one request: one long read, if they are neighbours.
 const REQUEST: usize = 64;
+
+/// Nodes of level 1 that are asked for together. The leaves of one are fewer than the window may be, so the next must be there long before
+/// the cursor is: while it is not, nothing more can be asked for.
+const NODES: usize = 4;
 
 /// How far a cursor has asked ahead of itself, and in which direction.
 #[derive(Debug)]
@@ -92,7 +96,7 @@ impl ReadAhead {
         }
         self.stop();
         (self.forward, self.window, self.next) = (forward, WINDOW_MIN / 2, Next::Child { node, index });
-        self.ask_for_next_node(tree, node);
+        self.ask_for_next_nodes(tree, node);
         self.ask(tree);
     }
 
@@ -150,7 +154,7 @@ impl ReadAhead {
                 None => break Next::BehindFence,
                 Some(child) => ids.push(child.page_id()),
             }
-            match if self.forward { Some(index + 1) } else { index.checked_sub(1) } {
+            match beside(index, self.forward) {
                 Some(next) => index = next,
                 None => break Next::BehindFence,
             }
@@ -191,7 +195,7 @@ impl ReadAhead {
                 let (Ok(()), Ok(separators)) = (node.validate(), children) else { return false };
                 let mark = node.held().mark();
                 self.next = Next::Child { node: mark, index: if self.forward { 0 } else { separators } };
-                self.ask_for_next_node(tree, mark);
+                self.ask_for_next_nodes(tree, mark);
                 true
             }
             Err(Interrupt::Restart(Restart::Fault(id))) => {
@@ -202,19 +206,54 @@ impl ReadAhead {
         }
     }
 
-    /// Asks for the node behind this one, or what is missing on the way there, so that it is in memory when it is entered.
-    fn ask_for_next_node(&mut self, tree: &BTree, mark: PageMark) {
+    /// Asks for the nodes behind this one, or what is missing on the way there, so that they are in memory when they are entered: once one
+    /// of the next two is not, for the next four, which are neighbours in the file if they were loaded in the order of their keys.
+    fn ask_for_next_nodes(&mut self, tree: &BTree, mark: PageMark) {
         let Some(held) = tree.env().pool().revisit(mark) else { return };
         let Ok(node) = Node::arrive(held, tree.tree_id(), Some(1)) else { return };
         let mut fence = std::mem::take(&mut self.fence);
         let is_last = self.append_fence(&node, &mut fence);
         if is_last == Some(false) && node.validate().is_ok() {
             let seek = if self.forward { Seek::Key(&fence) } else { Seek::Before(&fence) };
-            let way = walk::descend(tree.sampled(), tree.roots(), 1, seek, |_, _| Ok(()));
-            if let Err(Interrupt::Restart(Restart::Fault(id))) = way {
-                tree.env().pool().prefetch_soon(&[id]);
+            match self.nodes_from(tree, seek) {
+                Ok(mut ids) => {
+                    let pool = tree.env().pool();
+                    if ids.iter().take(NODES / 2).any(|id| !pool.is_resident(*id)) {
+                        ids.retain(|id| !pool.is_resident(*id));
+                        ids.sort_unstable();
+                        pool.prefetch_soon(&ids);
+                    }
+                }
+                Err(Interrupt::Restart(Restart::Fault(id))) => tree.env().pool().prefetch_soon(&[id]),
+                Err(_) => {}
             }
         }
         self.fence = fence;
     }
+
+    /// The ids of the next nodes of level 1 in the order of the scan, as far as they hang below one node.
+    fn nodes_from(&self, tree: &BTree, seek: Seek<'_>) -> Result<Vec<PageId>, Interrupt> {
+        let above = walk::descend(tree.sampled(), tree.roots(), 2, seek, |_, _| Ok(()))?;
+        if above.level() != 2 {
+            return Ok(Vec::new()); // it became lower
+        }
+        let (mut index, _) = above.believe(walk::choose(above.loaded(), seek))?;
+        let mut ids = Vec::with_capacity(NODES);
+        while ids.len() < NODES
+            && let Some(child) = above.loaded().child_at(index)
+        {
+            ids.push(child.page_id());
+            match beside(index, self.forward) {
+                Some(next) => index = next,
+                None => break,
+            }
+        }
+        above.validate()?;
+        Ok(ids)
+    }
+}
+
+/// The place beside this one, if there is one left of it.
+fn beside(index: usize, forward: bool) -> Option<usize> {
+    if forward { Some(index + 1) } else { index.checked_sub(1) }
 }
