@@ -109,6 +109,17 @@ impl LoggedAllocator {
         cut(pages).map(|()| true)
     }
 
+    /// Waits until no region is being read or made, and no cut is under way: [`LoggedAllocator::cut_tail`] and
+    /// [`LoggedAllocator::drop_last_region`] pass by then, unless somebody was faster. Not for who holds what making a region waits for, as
+    /// room in the log.
+    pub fn wait_while_busy(&self) {
+        let mut state = self.state();
+        while state.regions.is_busy() || state.tail.cutting {
+            drop(self.progress.wait(state));
+            state = self.state();
+        }
+    }
+
     /// Drops the last region if it is not the first, and all of its ids are free. `write` is given the region, which is the number of
     /// those that are left, and logs that with [`crate::SetRegions`]; it gives the end of its group. No lock is held meanwhile.
     ///
@@ -274,5 +285,28 @@ mod tests {
             assert_eq!(told.recv().expect("sent"), [10, 60].map(PageId::new));
         });
         assert!(file.state.lock().pages >= 61, "there is room again for what was given out");
+    }
+
+    /// Otherwise a file would stay long because somebody happened to look.
+    #[test]
+    fn who_waits_for_a_region_finds_it_done() {
+        let file = File::full(2, &[]);
+        let allocator = file.allocator();
+        drop(allocator.reserve(&file, 1).expect("it can grow"));
+        let (tell, told) = mpsc::channel();
+        thread::scope(|scope| {
+            let dropped = allocator.drop_last_region(|_| {
+                assert_eq!(cut_to(&allocator), None, "busy");
+                scope.spawn(|| {
+                    allocator.wait_while_busy();
+                    tell.send(cut_to(&allocator)).expect("waited for");
+                });
+                // Not a proof that it waits, but it would come.
+                assert!(told.recv_timeout(std::time::Duration::from_millis(20)).is_err());
+                Ok(Lsn::new(1))
+            });
+            assert!(dropped.expect("nothing fails"));
+            assert!(told.recv().expect("sent").is_some());
+        });
     }
 }

@@ -25,6 +25,9 @@ const LEFT_PART: u64 = 32;
 const LEFT_PAGES_MIN: u64 = 8;
 const LEFT_BYTES_MAX: u64 = 64 << 20;
 
+/// Looks of who waits for a region that others keep busy.
+const TRIES: usize = 8;
+
 /// What became of the tail since the store was opened.
 #[derive(Debug, Default)]
 pub(crate) struct TailCuts {
@@ -66,18 +69,28 @@ impl Core {
     }
 
     /// Cuts all that is free at the end of the file. Waits for a checkpoint that is being made: it may publish a length that it looked at
-    /// while somebody had reserved ids there.
+    /// while somebody had reserved ids there. Waits before that, with nothing held, for who reads or makes a region; one that others keep busy
+    /// all the time is a cut that failed, and counted.
     pub(crate) fn cut_whole_tail(&self) -> PageResult<()> {
-        self.between_checkpoints(|| self.cut_tail(|len, pages| (len > pages).then_some(pages)))
+        for _ in 0..TRIES {
+            self.env.allocator().wait_while_busy();
+            let cut = || self.cut_tail(|len, pages| (len > pages).then_some(pages));
+            if self.between_checkpoints(cut)? {
+                return Ok(());
+            }
+        }
+        self.tail_cuts.failed.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Cuts the file to what `choose` says, if anything, of its length and the least that it must have.
-    fn cut_tail(&self, choose: impl Fn(u64, u64) -> Option<u64>) -> PageResult<()> {
+    /// Cuts the file to what `choose` says, if anything, of its length and the least that it must have. Not while a region is being read or
+    /// made: gives whether it was looked at.
+    fn cut_tail(&self, choose: impl Fn(u64, u64) -> Option<u64>) -> PageResult<bool> {
         let store = self.env.pool().store();
         // A look that costs nothing: most publications find nothing to cut.
-        let Some(tail) = self.env.allocator().tail() else { return Ok(()) };
+        let Some(tail) = self.env.allocator().tail() else { return Ok(true) };
         if choose(store.len()?, tail).is_none() {
-            return Ok(());
+            return Ok(true);
         }
         self.env.allocator().cut_tail(|tail| {
             let superblock = self.superblock.lock();
@@ -86,8 +99,7 @@ impl Core {
             store.cut(to)?;
             self.tail_cuts.pages.fetch_add(len.saturating_sub(to), Ordering::Relaxed);
             Ok(())
-        })?;
-        Ok(())
+        })
     }
 }
 
