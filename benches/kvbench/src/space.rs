@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use pagestone::store::{Durability, Options, Store, Tree};
+use pagestone::store::{AutoCompact, Durability, Options, Store, Tree};
 
 use crate::writers::{mix, value};
 use crate::{BenchResult, in_new_dir};
@@ -29,7 +29,17 @@ pub(crate) struct Args {
     /// Rows that come, and as many that go, while so many stay; for each row that is loaded.
     #[arg(long, default_value_t = 2)]
     turns: u64,
+    /// Bytes that the background may log, to take space back, for every hundred that others log; none: it takes nothing back.
+    #[arg(long, default_value_t = DEFAULT_PERCENT)]
+    log_percent: u32,
 }
+
+/// What the store does by itself.
+const DEFAULT_PERCENT: u32 = match DEFAULT {
+    AutoCompact::Paced { log_percent } => log_percent,
+    AutoCompact::Off => 0,
+};
+const DEFAULT: AutoCompact = AutoCompact::DEFAULT;
 
 /// Runs it and prints Markdown.
 pub(crate) fn run(args: &Args) -> BenchResult<()> {
@@ -54,7 +64,8 @@ struct Bench {
 fn all(args: &Args) -> BenchResult<()> {
     println!(
         "## The data file beside live bytes, {} rows of {ROW} bytes\n\n\
-         | step | file, MiB | pages in use, MiB | live, MiB | in use over live | file over live | goal | took, s | a second |\n|---|---|---|---|---|---|---|---|---|",
+         | step | file, MiB | pages in use, MiB | live, MiB | in use over live | file over live | goal | took, s | a second | log so far, MiB | of it to take space back, MiB |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|",
         args.keys
     );
     {
@@ -66,9 +77,13 @@ fn all(args: &Args) -> BenchResult<()> {
     let mut bench = Bench::open(args, "at-random")?;
     let took = bench.timed(|bench| bench.put(0..args.keys, mix))?;
     bench.row("load in random order", Some(GOALS[0]), took, args.keys)?;
+    let took = bench.timed(Bench::rest)?;
+    bench.row("at rest", Some(GOALS[0]), took, args.keys)?;
     let turns = args.turns * args.keys;
     let took = bench.timed(|bench| bench.churn(args.keys, turns))?;
     bench.row("as many come and go, at random places", Some(GOALS[0]), took, turns)?;
+    let took = bench.timed(Bench::rest)?;
+    bench.row("at rest", Some(GOALS[0]), took, args.keys)?;
     let took = bench.timed(Bench::delete_half)?;
     bench.row("half deleted, at random places", None, took, args.keys / 2)?;
     let pages = bench.store.stats()?.data_pages;
@@ -94,6 +109,10 @@ impl Bench {
             pool_bytes: 1 << 30,
             log_bytes: 1 << 30,
             durability: Durability::RELAXED,
+            auto_compact: match args.log_percent {
+                0 => AutoCompact::Off,
+                log_percent => AutoCompact::Paced { log_percent },
+            },
             ..Options::default()
         };
         let store = Store::open(args.dir.join(name), options)?;
@@ -129,6 +148,18 @@ impl Bench {
         Ok(())
     }
 
+    /// Until the background finds nothing more to do.
+    fn rest(&mut self) -> BenchResult<()> {
+        let mut before = self.store.stats()?.auto_compact;
+        loop {
+            std::thread::sleep(Duration::from_millis(100));
+            let now = self.store.stats()?.auto_compact;
+            if std::mem::replace(&mut before, now) == now && !now.under_way {
+                return Ok(());
+            }
+        }
+    }
+
     fn delete_half(&mut self) -> BenchResult<()> {
         for turn in 0..self.rows.len() as u64 / 2 {
             let at = (mix(turn ^ 0x5555_5555) % self.rows.len() as u64) as usize;
@@ -149,14 +180,17 @@ impl Bench {
         let goal = goal
             .map_or(String::new(), |goal| format!("{goal} {}", if ratio <= goal { "met" } else { "MISSED" }));
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let stats = self.store.stats()?;
         println!(
-            "| {step} | {:.1} | {:.1} | {:.1} | {:.3} | {ratio:.3} | {goal} | {:.2} | {:.0} |",
+            "| {step} | {:.1} | {:.1} | {:.1} | {:.3} | {ratio:.3} | {goal} | {:.2} | {:.0} | {:.0} | {:.0} |",
             mib(file),
             mib(in_use),
             mib(live),
             in_use as f64 / live as f64,
             took.as_secs_f64(),
-            of as f64 / took.as_secs_f64()
+            of as f64 / took.as_secs_f64(),
+            mib(stats.log.bytes_written),
+            mib(stats.auto_compact.log_bytes),
         );
         Ok(())
     }

@@ -66,7 +66,7 @@ mod write;
 pub use batch::{BatchChange, BatchDone, BatchOp, apply_batch};
 pub use bulk::BulkLoaded;
 pub use check::{CheckVisitor, PageUse, ReachedPage, TreeFinding, TreeProblem, TreeReport, TreeShape};
-pub use compact::{Packed, Relocated, ValueMoved};
+pub use compact::{Fill, Packed, Relocated, ValueMoved};
 pub use cursor::Cursor;
 pub use drain::Drained;
 pub use error::{Interrupt, TreeError, TreeResult};

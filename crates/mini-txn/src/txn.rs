@@ -64,6 +64,8 @@ pub struct PageHandle(usize);
 pub struct Committed {
     /// End of the group in the log: wait for this LSN to know it durable.
     pub lsn: Lsn,
+    /// Bytes of the log that it takes, framing included; 0 for one that changed nothing.
+    pub log_bytes: u64,
 }
 
 /// A group of page changes that will be in the log whole or not at all.
@@ -266,7 +268,7 @@ impl<'e> MiniTxn<'e> {
     /// holders wait for nothing. Durable once the log is durable up to the LSN it gives.
     pub fn commit(mut self) -> PageResult<Committed> {
         if !self.changed {
-            return Ok(Committed { lsn: self.env.log().end_lsn() });
+            return Ok(Committed { lsn: self.env.log().end_lsn(), log_bytes: 0 });
         }
         self.change_map_pages()?;
         let space = self.space.take().expect("a mini-transaction is committed once");
@@ -290,7 +292,7 @@ impl<'e> MiniTxn<'e> {
         for released in std::mem::take(&mut self.released_extents) {
             released.commit(lsn);
         }
-        Ok(Committed { lsn })
+        Ok(Committed { lsn, log_bytes: lsn.get() - start.get() })
     }
 
     /// In increasing order of the map pages, which is the order of their latches.

@@ -1,5 +1,5 @@
 //! The work that no caller waits for: the flush of relaxed writes, checkpoints, the next segments of the log, frames freed and pages
-//! read ahead of time, and the rest of interrupted drops.
+//! read ahead of time, space taken back, and the rest of interrupted drops.
 //!
 //! Invariant: a background thread that panics or meets an error on the write path poisons the handle (E8, R5); none ends in
 //! silence.
@@ -14,7 +14,7 @@ use pagestone_threading::{Spawner, StopSignal, ThreadClass, Worker};
 use pagestone_wal::WalError;
 
 use crate::checkpoint::{Core, Next};
-use crate::{Durability, StoreError, StoreResult};
+use crate::{AutoCompact, Durability, StoreError, StoreResult};
 
 /// How often the log is looked at while it grows, and while nothing is written.
 const LOOK_SOON: Duration = Duration::from_millis(2);
@@ -79,10 +79,13 @@ impl Workers {
     pub(crate) fn start(core: &Arc<Core>, spawner: Spawner) -> StoreResult<Self> {
         use ThreadClass::{Efficient, Performance, Worker as Helper};
         let mut all = Self::with(spawner);
+        let keepers: fn(&mut Self) -> &mut Crew = |all| &mut all.keepers;
         if let Durability::Relaxed { interval } = core.durability {
-            all.add(core, Performance, "pagestone-flush", move |core| core.sync().map(|()| interval))?;
+            all.add(keepers, core, Performance, "pagestone-flush", move |core| {
+                core.sync().map(|()| interval)
+            })?;
         }
-        all.add(core, Efficient, "pagestone-ckpt", |core| {
+        all.add(keepers, core, Efficient, "pagestone-ckpt", |core| {
             Ok(match core.checkpoint_round()? {
                 Next::AtOnce => Duration::ZERO,
                 Next::Soon => LOOK_SOON,
@@ -90,13 +93,29 @@ impl Workers {
             })
         })?;
         // Apart from the checkpointer: writing a segment's zeros takes long, and no writer should have to do it.
-        all.add(core, Efficient, "pagestone-log", |core| {
+        all.add(keepers, core, Efficient, "pagestone-log", |core| {
             Ok(core.env.log().prepare().map(|()| LOOK_IDLE)?)
         })?;
         if core.page_provider {
             all.provider = Some(PageProvider::start(core.env.pool(), &all.spawner, Helper)?);
         }
         all.readers = Some(ReadAhead::start(core.env.pool(), &all.spawner, Helper)?);
+        if core.auto_compact != AutoCompact::Off {
+            // It waits for room in the log, so it ends before those who make it.
+            all.add(
+                |all| &mut all.writers,
+                core,
+                Efficient,
+                "pagestone-pack",
+                |core| {
+                    Ok(match core.auto_compact()? {
+                        Next::AtOnce => Duration::ZERO,
+                        Next::Soon => LOOK_SOON,
+                        Next::Idle => LOOK_IDLE,
+                    })
+                },
+            )?;
+        }
         all.resume_drops(core)?;
         Ok(all)
     }
@@ -124,12 +143,13 @@ impl Workers {
     /// Starts a thread that does `work` again and again; it says how long to wait before the next time.
     fn add(
         &mut self,
+        crew: fn(&mut Self) -> &mut Crew,
         core: &Arc<Core>,
         class: ThreadClass,
         name: &'static str,
         work: impl Fn(&Core) -> StoreResult<Duration> + Send + 'static,
     ) -> StoreResult<()> {
-        let (stop, core) = (Arc::clone(&self.keepers.stop), Arc::clone(core));
+        let (stop, core) = (Arc::clone(&crew(self).stop), Arc::clone(core));
         let poison = core.env.poison().clone();
         let on_panic = move |message: String| {
             poison.poison(format_args!("the thread {name} panicked: {message}"));
@@ -152,7 +172,7 @@ impl Workers {
             .spawner
             .spawn(class, name, on_panic, body)
             .map_err(|error| StoreError::io("starting a background thread", error))?;
-        self.keepers.workers.push(worker);
+        crew(self).workers.push(worker);
         Ok(())
     }
 

@@ -22,12 +22,13 @@ use pagestone_page_format::{Lsn, PageResult};
 use pagestone_sync::Mutex;
 use pagestone_sync::atomic::{AtomicU64, Ordering};
 
+use crate::auto_compact::AutoCompaction;
 use crate::catalog::Catalog;
 use crate::pace::{Pace, Published};
 use crate::superblock::{SuperblockCopies, USER_SLOTS};
 use crate::tail::TailCuts;
 use crate::torn_writes::Protection;
-use crate::{Durability, Options, StoreError, StoreResult};
+use crate::{AutoCompact, Durability, Options, StoreError, StoreResult};
 
 /// Pages of one round at most: so that what a round reached is soon published. Four of the pool's batches.
 const ROUND_PAGES: usize = 1004;
@@ -51,6 +52,8 @@ pub(crate) struct Core {
     pub(crate) compacting: Mutex<()>,
     pub(crate) checkpoints: AtomicU64,
     pub(crate) tail_cuts: TailCuts,
+    pub(crate) auto_compact: AutoCompact,
+    pub(crate) auto_compaction: AutoCompaction,
 }
 
 /// How far checkpointing has come.
@@ -106,6 +109,8 @@ impl Core {
             compacting: Mutex::new(()),
             checkpoints: AtomicU64::new(0),
             tail_cuts: TailCuts::default(),
+            auto_compact: options.auto_compact,
+            auto_compaction: AutoCompaction::default(),
         }
     }
 

@@ -17,7 +17,8 @@
 
 use std::time::{Duration, Instant};
 
-use pagestone_btree::{BTree, TreeError, TreeResult};
+use pagestone_btree::{BTree, Fill, TreeError, TreeResult};
+use pagestone_mini_txn::LoggedPool;
 use pagestone_page_format::{PageId, PageResult};
 
 use crate::checkpoint::Core;
@@ -110,7 +111,7 @@ impl Core {
         let began = Instant::now();
         // 1.
         self.env.allocator().load_all(&*self.env)?;
-        let of = self.pages_in_use();
+        let of = pages_in_use(&self.env);
         let progress = CompactProgress { step: CompactStep::Pack, done: 0, of };
         let mut compaction =
             Compaction { core: self, report: CompactReport::default(), progress, tell, steps: 0 };
@@ -125,12 +126,6 @@ impl Core {
 
     fn file_bytes(&self) -> PageResult<u64> {
         Ok(PAGES_AT + self.env.pool().store().len()? * self.env.pool().page_size().get() as u64)
-    }
-
-    /// Pages that are in use, reserved or held by readers, once all regions are known.
-    fn pages_in_use(&self) -> u64 {
-        let allocator = self.env.allocator();
-        allocator.high_water().map_or(0, |high| high.saturating_sub(allocator.free_count()))
     }
 }
 
@@ -163,7 +158,7 @@ impl Compaction<'_> {
 
     /// Pages from here on are at the end of the file.
     fn end(&self) -> PageId {
-        PageId::new(self.core.pages_in_use())
+        PageId::new(pages_in_use(&self.core.env))
     }
 
     /// Every tree but those that are being dropped, or are dropped meanwhile.
@@ -177,11 +172,13 @@ impl Compaction<'_> {
         Ok(())
     }
 
+    /// Inner nodes first, so that leaves have as few parents as can be and as many siblings; and then again, as they have fewer children.
     fn pack(&mut self, tree: &BTree) -> StoreResult<()> {
-        for level in levels_below_root(tree)? {
+        let levels = levels_below_root(tree)?;
+        for level in levels.clone().rev().chain(levels.skip(1)) {
             let mut from = Some(Vec::new());
             while let Some(key) = from {
-                let packed = tree.pack(level, &key)?;
+                let packed = tree.pack(level, &key, Fill::Whole)?;
                 self.report.freed_pages += packed.freed;
                 self.step(packed.looked)?;
                 from = packed.next;
@@ -251,8 +248,14 @@ impl Compaction<'_> {
     }
 }
 
-/// From the leaves up.
-fn levels_below_root(tree: &BTree) -> TreeResult<std::ops::Range<u8>> {
+/// Pages that are in use, reserved or held by readers, once all regions are known.
+pub(crate) fn pages_in_use(env: &LoggedPool) -> u64 {
+    let allocator = env.allocator();
+    allocator.high_water().map_or(0, |high| high.saturating_sub(allocator.free_count()))
+}
+
+/// The levels below the root, from the leaves up.
+pub(crate) fn levels_below_root(tree: &BTree) -> TreeResult<std::ops::Range<u8>> {
     let height = tree.stats()?.height;
     Ok(0..u8::try_from(height.saturating_sub(1)).unwrap_or(u8::MAX))
 }

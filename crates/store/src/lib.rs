@@ -20,13 +20,15 @@
 //!   pace.rs        when pages are written and when a checkpoint is published
 //!   tail.rs        the end of the data file, cut once nothing needs it
 //!   compact.rs     the whole store into as small a file as it fits
-//!   background.rs  flusher, checkpointer, supplier of log segments; or `tick`
+//!   auto_compact.rs  the same by itself, in small steps
+//!   background.rs  flusher, checkpointer, supplier of log segments, who takes space back; or `tick`
 //!   superblock.rs  the two copies
 //!   verify/        every byte of the data file reachable, free or reserved exactly once
 //!   options.rs     Options                     stats.rs     StoreStats, Prometheus text
 //! ```
 #![forbid(unsafe_code)]
 
+mod auto_compact;
 mod background;
 mod batch;
 mod catalog;
@@ -51,10 +53,10 @@ pub use catalog::{MAX_TREE_NAME, TreeInfo};
 pub use compact::{CompactProgress, CompactReport, CompactStep};
 pub use error::{StoreError, StoreResult};
 pub use open_report::{OpenReport, RecoveryProgress, RecoveryStep};
-pub use options::{Background, Durability, Options, TornWrites};
+pub use options::{AutoCompact, Background, Durability, Options, TornWrites};
 pub use pagestone_btree::{BulkLoaded, CompareAndSwap, TreeProblem, TreeShape, Updated};
 pub use pagestone_wal::DurableBy;
-pub use stats::StoreStats;
+pub use stats::{AutoCompactStats, StoreStats};
 pub use store::Store;
 pub use tree::Tree;
 pub use verify::{Finding, Problem, VerifyProgress, VerifyReport, VerifyStep};

@@ -60,6 +60,25 @@ pub enum TornWrites {
     Off,
 }
 
+/// Whether the background makes the data file smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AutoCompact {
+    /// Only [`crate::Store::compact`] does.
+    Off,
+    /// Leaves that inserts and removals at random places left half empty go into fewer, nodes at the end of the file move into what is free,
+    /// and the file is cut: once a sixteenth of it was logged, or became free, and in small steps beside readers and writers. While others write
+    /// it goes no faster than its share of the log lets it; when nobody writes, until it is done. Long values stay where they are.
+    Paced {
+        /// Bytes that it may log for every hundred that others log.
+        log_percent: u32,
+    },
+}
+
+impl AutoCompact {
+    /// A quarter of what others log.
+    pub const DEFAULT: AutoCompact = AutoCompact::Paced { log_percent: 25 };
+}
+
 /// How a store is opened. `Options::default()` suits most.
 ///
 /// ```
@@ -96,6 +115,8 @@ pub struct Options {
     /// ([`pagestone_buffer_pool::PageProvider`]). For data larger than the pool where there are cores to spare; without it whoever needs
     /// a frame does the same work. With [`Background::Manual`] it is a part of [`crate::Store::tick`].
     pub page_provider: bool,
+    /// Whether the background makes the data file smaller. With [`Background::Manual`] it is a part of [`crate::Store::tick`].
+    pub auto_compact: AutoCompact,
     /// By which of the system's calls the log is made durable. `None` tries them all when the store is opened, for some milliseconds, and
     /// keeps the fastest; with [`Background::Manual`], where nothing may depend on the clock, it is [`DurableBy::Fdatasync`]. One that
     /// the system does not have is an error. [`crate::StoreStats`] tells the choice, in `log.durable_by`.
@@ -117,6 +138,7 @@ impl Default for Options {
             create: true,
             background: Background::Threads,
             page_provider: false,
+            auto_compact: AutoCompact::DEFAULT,
             durable_by: None,
         }
     }

@@ -40,10 +40,43 @@ pub struct StoreStats {
     pub cut_pages: u64,
     /// Cuts that failed: the space is kept, and the next checkpoint tries again.
     pub failed_cuts: u64,
+    /// What was made smaller in the background.
+    pub auto_compact: AutoCompactStats,
     /// Where recovery would begin.
     pub checkpoint_lsn: Lsn,
     /// The log's generation: how often the store was opened for writing.
     pub generation: u64,
+}
+
+/// What [`crate::AutoCompact::Paced`] did since the store was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AutoCompactStats {
+    /// Whether it is at it: it has begun to go through the trees, and not ended.
+    pub under_way: bool,
+    /// Times that it went through all trees.
+    pub rounds: u64,
+    /// Rounds that an error ended, of reading a damaged page for example. The next one begins when it is worth it.
+    pub failed: u64,
+    /// Pages of nodes that became free because others took their entries.
+    pub freed_pages: u64,
+    /// Pages of nodes that moved.
+    pub moved_pages: u64,
+    /// Bytes of the log that it took.
+    pub log_bytes: u64,
+}
+
+impl AutoCompactStats {
+    fn of(core: &Core) -> Self {
+        let figures = &core.auto_compaction;
+        Self {
+            under_way: figures.under_way.load(Ordering::Relaxed),
+            rounds: figures.rounds.load(Ordering::Relaxed),
+            failed: figures.failed.load(Ordering::Relaxed),
+            freed_pages: figures.freed_pages.load(Ordering::Relaxed),
+            moved_pages: figures.moved_pages.load(Ordering::Relaxed),
+            log_bytes: figures.log_bytes.load(Ordering::Relaxed),
+        }
+    }
 }
 
 impl StoreStats {
@@ -65,6 +98,7 @@ impl StoreStats {
             checkpoints: core.checkpoints.load(Ordering::Relaxed),
             cut_pages: core.tail_cuts.pages.load(Ordering::Relaxed),
             failed_cuts: core.tail_cuts.failed.load(Ordering::Relaxed),
+            auto_compact: AutoCompactStats::of(core),
             checkpoint_lsn: core.checkpoint_lsn(),
             generation: core.generation(),
         })
@@ -125,6 +159,23 @@ impl StoreStats {
             ("checkpoints_total", "checkpoints published", self.checkpoints),
             ("cut_pages_total", "pages by which the data file was made shorter", self.cut_pages),
             ("failed_cuts_total", "cuts of the data file that failed", self.failed_cuts),
+            (
+                "auto_compact_rounds_total",
+                "times that the background went through all trees",
+                self.auto_compact.rounds,
+            ),
+            ("auto_compact_failed_total", "times that an error ended that", self.auto_compact.failed),
+            (
+                "auto_compact_freed_pages_total",
+                "pages that it emptied into others",
+                self.auto_compact.freed_pages,
+            ),
+            (
+                "auto_compact_moved_pages_total",
+                "pages that it moved down in the file",
+                self.auto_compact.moved_pages,
+            ),
+            ("auto_compact_log_bytes_total", "bytes of the log that it took", self.auto_compact.log_bytes),
             ("checkpoint_lsn", "where recovery would begin", self.checkpoint_lsn.get()),
             ("generation", "times opened for writing", self.generation),
         ]

@@ -189,6 +189,7 @@ impl Store {
         if self.inner.core.page_provider {
             self.env().pool().provide_frames()?;
         }
+        self.inner.core.auto_compact()?;
         self.inner.core.catalog.resume_drops(&|| false)
     }
 

@@ -31,8 +31,14 @@ fn ours() -> BTreeMap<String, CpuSet> {
 }
 
 /// The threads that a store has as long as it is open.
-const STEADY: [&str; 5] =
-    ["pagestone-ckpt", "pagestone-flush", "pagestone-log", "pagestone-pages", "pagestone-reads"];
+const STEADY: [&str; 6] = [
+    "pagestone-ckpt",
+    "pagestone-flush",
+    "pagestone-log",
+    "pagestone-pack",
+    "pagestone-pages",
+    "pagestone-reads",
+];
 
 /// As [`ours`], once the steady ones have come so far as to name themselves.
 fn started() -> BTreeMap<String, CpuSet> {
@@ -77,6 +83,7 @@ fn threads_have_names_and_run_where_the_store_says() {
                 ("pagestone-flush", ThreadClass::Performance),
                 ("pagestone-ckpt", ThreadClass::Efficient),
                 ("pagestone-log", ThreadClass::Efficient),
+                ("pagestone-pack", ThreadClass::Efficient),
                 ("pagestone-pages", ThreadClass::Worker),
                 ("pagestone-reads", ThreadClass::Worker),
             ] {

@@ -21,7 +21,7 @@ mod pack;
 mod relocate;
 mod values;
 
-pub use pack::Packed;
+pub use pack::{Fill, Packed};
 pub use relocate::Relocated;
 pub use values::ValueMoved;
 

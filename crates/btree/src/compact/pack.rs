@@ -14,6 +14,8 @@
 //! A node is filled as far as it goes, unless it is nearly full already: a bulk load's nodes stay as they are. Unlike a merge after a
 //! removal (B4) this leaves no room for inserts: the next one into such a node divides it. That is the bargain of who compacts.
 
+use std::ops::RangeInclusive;
+
 use pagestone_mini_txn::Reserve;
 use pagestone_page_format::PageId;
 use pagestone_sync::atomic::Ordering;
@@ -27,6 +29,21 @@ use crate::node::{AbsorbRight, InsertSeparator, MarkObsolete, RemoveSeparator, S
 use crate::retry::{Attempt, optimistically};
 use crate::split::{bug, view};
 use crate::{BTree, TreeResult};
+
+/// How full nodes are made, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fill {
+    /// As full as they can be, everywhere: for trees that are mostly read from then on.
+    Whole,
+    /// Up to so many hundredths of their page, and only where so many siblings in a row have a page to spare that way: the fewer, the
+    /// more is free and the less it takes. Leaves room for inserts.
+    UpTo {
+        /// Of the page, at most 100.
+        hundredths: u8,
+        /// From 2 on. So many pages are looked at together, from among few frames.
+        siblings: u8,
+    },
+}
 
 /// A node with less than this part of its page free is not filled any further.
 const NEARLY_FULL: usize = 32;
@@ -42,8 +59,8 @@ pub struct Packed {
     pub looked: u64,
     /// Pages that became free: none or one.
     pub freed: u64,
-    /// Whether anything was changed, in a group.
-    pub changed: bool,
+    /// Bytes of the log that it took; none if nothing was changed.
+    pub log_bytes: u64,
 }
 
 /// A pair of siblings, as it was looked at.
@@ -70,14 +87,14 @@ enum Look<'t> {
 
 impl BTree {
     /// One step of filling the nodes of `level`, 0 for the leaves, in key order: at the first pair of siblings at or behind `from` for which
-    /// there is something to do under one parent, or on to the next parent. To be called again with what it gives, from the empty key
+    /// there is something to do under one parent, or on past some siblings or to the next parent. To be called again with what it gives, from the empty key
     /// on, until that is nothing; then for the level above.
     ///
     /// Errors: those of reading pages and of beginning a mini-transaction. The tree is whole, and what was done stays done.
-    pub fn pack(&self, level: u8, from: &[u8]) -> TreeResult<Packed> {
+    pub fn pack(&self, level: u8, from: &[u8], fill: Fill) -> TreeResult<Packed> {
         for _ in 0..TRIES {
             let looked = optimistically(self.env(), |attempt| {
-                Ok(match self.look_at_pair(attempt, level, from)? {
+                Ok(match self.look_at_pair(attempt, level, from, fill)? {
                     Look::GoOn(next, looked) => Err((next, looked)),
                     Look::Do(pair) => Ok((pair.what, pair.right.id())),
                 })
@@ -86,7 +103,7 @@ impl BTree {
                 Ok(found) => found,
                 Err((next, looked)) => return Ok(Packed { next, looked, ..Packed::default() }),
             };
-            if let Some(packed) = self.pack_pair(level, from, &what, right)? {
+            if let Some(packed) = self.pack_pair(level, from, fill, (&what, right))? {
                 return Ok(packed);
             }
         }
@@ -104,7 +121,13 @@ impl BTree {
         }
     }
 
-    fn look_at_pair<'t>(&'t self, attempt: Attempt, level: u8, from: &[u8]) -> Result<Look<'t>, Interrupt> {
+    fn look_at_pair<'t>(
+        &'t self,
+        attempt: Attempt,
+        level: u8,
+        from: &[u8],
+        fill: Fill,
+    ) -> Result<Look<'t>, Interrupt> {
         if attempt == Attempt::Latched {
             // Much is going on here, so the node will be looked at again by who does it.
             let node = self.descend_to(level, Hold::Shared, Seek::Key(from), |_, _| Ok(()))?;
@@ -117,12 +140,21 @@ impl BTree {
         }
         let count = parent.believe(parent.view().count())?;
         let (first, _) = parent.believe(parent.view().child_for(from))?;
+        let page = parent.page().len();
+        let mut most = page;
+        if let Fill::UpTo { hundredths, siblings } = fill {
+            most = page * usize::from(hundredths.min(100)) / 100;
+            let run = usize::from(siblings.max(2));
+            if !self.has_page_to_spare(&parent, first..=count.min(first + run - 1), most)? {
+                return self.past(&parent, first, first + run / 2, count);
+            }
+        }
         let mut index = first;
         let mut left = self.child_at(&parent, index)?;
         while index < count {
             let right = self.child_at(&parent, index + 1)?;
             let fence = fence_between(&parent, index, &left, &right)?;
-            let what = what_to_do(&left, &right);
+            let what = what_to_do(&left, &right, most);
             left.validate()?;
             right.validate()?;
             if let Some(what) = what? {
@@ -138,14 +170,54 @@ impl BTree {
         Ok(Look::GoOn(next, (index - first) as u64 + 1))
     }
 
+    /// Whether a run of siblings, filled up to `most` bytes, would be one page fewer.
+    fn has_page_to_spare(
+        &self,
+        parent: &Node<'_>,
+        run: RangeInclusive<usize>,
+        most: usize,
+    ) -> Result<bool, Interrupt> {
+        let (mut used, mut room) = (0, 0);
+        for index in run {
+            let node = self.child_at(parent, index)?;
+            used += node.believe(node.view().used_bytes())?;
+            node.validate()?;
+            room += most;
+        }
+        Ok(used + most <= room)
+    }
+
+    /// On to the child with the index `next`.
+    fn past<'t>(
+        &'t self,
+        parent: &Node<'t>,
+        first: usize,
+        next: usize,
+        count: usize,
+    ) -> Result<Look<'t>, Interrupt> {
+        if next > count {
+            return Ok(Look::GoOn(upper_of(parent)?, (count - first) as u64 + 1));
+        }
+        let mut fence = Vec::new();
+        parent.believe(parent.view().append_key(next - 1, &mut fence))?;
+        parent.validate()?;
+        Ok(Look::GoOn(Some(fence), (next - first) as u64))
+    }
+
     /// Does it, in a group, if it is still to be done.
-    fn pack_pair(&self, level: u8, from: &[u8], what: &What, right: PageId) -> TreeResult<Option<Packed>> {
+    fn pack_pair(
+        &self,
+        level: u8,
+        from: &[u8],
+        fill: Fill,
+        (what, right): (&What, PageId),
+    ) -> TreeResult<Option<Packed>> {
         let goes = [(right, 1)];
         let frees = if *what == What::Absorb { &goes[..] } else { &[] };
         let log_bytes = merge_log_bytes(self.env().pool().page_size());
         let mut txn = self.env().begin(Reserve { log_bytes, pins: 3, frees, ..Reserve::default() })?;
         let latched = optimistically(self.env(), |attempt| {
-            let Look::Do(pair) = self.look_at_pair(attempt, level, from)? else { return Ok(None) };
+            let Look::Do(pair) = self.look_at_pair(attempt, level, from, fill)? else { return Ok(None) };
             if pair.what != *what || pair.right.id() != right {
                 return Ok(None);
             }
@@ -167,9 +239,9 @@ impl BTree {
                 txn.change(left, &absorb)?;
                 txn.change(right, &MarkObsolete)?;
                 txn.change(parent, &remove)?;
-                txn.commit()?;
+                let log_bytes = txn.commit()?.log_bytes;
                 self.counters().merges.fetch_add(1, Ordering::Relaxed);
-                Ok(Some(Packed { next: Some(from.to_vec()), looked: 1, freed: 1, changed: true }))
+                Ok(Some(Packed { next: Some(from.to_vec()), looked: 1, freed: 1, log_bytes }))
             }
             What::Shift(shift) => {
                 let insert = InsertSeparator { key: &shift.separator, child: txn.id(right) };
@@ -183,8 +255,8 @@ impl BTree {
                 txn.change(right, &TrimLeft { lower: &shift.separator })?;
                 txn.change(parent, &remove)?;
                 txn.change(parent, &insert)?;
-                txn.commit()?;
-                Ok(Some(Packed { next: Some(shift.separator.clone()), looked: 1, freed: 0, changed: true }))
+                let log_bytes = txn.commit()?.log_bytes;
+                Ok(Some(Packed { next: Some(shift.separator.clone()), looked: 1, freed: 0, log_bytes }))
             }
         }
     }
@@ -208,14 +280,16 @@ fn upper_of(node: &Node<'_>) -> Result<Next, Interrupt> {
     Ok(finite.then_some(upper))
 }
 
-fn what_to_do(left: &Node<'_>, right: &Node<'_>) -> Result<Option<What>, Interrupt> {
+/// What makes the left one as full as `most` bytes.
+fn what_to_do(left: &Node<'_>, right: &Node<'_>, most: usize) -> Result<Option<What>, Interrupt> {
     let (view, beside) = (left.view(), right.view());
-    if left.believe(view.bytes_with(&beside))?.is_some() {
+    if left.believe(view.bytes_with(&beside))?.is_some_and(|bytes| bytes <= most) {
         return Ok(Some(What::Absorb));
     }
-    let page = left.page().len();
-    if page.saturating_sub(left.believe(view.used_bytes())?) <= page / NEARLY_FULL {
+    let (page, used) = (left.page().len(), left.believe(view.used_bytes())?);
+    if most.saturating_sub(used) <= page / NEARLY_FULL {
         return Ok(None);
     }
-    Ok(left.believe(view.shift_from(&beside, usize::MAX))?.map(What::Shift))
+    let bytes = if most == page { usize::MAX } else { left.believe(beside.whole_bytes_in(most - used))? };
+    Ok(left.believe(view.shift_from(&beside, bytes))?.map(What::Shift))
 }

@@ -36,6 +36,8 @@ pub struct Relocated {
     pub next: Option<Vec<u8>>,
     /// Pages that moved: none or one.
     pub moved: u64,
+    /// Bytes of the log that it took.
+    pub log_bytes: u64,
     /// A page was to move, and no id below the end is free.
     pub full: bool,
     /// Nodes that were passed.
@@ -106,8 +108,8 @@ impl BTree {
                 txn.change(left, &SetRightSibling { sibling: SwipWord::new(new_id)? })?;
             }
             txn.change(node, &MarkObsolete)?;
-            txn.commit()?;
-            return Ok(Relocated { next, moved: 1, full: false, looked });
+            let log_bytes = txn.commit()?.log_bytes;
+            return Ok(Relocated { next, moved: 1, log_bytes, full: false, looked });
         }
         // Busy: passed over, with all up to the next parent's.
         Ok(Relocated { next: self.behind_parent(level, from)?, looked: 1, ..Relocated::default() })

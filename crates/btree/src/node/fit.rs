@@ -251,6 +251,13 @@ impl NodeView<'_> {
         Ok(self.page().len() - self.area().free_space_after_compaction()?)
     }
 
+    /// How many bytes of keys and values so many bytes of the page hold, if all of its cells are alike.
+    pub(crate) fn whole_bytes_in(&self, bytes: usize) -> Result<usize, OutOfBounds> {
+        let sizes = self.sizes()?;
+        let stored = self.used_bytes()?.max(1);
+        Ok(bytes.saturating_mul(sizes.whole_bytes) / stored)
+    }
+
     /// Bytes of keys that are not stored, for the prefix that they share.
     pub(crate) fn prefix_bytes_saved(&self) -> Result<usize, OutOfBounds> {
         Ok(self.header()?.prefix_len * self.count()?)

@@ -23,9 +23,14 @@ pub enum Churn {
 pub struct Churned {
     /// Entries that came, and as many that went.
     pub turns: u64,
-    /// Bytes of the file, when all entries had come for the first time and at the end.
-    pub file_before: u64,
+    /// Bytes of the file when the last entry had come, and the most there were until then.
+    pub file_at_once: u64,
+    pub file_max: u64,
+    /// Bytes of the file once the background has nothing more to do.
     pub file: u64,
+    /// Bytes of the log: all, and what the background wrote to take space back.
+    pub log: u64,
+    pub log_to_take_back: u64,
     /// Bytes of keys and values that stay.
     pub live: u64,
 }
@@ -58,8 +63,7 @@ pub fn churn(churn: Churn, entries: u64, turns: u64, until: Option<Instant>) -> 
     let mut there: Vec<u64> = (0..entries).collect();
     there.iter().for_each(|number| put(&tree, churn, *number));
     store.checkpoint().expect("checkpoint");
-    let file_before = file();
-    let mut done = 0;
+    let (mut done, mut file_max) = (0, file());
     for turn in 0..turns {
         let at = match churn {
             Churn::Queue => turn % entries,
@@ -71,15 +75,27 @@ pub fn churn(churn: Churn, entries: u64, turns: u64, until: Option<Instant>) -> 
         done = turn + 1;
         if turn % 4096 == 0 {
             store.tick().expect("background work");
+            file_max = file_max.max(file());
             disk.settle(); // what was written long ago takes no memory
             if until.is_some_and(|until| Instant::now() >= until) {
                 break;
             }
         }
     }
+    let file_at_once = file();
+    rest(&store);
     let report = store.verify().expect("verifies");
     assert!(report.is_sound() && report.entries == entries, "{report:?}");
-    let churned = Churned { turns: done, file_before, file: file(), live: entries * (16 + VALUE as u64) };
+    let stats = store.stats().expect("stats");
+    let churned = Churned {
+        turns: done,
+        file_at_once,
+        file_max,
+        file: file(),
+        log: stats.log.bytes_written,
+        log_to_take_back: stats.auto_compact.log_bytes,
+        live: entries * (16 + VALUE as u64),
+    };
     for number in there {
         assert!(tree.remove(&key(churn, number)).expect("remove"));
     }
@@ -87,5 +103,22 @@ pub fn churn(churn: Churn, entries: u64, turns: u64, until: Option<Instant>) -> 
     assert!(report.is_sound() && (report.nodes, report.entries) == (0, 0), "{report:?}");
     // The root's page, and the catalog's.
     assert_eq!(report.leaves, 2, "{report:?}");
+    // And once nobody writes the file is as short as it can be: some pages for growth.
+    rest(&store);
+    assert!(file() <= 64 * 4096, "{} bytes of a file that holds nothing", file());
     churned
+}
+
+/// Ticks until the background has nothing more to do; gives how many.
+pub fn rest(store: &Store) -> u64 {
+    for ticks in 1..1_000_000 {
+        let before = store.stats().expect("stats").auto_compact;
+        store.tick().expect("background work");
+        store.tick().expect("background work");
+        let now = store.stats().expect("stats").auto_compact;
+        if !now.under_way && now == before {
+            return ticks;
+        }
+    }
+    panic!("the background does not come to an end");
 }

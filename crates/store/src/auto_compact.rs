@@ -1,0 +1,268 @@
+//! Space taken back by itself: leaves that random inserts and removals left half empty go into fewer, and the file gets shorter.
+//!
+//! Invariant: every step is a group of its own that leaves every tree whole, with the same entries (B5), as those of a compaction; so it may
+//! end anywhere. An error ends a round and nothing else: space is kept, and nobody is told but by the figures. While others write it adds no
+//! more to the log than its share of what they add; an idle store comes to an end, and then nothing is looked at.
+//!
+//! ```text
+//!   nothing to do ── others have logged a sixteenth of the file ──► pack, level by level, tree by tree ──► is much of the file free?
+//!        ▲                                                                                              no │            │ yes
+//!        ├─────────────────────────────────────────────────────────────────────────────────────────────────┘            ▼
+//!        └──────────────── the tail is cut ◄──────────────────────────────────────────── nodes at its end move down
+//! ```
+//!
+//! A turn is a bounded piece of that. What others logged since the last turn is what it goes by: it needs no counter that writers would have
+//! to keep, and no clock, so that `tick` gives the same calls in the same state. Who wrote nothing between two turns is at rest, and nothing
+//! is held back. docs/decisions/014-space-under-churn.md has what it brings and costs.
+
+use std::collections::VecDeque;
+
+use pagestone_btree::{BTree, Fill, TreeError};
+use pagestone_page_format::PageId;
+use pagestone_sync::Mutex;
+use pagestone_sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::checkpoint::{Core, Next};
+use crate::compact::{levels_below_root, pages_in_use};
+use crate::{AutoCompact, StoreError, StoreResult};
+
+/// How full leaves are made, in hundredths.
+const HUNDREDTHS: u8 = 95;
+/// Siblings of which one must be to spare: beside writers only where it takes least; at rest wherever it is worth the log at all.
+const SIBLINGS_BESIDE_WRITERS: u8 = 4;
+const SIBLINGS_AT_REST: u8 = 12;
+/// The part of the file that others log before a round is worth it, and its least in bytes.
+const DUE_PART: u64 = 16;
+const DUE_BYTES_MIN: u64 = 256 << 10;
+/// The same at rest, where the last round came beside writers and so left much.
+const ROUGH_PART: u64 = 256;
+/// A file with fewer pages is left alone.
+const PAGES_MIN: u64 = 64;
+/// The part of the file that is free before nodes are moved.
+const FREE_PART: u64 = 16;
+/// The same beside writers, who will use most of it again.
+const FREE_PART_BESIDE_WRITERS: u64 = 4;
+/// Steps of one turn.
+const STEPS: usize = 256;
+/// What a look at a node counts for, in bytes of the log: it may be a page to read.
+const LOOK_BYTES: i64 = 512;
+/// The most that is saved up for later.
+const CREDIT_MAX: i64 = 1 << 20;
+/// What others may have logged in a turn of a store at rest: what the log fills up its last block with.
+const REST_BYTES: u64 = 4 << 10;
+
+/// What it is about, and how far it has come.
+#[derive(Debug, Default)]
+pub(crate) struct AutoCompaction {
+    state: Mutex<State>,
+    /// Whether a round was begun and has not ended.
+    pub(crate) under_way: AtomicBool,
+    pub(crate) rounds: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) freed_pages: AtomicU64,
+    pub(crate) moved_pages: AtomicU64,
+    pub(crate) log_bytes: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The end of the log at the last turn, and behind what that wrote; nothing before the first one, for which nobody has written yet.
+    seen: Option<u64>,
+    /// What others logged since the last round began.
+    others: u64,
+    /// What may be logged; below zero after a step that took more.
+    credit: i64,
+    /// Free pages when the last round ended.
+    free_left: u64,
+    /// Whether some of the round's steps were taken beside writers, or the last round's: then more can be done at rest.
+    rough: bool,
+    /// What is to be done in this round, if there is one.
+    tasks: VecDeque<Task>,
+}
+
+/// One level of one tree, or what comes behind them all.
+#[derive(Debug)]
+enum Task {
+    Pack {
+        tree: BTree,
+        level: u8,
+        from: Vec<u8>,
+    },
+    ShrinkRoot(BTree),
+    /// Decides whether anything moves.
+    Measure,
+    Move {
+        tree: BTree,
+        level: u8,
+        from: Vec<u8>,
+        end: PageId,
+    },
+    Tail,
+}
+
+/// What a step came to.
+#[derive(Default)]
+struct Stepped {
+    /// The rest of the task.
+    rest: Option<Task>,
+    looked: u64,
+    log_bytes: u64,
+}
+
+impl Core {
+    /// A bounded piece of it. Errors: `Poisoned` and `Closed`; any other ends the round and is counted.
+    pub(crate) fn auto_compact(&self) -> StoreResult<Next> {
+        let AutoCompact::Paced { log_percent } = self.auto_compact else { return Ok(Next::Idle) };
+        let mut state = self.auto_compaction.state.lock();
+        self.env.poison().check()?;
+        let end = self.env.log().end_lsn().get();
+        let others = end.saturating_sub(state.seen.unwrap_or(end));
+        let rests = others <= REST_BYTES;
+        state.seen = Some(end);
+        state.others += others;
+        let share = others.saturating_mul(log_percent.into()) / 100;
+        state.credit = state.credit.saturating_add_unsigned(share).min(CREDIT_MAX);
+        if state.tasks.is_empty() && !self.begin_round(&mut state, rests)? {
+            return Ok(Next::Idle);
+        }
+        // A compaction that somebody asked for does all of this.
+        let Some(_one) = self.compacting.try_lock() else {
+            state.others = 0;
+            self.end_round(&mut state);
+            return Ok(Next::Idle);
+        };
+        if self.presses() {
+            return Ok(Next::Soon);
+        }
+        state.rough |= !rests;
+        for _ in 0..STEPS {
+            if !rests && state.credit <= 0 {
+                return Ok(Next::Soon);
+            }
+            let Some(task) = state.tasks.pop_front() else { break };
+            match self.auto_step(task, rests, &mut state) {
+                Ok(stepped) => {
+                    let cost = stepped.looked.saturating_mul(LOOK_BYTES as u64) + stepped.log_bytes;
+                    state.credit = state.credit.saturating_sub_unsigned(cost).max(-CREDIT_MAX);
+                    state.seen = state.seen.map(|seen| seen + stepped.log_bytes);
+                    self.auto_compaction.log_bytes.fetch_add(stepped.log_bytes, Ordering::Relaxed);
+                    if let Some(rest) = stepped.rest {
+                        state.tasks.push_front(rest);
+                    }
+                }
+                // Its other levels say the same.
+                Err(StoreError::Tree(TreeError::Dropped)) => {}
+                Err(_) => {
+                    self.env.check_open()?;
+                    self.env.poison().check()?;
+                    self.auto_compaction.failed.fetch_add(1, Ordering::Relaxed);
+                    state.tasks.clear();
+                }
+            }
+        }
+        if state.tasks.is_empty() {
+            self.end_round(&mut state);
+        }
+        Ok(if rests { Next::AtOnce } else { Next::Soon })
+    }
+
+    fn end_round(&self, state: &mut State) {
+        state.tasks.clear();
+        state.free_left = self.env.allocator().free_count();
+        self.auto_compaction.under_way.store(false, Ordering::Relaxed);
+        self.auto_compaction.rounds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// If it is worth it by now.
+    fn begin_round(&self, state: &mut State, rests: bool) -> StoreResult<bool> {
+        let allocator = self.env.allocator();
+        let pages = self.env.pool().store().len()?;
+        if pages < PAGES_MIN {
+            return Ok(false);
+        }
+        let size = self.env.pool().page_size().get() as u64;
+        let part = if rests && state.rough { ROUGH_PART } else { DUE_PART };
+        let much_logged = state.others >= (pages * size / part).max(DUE_BYTES_MIN);
+        let much_freed = allocator.free_count().saturating_sub(state.free_left) >= pages / FREE_PART;
+        if !much_logged && !much_freed {
+            return Ok(false);
+        }
+        (state.others, state.rough) = (0, false);
+        self.auto_compaction.under_way.store(true, Ordering::Relaxed);
+        state.free_left = allocator.free_count();
+        for tree in self.kept_trees()? {
+            let levels = match levels_below_root(&tree) {
+                Ok(levels) => levels,
+                Err(TreeError::Dropped) => continue,
+                Err(_) => {
+                    self.env.poison().check()?;
+                    self.auto_compaction.failed.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+            };
+            let pack = |level| Task::Pack { tree: tree.clone(), level, from: Vec::new() };
+            state.tasks.extend(levels.map(pack));
+            state.tasks.push_back(Task::ShrinkRoot(tree));
+        }
+        state.tasks.push_back(Task::Measure);
+        Ok(true)
+    }
+
+    fn auto_step(&self, task: Task, rests: bool, state: &mut State) -> StoreResult<Stepped> {
+        let figures = &self.auto_compaction;
+        match task {
+            Task::Pack { tree, level, from } => {
+                let siblings = if rests { SIBLINGS_AT_REST } else { SIBLINGS_BESIDE_WRITERS };
+                let fill = Fill::UpTo { hundredths: HUNDREDTHS, siblings };
+                let packed = tree.pack(level, &from, fill)?;
+                figures.freed_pages.fetch_add(packed.freed, Ordering::Relaxed);
+                let rest = packed.next.map(|from| Task::Pack { tree, level, from });
+                Ok(Stepped { rest, looked: packed.looked, log_bytes: packed.log_bytes })
+            }
+            Task::ShrinkRoot(tree) => {
+                tree.shrink_root()?;
+                Ok(Stepped { looked: 1, ..Stepped::default() })
+            }
+            Task::Measure => {
+                self.plan_moves(rests, state)?;
+                Ok(Stepped::default())
+            }
+            Task::Move { tree, level, from, end } => {
+                let moved = tree.relocate(level, &from, end)?;
+                figures.moved_pages.fetch_add(moved.moved, Ordering::Relaxed);
+                let next = moved.next.filter(|_| !moved.full);
+                let rest = next.map(|from| Task::Move { tree, level, from, end });
+                // A parent tells what its children's ids are.
+                Ok(Stepped { rest, looked: 1, log_bytes: moved.log_bytes })
+            }
+            Task::Tail => {
+                self.drop_free_regions();
+                // As a compaction ends. Beside writers the next checkpoints, which come by themselves, cut what is long.
+                if rests {
+                    self.empty_log()?;
+                    self.empty_log()?;
+                    self.cut_whole_tail()?;
+                }
+                Ok(Stepped::default())
+            }
+        }
+    }
+
+    fn plan_moves(&self, rests: bool, state: &mut State) -> StoreResult<()> {
+        self.env.allocator().load_all(&*self.env)?;
+        let (in_use, file) = (pages_in_use(&self.env), self.env.pool().store().len()?);
+        let part = if rests { FREE_PART } else { FREE_PART_BESIDE_WRITERS };
+        if file.saturating_sub(in_use) < file / part {
+            return Ok(());
+        }
+        // Room for what comes meanwhile.
+        let end = PageId::new(in_use + in_use / (4 * FREE_PART));
+        for tree in self.kept_trees()? {
+            let levels = levels_below_root(&tree)?;
+            let move_level = |level| Task::Move { tree: tree.clone(), level, from: Vec::new(), end };
+            state.tasks.extend(levels.map(move_level));
+        }
+        state.tasks.push_back(Task::Tail);
+        Ok(())
+    }
+}
