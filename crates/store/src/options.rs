@@ -75,8 +75,8 @@ pub enum AutoCompact {
 }
 
 impl AutoCompact {
-    /// A quarter of what others log.
-    pub const DEFAULT: AutoCompact = AutoCompact::Paced { log_percent: 25 };
+    /// A tenth of what others log.
+    pub const DEFAULT: AutoCompact = AutoCompact::Paced { log_percent: 10 };
 }
 
 /// How a store is opened. `Options::default()` suits most.
