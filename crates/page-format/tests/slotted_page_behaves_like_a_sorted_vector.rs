@@ -105,6 +105,7 @@ impl Harness {
                 (_, Err(error)) => panic!("{op:?}: {error}"),
                 (op, Ok(())) => self.apply_to_model(op, &mut model, &mut fixed_links),
             }
+            assert_eq!(area.form(), Ok(self.form));
             assert_eq!(contents(area, self.form.links_per_slot), model);
             for (index, link) in fixed_links.iter().enumerate() {
                 assert_eq!(area.link(index), Ok(*link));
@@ -305,4 +306,130 @@ fn what_cannot_be_named_is_refused_and_changes_nothing() {
     assert_eq!(writer.update_value(0, b"", 0), Err(SlottedError::OutOfRange));
     assert_eq!(writer.set_link(1, 0), Err(SlottedError::OutOfRange));
     assert_eq!(bytes(&words), before);
+}
+
+/// Every count of slots up to some hundreds, and some beyond, with few and with many equal heads: hints lead to where the heads do.
+#[test]
+fn searches_agree_with_a_vector_whatever_the_count() {
+    let form = SlottedForm { fixed_links: 1, links_per_slot: true, hints: true };
+    for alike in [1, 2, 5, 40, 700] {
+        let words = words(1 << 20);
+        let writer = SlottedWriter::new(PageWriter::new(&words), BASE);
+        writer.init(0, form).unwrap();
+        let mut keys: Vec<[u8; 6]> = Vec::new();
+        for count in 0..3000_u32 {
+            // Behind the others, before them, and in the midst.
+            let head = 1 + 2 * (count.wrapping_mul(0x9E37_79B9) % 3000 / alike);
+            let mut key = [0; 6];
+            key[..4].copy_from_slice(&head.to_be_bytes());
+            key[4..].copy_from_slice(&(count as u16).to_be_bytes());
+            let slot = keys.partition_point(|there| *there < key);
+            keys.insert(slot, key);
+            writer.insert(slot, &key, b"", 0, Some(1)).unwrap();
+            if count % 7 == 3 {
+                let slot = count as usize * 31 % keys.len();
+                keys.remove(slot);
+                writer.remove(slot).unwrap();
+            }
+            if count > 300 && count % 97 != 0 {
+                continue;
+            }
+            let probes = keys.iter().flat_map(|key| {
+                let head = u32::from_be_bytes(*key.first_chunk().unwrap());
+                [
+                    key.to_vec(),
+                    [&key[..], b"!"].concat(),
+                    head.to_be_bytes().to_vec(),
+                    (head + 1).to_be_bytes().to_vec(),
+                ]
+            });
+            for probe in probes.chain([vec![], vec![255; 4], vec![255; 9], vec![0; 4]]) {
+                let found = writer.read().lower_bound(&probe).unwrap();
+                let slot = keys.partition_point(|key| key[..] < probe[..]);
+                assert_eq!(found.slot, slot, "{} slots, {probe:?}", keys.len());
+                assert_eq!(found.found, keys.get(slot).is_some_and(|key| key[..] == probe[..]));
+            }
+            writer.read().check().unwrap();
+        }
+    }
+}
+
+/// A page with its slots there already, so that a few hundred operations meet thousands of them.
+#[test]
+fn thousands_of_slots_under_every_change() {
+    let form = |links_per_slot| SlottedForm { fixed_links: 2, links_per_slot, hints: true };
+    for links_per_slot in [false, true] {
+        let words = words(65536);
+        let page = PageWriter::new(&words);
+        page.format(PageKind(200), PageId::new(7));
+        let writer = SlottedWriter::new(page, BASE);
+        writer.init(100, form(links_per_slot)).unwrap();
+        let mut random = 1_u64;
+        let mut next = || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random as usize
+        };
+        let mut keys: std::collections::BTreeMap<Vec<u8>, Vec<u8>> = Default::default();
+        let (mut most, mut full) = (0, 0);
+        for round in 0..60_000 {
+            let slot = next() % keys.len().max(1);
+            let shrinking = round / 10_000 % 3 == 2;
+            match next() % 16 {
+                0..=12 if !shrinking => {
+                    let mut key = (next() as u32 % 60_000).to_be_bytes().to_vec();
+                    key.rotate_left(2); // the first two bytes tell most of them apart
+                    key.truncate(1 + next() % 3);
+                    let value = vec![7; next() % 9];
+                    let place = writer.read().lower_bound(&key).unwrap();
+                    if !place.found {
+                        match writer.insert(place.slot, &key, &value, 0, links_per_slot.then_some(5)) {
+                            Ok(()) => drop(keys.insert(key, value)),
+                            Err(SlottedError::Full { .. }) => full += 1,
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                }
+                0..=13 if !keys.is_empty() => {
+                    let key = keys.keys().nth(slot).unwrap().clone();
+                    let place = writer.read().lower_bound(&key).unwrap();
+                    assert_eq!((place.slot, place.found), (slot, true));
+                    if next() % 3 == 0 || shrinking {
+                        writer.remove(slot).unwrap();
+                        keys.remove(&key);
+                    } else {
+                        let value = vec![8; next() % 20];
+                        match writer.update_value(slot, &value, 1) {
+                            Ok(()) => drop(keys.insert(key, value)),
+                            Err(SlottedError::Full { .. }) => full += 1,
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                }
+                14 if next() % 50 == 0 => writer.compact().unwrap(),
+                15 if next() % 1500 == 0 => {
+                    writer.truncate(keys.len() / 2).unwrap();
+                    let half = keys.len() / 2;
+                    let gone = keys.keys().nth(half).cloned();
+                    if let Some(gone) = gone {
+                        drop(keys.split_off(&gone));
+                    }
+                }
+                _ => drop(writer.reserve_slots(keys.len() + next() % 30)),
+            }
+            most = most.max(keys.len());
+            if round % 16 == 0 {
+                writer.read().check().unwrap();
+                assert_eq!(writer.read().count(), Ok(keys.len()));
+            }
+        }
+        assert!(most > 2000 && full > 1000, "{most} slots, {full} times full");
+        let model: Vec<_> = keys.into_iter().collect();
+        let there: Vec<_> = contents(writer.read(), links_per_slot)
+            .into_iter()
+            .map(|entry| (entry.key, entry.value))
+            .collect();
+        assert!(there == model);
+    }
 }

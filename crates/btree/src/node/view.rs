@@ -10,7 +10,7 @@ use pagestone_page_format::{OutOfBounds, PageKind, PageSize, SpeculativePage};
 use pagestone_swip::SwipWord;
 
 use super::fit::common_prefix;
-use super::header::{BASE, FIRST_CHILD, LoadedHeader, NodeHeader, RIGHT_SIBLING};
+use super::header::{BASE, FIRST_CHILD, LoadedHeader, NodeHeader, RIGHT_SIBLING, form};
 use super::limits::{max_cell_len, max_key_len};
 
 /// Where a key stands beside a node's fences.
@@ -201,12 +201,11 @@ impl<'a> NodeView<'a> {
     pub(crate) fn check(&self) -> Result<(), SlottedError> {
         let header = self.header()?;
         self.area().check()?;
-        let links = if header.level == 0 { 1 } else { 2 + self.count()? };
         let suffix = self.area().reserved_suffix()?.len();
         let (mut lower, mut upper, mut key) = (Vec::new(), Vec::new(), Vec::new());
         self.lower_fence(&mut lower)?;
         let finite = self.upper_fence(&mut upper)?;
-        let mut sound = self.area().link_count()? == links
+        let mut sound = self.area().form()? == form(header.level == 0, self.page.len())
             && suffix == header.lower_len + header.upper_len
             && (if finite { lower < upper } else { upper.is_empty() });
         for slot in [0, self.count()?.saturating_sub(1)] {

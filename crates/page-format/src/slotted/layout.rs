@@ -64,6 +64,14 @@ impl Shape {
         }
     }
 
+    pub(super) fn form(&self) -> SlottedForm {
+        SlottedForm {
+            fixed_links: self.fixed_links as u8, // it was eight bits
+            links_per_slot: self.links_per_slot == 1,
+            hints: self.hints == 1,
+        }
+    }
+
     /// From the first word of the header. What contradicts itself is refused.
     #[inline]
     pub(super) fn load(page: SpeculativePage<'_>, base: usize) -> Result<Self, OutOfBounds> {

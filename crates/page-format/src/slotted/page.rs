@@ -206,6 +206,11 @@ impl<'a> SlottedPage<'a> {
         self.page.compare(cell.offset, cell.key_len, key)
     }
 
+    /// What it consists of, as it was made.
+    pub fn form(&self) -> Result<SlottedForm, OutOfBounds> {
+        Ok(self.shape()?.form())
+    }
+
     /// Number of links: the fixed ones, then one per slot if this page has those.
     pub fn link_count(&self) -> Result<usize, OutOfBounds> {
         Ok(self.shape()?.link_count())

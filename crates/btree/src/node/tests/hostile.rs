@@ -1,6 +1,8 @@
 //! Failure prevented: a page or a record with a valid checksum and hostile bytes (E4) that makes a reader, redo or `verify`
 //! panic, loop, or take memory without bound; a reader beside a writer that does.
 
+use pagestone_page_format::slotted::{SlottedForm, SlottedWriter};
+
 use super::*;
 
 fn read_everything(page: &TestPage, key: &[u8]) {
@@ -174,4 +176,32 @@ fn readers_beside_a_writer() {
         reader.join().unwrap();
         page.sound();
     });
+}
+
+/// What is asked before a change reckons with the form that every node of this size has: one of another form has less room than that says.
+#[test]
+fn a_node_whose_area_has_another_form_is_not_whole() {
+    for size in [4096, 16384] {
+        for inner in [false, true] {
+            let child = pagestone_swip::SwipWord::new(PageId::new(5)).unwrap();
+            let mut format = FormatNode::empty_leaf(1);
+            if inner {
+                (format.level, format.first_child) = (1, child);
+            }
+            let page = TestPage::formatted(size, 1, &format);
+            page.sound();
+            let form = SlottedForm {
+                fixed_links: if inner { 2 } else { 1 },
+                links_per_slot: inner,
+                hints: size < 16384,
+            };
+            let area = SlottedWriter::new(page.writer(), 48);
+            area.init(0, form).unwrap();
+            area.set_link(0, pagestone_swip::SwipWord::NULL.raw()).unwrap();
+            if inner {
+                area.set_link(1, child.raw()).unwrap();
+            }
+            assert!(page.view().check().is_err(), "{size} bytes, inner: {inner}");
+        }
+    }
 }
