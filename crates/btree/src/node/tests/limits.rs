@@ -46,13 +46,16 @@ proptest! {
     /// Whatever a full leaf holds, one split makes room for the largest entries anywhere; also in place of a small one.
     #[test]
     fn one_split_makes_room_for_any_entry(
+        size in prop::sample::select(&[4096_usize, 16384, 65536][..]),
         lens in prop::collection::vec((1..=512_usize, prop_oneof![Just(0_usize), Just(960), 0..960_usize]), 1..60),
         fences in (0..=512_usize, 0..=512_usize),
         key_len in prop_oneof![Just(512_usize), 1..=512_usize],
         position: u8,
         alike: bool,
     ) {
-        let size = 4096;
+        let part = size / 4096;
+        let lens = lens.into_iter().map(|(key, value)| (key * part, value * part));
+        let (fences, key_len) = ((fences.0 * part, fences.1 * part), key_len * part);
         let first = |number: u8| if alike { 7 } else { number };
         let mut lower = vec![first(1); fences.0];
         let mut upper = vec![first(250); fences.1];
@@ -62,7 +65,7 @@ proptest! {
         }
         let upper = (!upper.is_empty()).then_some(upper);
         let leaf = TestPage::formatted(size, 1, &FormatNode { lower, upper, ..FormatNode::empty_leaf(1) });
-        for (number, (key_len, value_len)) in lens.into_iter().enumerate() {
+        for (number, (key_len, value_len)) in lens.enumerate() {
             let number = (number * 4 + 2) as u8;
             let (key, value) = entry(size, key_len, first(number), number);
             let value = &value[..value.len().min(value_len)];
@@ -158,4 +161,52 @@ fn records_are_little_more_than_the_users_bytes() {
         leaf.apply(&InsertCell { key: &key, value: &value, flags: 0 }).unwrap();
     }
     assert!(len(&FormatNode::copy_of(leaf.view()).unwrap()) <= 30 * (16 + 100 + 2) + 16);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Whatever a full inner node holds, one split makes room for the longest separator of any child.
+    #[test]
+    fn one_split_makes_room_for_any_separator(
+        size in prop::sample::select(&[4096_usize, 16384, 65536][..]),
+        lens in prop::collection::vec(prop_oneof![Just(512_usize), 1..=512_usize, 1..9_usize], 1..120),
+        fences in (0..=512_usize, 0..=512_usize),
+        position: u8,
+    ) {
+        let part = size / 4096;
+        let child = pagestone_swip::SwipWord::new(PageId::new(5)).unwrap();
+        let upper = vec![250; fences.1 * part];
+        let format = FormatNode {
+            level: 1,
+            lower: vec![1; fences.0 * part],
+            upper: (!upper.is_empty()).then_some(upper),
+            first_child: child,
+            ..FormatNode::empty_leaf(1)
+        };
+        let node = TestPage::formatted(size, 1, &format);
+        for (number, len) in lens.into_iter().enumerate() {
+            let key = vec![(number * 2 + 2) as u8; len * part];
+            if node.view().can_hold(&key, 0).unwrap() {
+                node.apply(&InsertSeparator { key: &key, child: PageId::new(6) }).unwrap();
+            }
+        }
+        node.sound();
+        let key = vec![position.clamp(2, 249) | 1; size / 8];
+        if node.view().covers(&key) == Ok(Covers::Inside)
+            && !node.view().has_room_for(&key, 0).unwrap()
+            && node.view().count().unwrap() > 1
+        {
+            let point = choose_split(node.view(), &key, 0).unwrap();
+            let right = FormatNode::right_half(node.view(), &point).unwrap();
+            let right = TestPage::formatted(size, 2, &right);
+            node.apply(&CutNode::new(&point, right.id())).unwrap();
+            node.sound();
+            right.sound();
+            let half = if key < point.separator { &node } else { &right };
+            prop_assert!(half.view().has_room_for(&key, 0).unwrap());
+            half.apply(&InsertSeparator { key: &key, child: PageId::new(6) }).unwrap();
+            half.sound();
+        }
+    }
 }
