@@ -65,13 +65,17 @@ fn change_everything(image: &[u8], key: &[u8]) {
 }
 
 fn node(inner: bool, count: usize) -> TestPage {
+    node_of(4096, inner, count)
+}
+
+fn node_of(size: usize, inner: bool, count: usize) -> TestPage {
     let child = pagestone_swip::SwipWord::new(PageId::new(5)).unwrap();
     let mut format =
         FormatNode { lower: b"key".to_vec(), upper: Some(b"kez".to_vec()), ..FormatNode::empty_leaf(1) };
     if inner {
         (format.level, format.first_child) = (1, child);
     }
-    let page = TestPage::formatted(4096, 1, &format);
+    let page = TestPage::formatted(size, 1, &format);
     for number in 0..count {
         let key = format!("key{:04}", number * 37 % 1000).into_bytes();
         let _ = match inner {
@@ -98,12 +102,13 @@ proptest! {
 
     #[test]
     fn damaged_nodes(
+        size in prop::sample::select(&[4096_usize, 16384][..]),
         inner: bool,
         count in 0..80_usize,
         damage in prop::collection::vec((prop_oneof![32..72_usize, 32..72_usize, 72..4096_usize], any::<u8>()), 1..8),
         number in 0..1000_u32,
     ) {
-        let mut bytes = node(inner, count).image();
+        let mut bytes = node_of(size, inner, count * (size / 4096)).image();
         for (at, byte) in damage {
             bytes[at] = byte;
         }
