@@ -57,13 +57,6 @@ impl<'a> Heads<'a> {
         Ok(Self { words, count: shape.count, hints })
     }
 
-    /// The head of a slot; 0 for one past the words.
-    #[inline(always)]
-    fn get(self, slot: usize) -> u32 {
-        let word = self.words.get(slot / 2).map_or(0, |word| word.load(Ordering::Relaxed));
-        (word >> (32 * (slot % 2))) as u32
-    }
-
     /// The first slot whose head is not below `head`.
     #[inline(always)]
     fn lower_bound(self, head: u32) -> usize {
@@ -71,17 +64,7 @@ impl<'a> Heads<'a> {
         // How many words have both halves below, but for a few: first by the hints.
         let (mut start, mut left) = match self.hints {
             None => (0, self.words.len()),
-            Some(hints) => {
-                // The first hints of the words, then the one in between.
-                let even =
-                    2 * hints.iter().map(|word| usize::from((load(word) as u32) < head)).sum::<usize>();
-                let odd = even.saturating_sub(1);
-                let above = (load(&hints[odd / 2]) >> 32) as u32;
-                let part = odd + usize::from(odd < even && above < head);
-                let step = hint_step(self.words.len());
-                let start = (part * step).min(self.words.len());
-                (start, step.min(self.words.len() - start))
-            }
+            Some(hints) => part_by_hints(hints, self.words.len(), head),
         };
         // What is selected is one number, and the way out of the loop is never taken: else the compiler would make a branch of the
         // comparison, which half of all searches mispredict.
@@ -105,6 +88,20 @@ impl<'a> Heads<'a> {
         };
         count.min(self.count)
     }
+}
+
+/// Of so many words of heads the first, and the number, of those among which the search ends. Not in line: pages of 4 KiB have no hints,
+/// and nothing of this shall stand in their way.
+#[inline(never)]
+fn part_by_hints(hints: &[AtomicU64; HINT_WORDS], words: usize, head: u32) -> (usize, usize) {
+    let hints = hints.each_ref().map(|word| word.load(Ordering::Relaxed));
+    // The first hints of the words, then the one in between.
+    let even = 2 * hints.iter().map(|word| usize::from((*word as u32) < head)).sum::<usize>();
+    let odd = even.saturating_sub(1);
+    let part = odd + usize::from(odd < even && ((hints[odd / 2] >> 32) as u32) < head);
+    let step = hint_step(words);
+    let start = (part * step).min(words);
+    (start, step.min(words - start))
 }
 
 impl SlottedPage<'_> {
@@ -134,8 +131,7 @@ impl LoadedSlots<'_> {
     pub fn lower_bound_from(self, slot: usize, key: &[u8]) -> Result<Search, OutOfBounds> {
         let shape = self.shape();
         let (count, head) = (shape.count, head_of(key));
-        let heads = Heads::of(self.page, &shape)?;
-        if slot >= count || heads.get(slot) != head {
+        if slot >= count || self.head(&shape, slot)? != head {
             return Ok(Search { slot, found: false });
         }
         // Most often this is the one slot with that head.
@@ -144,7 +140,7 @@ impl LoadedSlots<'_> {
             Compare::Greater => return Ok(Search { slot, found: false }),
             Compare::Less => {}
         }
-        if slot + 1 == count || heads.get(slot + 1) != head {
+        if slot + 1 == count || self.head(&shape, slot + 1)? != head {
             return Ok(Search { slot: slot + 1, found: false });
         }
         lower_bound_behind(self.page, self.base, slot, key)
@@ -154,7 +150,7 @@ impl LoadedSlots<'_> {
     #[inline(always)]
     pub fn find_from(self, slot: usize, key: &[u8]) -> Result<Option<Cell>, OutOfBounds> {
         let shape = self.shape();
-        if slot >= shape.count || Heads::of(self.page, &shape)?.get(slot) != head_of(key) {
+        if slot >= shape.count || self.head(&shape, slot)? != head_of(key) {
             return Ok(None);
         }
         let cell = self.cell(slot)?;
@@ -166,6 +162,11 @@ impl LoadedSlots<'_> {
                 if search.found { self.cell(search.slot).map(Some) } else { Ok(None) }
             }
         }
+    }
+
+    #[inline(always)]
+    fn head(self, shape: &Shape, slot: usize) -> Result<u32, OutOfBounds> {
+        Ok((self.page.word(shape.heads_word() + slot / 2)? >> (32 * (slot % 2))) as u32)
     }
 
     #[inline(always)]
