@@ -6,6 +6,8 @@ mod support;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 use pagestone_btree::{BTree, TreeError};
 use pagestone_mini_txn::LoggedPool;
@@ -20,6 +22,10 @@ use support::{State, contents, environment_over, trees};
 enum Fate {
     Fails,
     Panics,
+    /// Fails, after so long that whoever gives it pages waits for it.
+    FailsLate,
+    /// All take long and go well.
+    Slow,
 }
 
 #[derive(Debug)]
@@ -44,6 +50,14 @@ impl PageStore for Fragile {
             (1.., _) => self.inner.write_many(pages),
             (_, Fate::Fails) => Err(PageError::io("test", std::io::Error::from_raw_os_error(5))),
             (_, Fate::Panics) => panic!("storage died"),
+            (_, Fate::FailsLate) => {
+                sleep(Duration::from_millis(50));
+                Err(PageError::io("test", std::io::Error::from_raw_os_error(5)))
+            }
+            (_, Fate::Slow) => {
+                sleep(Duration::from_millis(5));
+                self.inner.write_many(pages)
+            }
         }
     }
     fn sync(&self) -> PageResult<()> {
@@ -99,6 +113,25 @@ fn a_write_that_fails_fails_the_load_and_nothing_else() {
     left.store(i64::MAX, Ordering::SeqCst);
     tree.bulk_load_by(&Spawner::unpinned(), rows(40_000)).expect("loads");
     assert!(contents(&tree) == rows(40_000));
+}
+
+#[test]
+fn a_slow_writer_and_one_that_fails_late_leave_nobody_waiting() {
+    // More than the two of them hold between each other.
+    let short = |count: u32| (0..count).map(|number| (number.to_be_bytes(), [number as u8; 90]));
+    for (fate, writes) in [(Fate::FailsLate, 0), (Fate::FailsLate, 2), (Fate::Slow, 0)] {
+        let (tree, env, left) = fragile(fate);
+        left.store(writes, Ordering::SeqCst);
+        let loaded = tree.bulk_load_by(&Spawner::unpinned(), short(90_000));
+        if matches!(fate, Fate::Slow) {
+            assert_eq!(loaded.expect("loads").entries, 90_000);
+            let all: State = short(90_000).map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+            assert!(contents(&tree) == all);
+        } else {
+            assert!(matches!(loaded, Err(TreeError::Page(PageError::Io { .. }))), "{loaded:?}");
+            assert!(tree.is_empty().expect("there") && env.poison().check().is_ok());
+        }
+    }
 }
 
 #[test]

@@ -5,9 +5,13 @@
 //!
 //! ```text
 //!   maker     node, node, ... ──► belt, bounded ──► node to page ─► storage's stream     writer
+//!             waits while it is full                takes all, and waits for ENOUGH of them
 //!             gives no more ────► ended ──────────► all written, told how
 //!             is told that it is enough ◄────────── failed
 //! ```
+//!
+//! A thread that is woken costs as much as a page or two, and the one who wakes it pays half of that. So neither is woken before there is
+//! work for a while.
 
 use std::collections::VecDeque;
 
@@ -19,23 +23,32 @@ use super::pages::Pages;
 use crate::node::FormatNode;
 use crate::{BTree, TreeError, TreeResult};
 
-/// Nodes that are given at once, so that not each of them wakes somebody.
+/// Nodes that are put on the belt at once.
 const LOT: usize = 16;
-/// Lots on the belt at most.
-const LOTS_MAX: usize = 16;
+/// Nodes for which the writer waits, unless no more come.
+const ENOUGH: usize = 64;
+/// Nodes with which the belt is full; the writer may have as many, and a lot may come on top.
+const FULL: usize = 512;
 
 type Node = (PageId, FormatNode);
 
 /// What goes from the one who makes nodes to the one who writes them.
+///
+/// No wake-up is lost: each of the two looks at what it waits for under the lock, and whoever makes that true does so under the lock and
+/// signals behind it. For the writer that is a put that brings the belt to ENOUGH, or the end; the belt gets shorter by
+/// the writer alone. For the maker it is a take, or that the writer is done. Each is the only one that waits for its signal.
 #[derive(Default)]
 struct Belt {
     state: Mutex<State>,
-    changed: Condvar,
+    /// There are ENOUGH nodes, or the last ones.
+    enough: Condvar,
+    /// There is room, or no use in it.
+    room: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    lots: VecDeque<Vec<Node>>,
+    nodes: VecDeque<Node>,
     /// Nothing more comes.
     ended: bool,
     /// How it went, once the writer is done.
@@ -43,39 +56,44 @@ struct State {
 }
 
 impl Belt {
-    /// Puts a lot on the belt when there is room; false if the writer is done, which it is only if it has failed.
-    fn put(&self, lot: Vec<Node>) -> bool {
+    /// Puts a lot on the belt when there is room, and leaves it empty; false if the writer is done, which it is only if it has failed.
+    fn put(&self, lot: &mut Vec<Node>) -> bool {
         let mut state = self.state.lock();
-        while state.lots.len() >= LOTS_MAX && state.done.is_none() {
-            state = self.changed.wait(state);
+        while state.nodes.len() >= FULL && state.done.is_none() {
+            state = self.room.wait(state);
         }
-        let goes_on = state.done.is_none();
-        state.lots.push_back(lot);
+        if state.done.is_some() {
+            return false;
+        }
+        let before = state.nodes.len();
+        state.nodes.extend(lot.drain(..));
+        let becomes_enough = before < ENOUGH && state.nodes.len() >= ENOUGH;
         drop(state);
-        self.changed.notify_all();
-        goes_on
+        if becomes_enough {
+            self.enough.notify_one();
+        }
+        true
     }
 
-    /// The next lot; nothing at the end.
-    fn take(&self) -> Option<Vec<Node>> {
+    /// Takes all nodes, in place of none; there are none only at the end.
+    fn take(&self, nodes: &mut VecDeque<Node>) {
         let mut state = self.state.lock();
-        while state.lots.is_empty() && !state.ended {
-            state = self.changed.wait(state);
+        while state.nodes.len() < ENOUGH && !state.ended {
+            state = self.enough.wait(state);
         }
-        let lot = state.lots.pop_front();
+        std::mem::swap(&mut state.nodes, nodes);
         drop(state);
-        self.changed.notify_all();
-        lot
+        self.room.notify_one();
     }
 
     fn end(&self) {
         self.state.lock().ended = true;
-        self.changed.notify_all();
+        self.enough.notify_one();
     }
 
     fn done(&self, how: TreeResult<()>) {
         self.state.lock().done.get_or_insert(how);
-        self.changed.notify_all();
+        self.room.notify_one();
     }
 }
 
@@ -108,12 +126,12 @@ impl Writer {
     /// Gives a node to be written; false if it is no use to go on.
     pub(super) fn give(&mut self, node: Node) -> bool {
         self.lot.push(node);
-        self.lot.len() < LOT || self.belt.put(std::mem::replace(&mut self.lot, Vec::with_capacity(LOT)))
+        self.lot.len() < LOT || self.belt.put(&mut self.lot)
     }
 
     /// Waits until all is written; tells how it went.
     pub(super) fn finish(mut self) -> TreeResult<()> {
-        self.belt.put(std::mem::take(&mut self.lot));
+        self.belt.put(&mut self.lot);
         self.end();
         let how = self.belt.state.lock().done.take();
         how.expect("a writer that has ended says how it went")
@@ -135,25 +153,102 @@ impl Drop for Writer {
 }
 
 fn write_all(tree: &BTree, belt: &Belt) -> TreeResult<()> {
-    let (mut pages, mut lot) = (Pages::new(tree), Vec::new().into_iter());
+    let (mut pages, mut nodes) = (Pages::new(tree), VecDeque::new());
     let mut failed = None;
     let written = tree.env().pool().store().write_new_stream(&mut |page| {
-        loop {
-            if let Some((id, node)) = lot.next() {
-                return match pages.format(id, &node, page) {
-                    Ok(()) => true,
-                    Err(error) => {
-                        failed = Some(error);
-                        false
-                    }
-                };
-            }
-            match belt.take() {
-                Some(more) => lot = more.into_iter(),
-                None => return false,
-            }
+        if nodes.is_empty() {
+            belt.take(&mut nodes);
         }
+        let Some((id, node)) = nodes.pop_front() else { return false };
+        let formatted = pages.format(id, &node, page);
+        formatted.map_err(|error| failed = Some(error)).is_ok()
     });
     failed.map_or(Ok(()), Err)?;
     Ok(written?)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::thread::{scope, yield_now};
+
+    use super::*;
+
+    fn nodes(ids: std::ops::Range<usize>) -> Vec<Node> {
+        ids.map(|id| (PageId::new(id as u64), FormatNode::empty_leaf(1))).collect()
+    }
+
+    fn ids(nodes: &VecDeque<Node>) -> impl Iterator<Item = usize> {
+        nodes.iter().map(|(id, _)| id.get() as usize)
+    }
+
+    /// Whoever is the slower one: the other waits, and goes on.
+    #[test]
+    fn all_nodes_arrive_in_order_whoever_waits() {
+        const NODES: usize = 5 * FULL + ENOUGH / 2;
+        for round in 0..30 {
+            let belt = Belt::default();
+            let (slow_maker, slow_writer) = (round % 3 == 0, round % 3 == 1);
+            let pause = |slow| (0..if slow { 20 } else { 0 }).for_each(|_| yield_now());
+            scope(|threads| {
+                threads.spawn(|| {
+                    for first in (0..NODES).step_by(LOT) {
+                        let mut lot = nodes(first..NODES.min(first + LOT));
+                        assert!(belt.put(&mut lot) && lot.is_empty());
+                        pause(slow_maker);
+                    }
+                    belt.end();
+                });
+                let (mut taken, mut next) = (VecDeque::new(), 0);
+                loop {
+                    belt.take(&mut taken);
+                    if taken.is_empty() {
+                        break;
+                    }
+                    assert!(
+                        taken.len() < FULL + LOT && (taken.len() >= ENOUGH || next + taken.len() == NODES)
+                    );
+                    assert!(ids(&taken).eq(next..next + taken.len()));
+                    next += taken.len();
+                    taken.clear();
+                    pause(slow_writer);
+                }
+                assert_eq!(next, NODES);
+            });
+        }
+    }
+
+    /// The maker waits at a full belt, or is about to, when the writer fails.
+    #[test]
+    fn a_writer_that_fails_lets_the_maker_go() {
+        for round in 0..500 {
+            let belt = Belt::default();
+            assert!(belt.put(&mut nodes(0..FULL)), "there was room");
+            scope(|threads| {
+                let maker = threads.spawn(|| belt.put(&mut nodes(FULL..FULL + 1)));
+                (0..round % 50).for_each(|_| yield_now());
+                belt.done(Err(TreeError::NotEmpty));
+                assert!(!maker.join().expect("the maker"), "the writer has failed");
+            });
+            assert!(matches!(belt.state.lock().done, Some(Err(TreeError::NotEmpty))));
+        }
+    }
+
+    /// The writer waits for ENOUGH, or is about to, when no more come.
+    #[test]
+    fn an_end_lets_the_writer_go_with_what_there_is() {
+        for round in 0..500 {
+            let belt = Belt::default();
+            assert!(belt.put(&mut nodes(0..ENOUGH - 1)));
+            scope(|threads| {
+                let writer = threads.spawn(|| {
+                    let mut taken = VecDeque::new();
+                    belt.take(&mut taken);
+                    taken
+                });
+                (0..round % 50).for_each(|_| yield_now());
+                belt.end();
+                assert!(ids(&writer.join().expect("the writer")).eq(0..ENOUGH - 1));
+            });
+        }
+    }
 }
