@@ -48,6 +48,11 @@ const INNER_STEP: u64 = 64;
 /// Nodes above the leaves that are held back until they are written together: each breaks a run of leaves.
 const INNER_HELD: usize = 256;
 
+/// A node that was written, if the next leaf is to be made in its memory. The others are few; kept, they would become more and more.
+fn worth_keeping(node: FormatNode) -> Option<FormatNode> {
+    (node.level == 0).then_some(node)
+}
+
 /// What [`BTree::bulk_load`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BulkLoaded {
@@ -102,7 +107,11 @@ impl BTree {
         let mut failed = None;
         let written = self.env().pool().store().write_new_stream(&mut |page| {
             let made = loader.next_node(&mut entries).and_then(|node| match node {
-                Some((id, node)) => pages.format(id, &node, page).map(|()| true),
+                Some((id, node)) => {
+                    pages.format(id, &node, page)?;
+                    loader.spare().extend(worth_keeping(node));
+                    Ok(true)
+                }
                 None => Ok(false),
             });
             made.unwrap_or_else(|error| {
@@ -128,7 +137,7 @@ impl BTree {
         let mut writer = Writer::start(self, threads)?;
         let mut entries = entries.into_iter();
         while let Some(node) = loader.next_node(&mut entries)? {
-            if !writer.give(node) {
+            if !writer.give(node, loader.spare()) {
                 break; // it has failed
             }
         }
@@ -158,6 +167,11 @@ impl<'e> Loader<'e> {
             entries: 0,
             last: Vec::new(),
         })
+    }
+
+    /// Nodes in whose memory leaves are made: whoever is done with one puts it here.
+    fn spare(&mut self) -> &mut Vec<FormatNode> {
+        &mut self.levels[0].builder.spare
     }
 
     /// The next node to be written; nothing once all are.

@@ -7,11 +7,14 @@
 //!   maker     node, node, ... ──► belt, bounded ──► node to page ─► storage's stream     writer
 //!             waits while it is full                takes all, and waits for ENOUGH of them
 //!             gives no more ────► ended ──────────► all written, told how
+//!             leaf in the memory of a used one ◄─── used
 //!             is told that it is enough ◄────────── failed
 //! ```
 //!
 //! A thread that is woken costs as much as a page or two, and the one who wakes it pays half of that. So neither is woken before there is
-//! work for a while.
+//! work for a while. For the same reason leaves go round: memory that one thread takes and another gives back has both of them at the allocator's
+//! lock, which they sleep at. A leaf is made anew only while all that there are wait for the writer or for the maker's next put, so they are some
+//! FULL three times at most.
 
 use std::collections::VecDeque;
 
@@ -20,6 +23,7 @@ use pagestone_sync::{Arc, Condvar, Mutex};
 use pagestone_threading::{Spawner, ThreadClass, Worker};
 
 use super::pages::Pages;
+use super::worth_keeping;
 use crate::node::FormatNode;
 use crate::{BTree, TreeError, TreeResult};
 
@@ -49,6 +53,8 @@ struct Belt {
 #[derive(Default)]
 struct State {
     nodes: VecDeque<Node>,
+    /// Leaves that are in pages.
+    used: Vec<FormatNode>,
     /// Nothing more comes.
     ended: bool,
     /// How it went, once the writer is done.
@@ -56,8 +62,9 @@ struct State {
 }
 
 impl Belt {
-    /// Puts a lot on the belt when there is room, and leaves it empty; false if the writer is done, which it is only if it has failed.
-    fn put(&self, lot: &mut Vec<Node>) -> bool {
+    /// Puts a lot on the belt when there is room, leaves it empty, and gives used leaves for it; false if the writer is done, which it is
+    /// only if it has failed.
+    fn put(&self, lot: &mut Vec<Node>, spare: &mut Vec<FormatNode>) -> bool {
         let mut state = self.state.lock();
         while state.nodes.len() >= FULL && state.done.is_none() {
             state = self.room.wait(state);
@@ -67,6 +74,7 @@ impl Belt {
         }
         let before = state.nodes.len();
         state.nodes.extend(lot.drain(..));
+        spare.append(&mut state.used);
         let becomes_enough = before < ENOUGH && state.nodes.len() >= ENOUGH;
         drop(state);
         if becomes_enough {
@@ -75,13 +83,14 @@ impl Belt {
         true
     }
 
-    /// Takes all nodes, in place of none; there are none only at the end.
-    fn take(&self, nodes: &mut VecDeque<Node>) {
+    /// Takes all nodes, in place of none, for used ones; there are none only at the end.
+    fn take(&self, nodes: &mut VecDeque<Node>, used: &mut Vec<FormatNode>) {
         let mut state = self.state.lock();
         while state.nodes.len() < ENOUGH && !state.ended {
             state = self.enough.wait(state);
         }
         std::mem::swap(&mut state.nodes, nodes);
+        state.used.append(used);
         drop(state);
         self.room.notify_one();
     }
@@ -123,15 +132,15 @@ impl Writer {
         Ok(Self { belt, lot: Vec::with_capacity(LOT), worker: Some(worker) })
     }
 
-    /// Gives a node to be written; false if it is no use to go on.
-    pub(super) fn give(&mut self, node: Node) -> bool {
+    /// Gives a node to be written, now and then for leaves that are; false if it is no use to go on.
+    pub(super) fn give(&mut self, node: Node, spare: &mut Vec<FormatNode>) -> bool {
         self.lot.push(node);
-        self.lot.len() < LOT || self.belt.put(&mut self.lot)
+        self.lot.len() < LOT || self.belt.put(&mut self.lot, spare)
     }
 
     /// Waits until all is written; tells how it went.
     pub(super) fn finish(mut self) -> TreeResult<()> {
-        self.belt.put(&mut self.lot);
+        self.belt.put(&mut self.lot, &mut Vec::new());
         self.end();
         let how = self.belt.state.lock().done.take();
         how.expect("a writer that has ended says how it went")
@@ -153,14 +162,15 @@ impl Drop for Writer {
 }
 
 fn write_all(tree: &BTree, belt: &Belt) -> TreeResult<()> {
-    let (mut pages, mut nodes) = (Pages::new(tree), VecDeque::new());
+    let (mut pages, mut nodes, mut used) = (Pages::new(tree), VecDeque::new(), Vec::new());
     let mut failed = None;
     let written = tree.env().pool().store().write_new_stream(&mut |page| {
         if nodes.is_empty() {
-            belt.take(&mut nodes);
+            belt.take(&mut nodes, &mut used);
         }
         let Some((id, node)) = nodes.pop_front() else { return false };
         let formatted = pages.format(id, &node, page);
+        used.extend(worth_keeping(node));
         formatted.map_err(|error| failed = Some(error)).is_ok()
     });
     failed.map_or(Ok(()), Err)?;
@@ -185,22 +195,29 @@ mod tests {
     #[test]
     fn all_nodes_arrive_in_order_whoever_waits() {
         const NODES: usize = 5 * FULL + ENOUGH / 2;
+        // On the belt, at the writer, and used ones that wait for the next put; and the maker's lot.
+        const LEAVES_MAX: usize = 3 * (FULL + LOT) + LOT;
         for round in 0..30 {
             let belt = Belt::default();
             let (slow_maker, slow_writer) = (round % 3 == 0, round % 3 == 1);
             let pause = |slow| (0..if slow { 20 } else { 0 }).for_each(|_| yield_now());
             scope(|threads| {
                 threads.spawn(|| {
+                    let (mut spare, mut made) = (Vec::new(), 0);
                     for first in (0..NODES).step_by(LOT) {
                         let mut lot = nodes(first..NODES.min(first + LOT));
-                        assert!(belt.put(&mut lot) && lot.is_empty());
+                        made += lot.len().saturating_sub(spare.len());
+                        spare.truncate(spare.len().saturating_sub(lot.len()));
+                        assert!(belt.put(&mut lot, &mut spare) && lot.is_empty());
                         pause(slow_maker);
                     }
+                    assert!(made <= LEAVES_MAX, "{made} leaves were made anew");
                     belt.end();
                 });
-                let (mut taken, mut next) = (VecDeque::new(), 0);
+                let (mut taken, mut next, mut used) = (VecDeque::new(), 0, Vec::new());
                 loop {
-                    belt.take(&mut taken);
+                    belt.take(&mut taken, &mut used);
+                    assert!(used.is_empty());
                     if taken.is_empty() {
                         break;
                     }
@@ -209,7 +226,7 @@ mod tests {
                     );
                     assert!(ids(&taken).eq(next..next + taken.len()));
                     next += taken.len();
-                    taken.clear();
+                    used.extend(taken.drain(..).map(|(_, node)| node));
                     pause(slow_writer);
                 }
                 assert_eq!(next, NODES);
@@ -222,9 +239,9 @@ mod tests {
     fn a_writer_that_fails_lets_the_maker_go() {
         for round in 0..500 {
             let belt = Belt::default();
-            assert!(belt.put(&mut nodes(0..FULL)), "there was room");
+            assert!(belt.put(&mut nodes(0..FULL), &mut Vec::new()), "there was room");
             scope(|threads| {
-                let maker = threads.spawn(|| belt.put(&mut nodes(FULL..FULL + 1)));
+                let maker = threads.spawn(|| belt.put(&mut nodes(FULL..FULL + 1), &mut Vec::new()));
                 (0..round % 50).for_each(|_| yield_now());
                 belt.done(Err(TreeError::NotEmpty));
                 assert!(!maker.join().expect("the maker"), "the writer has failed");
@@ -238,11 +255,11 @@ mod tests {
     fn an_end_lets_the_writer_go_with_what_there_is() {
         for round in 0..500 {
             let belt = Belt::default();
-            assert!(belt.put(&mut nodes(0..ENOUGH - 1)));
+            assert!(belt.put(&mut nodes(0..ENOUGH - 1), &mut Vec::new()));
             scope(|threads| {
                 let writer = threads.spawn(|| {
                     let mut taken = VecDeque::new();
-                    belt.take(&mut taken);
+                    belt.take(&mut taken, &mut Vec::new());
                     taken
                 });
                 (0..round % 50).for_each(|_| yield_now());

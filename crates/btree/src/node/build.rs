@@ -12,10 +12,9 @@
 use pagestone_page_format::PageSize;
 use pagestone_swip::SwipWord;
 
-use super::cells::Cells;
 use super::fit::{Sizes, common_prefix};
 use super::ops::FormatNode;
-use super::split::shortest_between;
+use super::split::shortest_len;
 
 /// A node that is full, without its right sibling; its upper fence is the lower one of the next node.
 pub(crate) struct Closed {
@@ -28,17 +27,20 @@ pub(crate) struct LevelBuilder {
     page_size: PageSize,
     /// Its last cell is the one that came last, and may have to leave.
     node: FormatNode,
+    /// Nodes that nobody needs any more: the next ones are made in their memory.
+    pub(crate) spare: Vec<FormatNode>,
 }
 
 impl LevelBuilder {
     /// Of leaves.
     pub(crate) fn of_leaves(page_size: PageSize, tree: u32) -> Self {
-        Self { page_size, node: FormatNode::empty_leaf(tree) }
+        Self { page_size, node: FormatNode::empty_leaf(tree), spare: Vec::new() }
     }
 
     /// Of the nodes of a level above the leaves, the first of which begins with `first_child`.
     pub(crate) fn of_inner(page_size: PageSize, tree: u32, level: u8, first_child: SwipWord) -> Self {
-        Self { page_size, node: FormatNode { level, first_child, ..FormatNode::empty_leaf(tree) } }
+        let node = FormatNode { level, first_child, ..FormatNode::empty_leaf(tree) };
+        Self { page_size, node, spare: Vec::new() }
     }
 
     /// Adds a cell behind all others: an entry of a leaf, or a separator with the child right of it. Gives the node that is full by that,
@@ -62,31 +64,48 @@ impl LevelBuilder {
     }
 
     /// The fence between two cells that come one behind the other.
-    fn separator(&self, left: &[u8], right: &[u8]) -> Vec<u8> {
-        if self.is_leaf() { shortest_between(left, right.to_vec()) } else { right.to_vec() }
+    fn separator<'k>(&self, left: &[u8], right: &'k [u8]) -> &'k [u8] {
+        if self.is_leaf() { &right[..shortest_len(left, right)] } else { right }
     }
 
     #[cold]
     fn close_if_full(&mut self, next: &[u8]) -> Option<Closed> {
         let last = self.node.cells.last()?;
-        let upper = self.separator(last.key, next);
-        if self.fits(Some(&upper)) { None } else { Some(self.close_before_last()) }
+        if self.fits(Some(self.separator(last.key, next))) { None } else { Some(self.close_before_last()) }
     }
 
     /// Closes the node before its last cell, which begins the next one. Of an inner node its key is the fence and its child the first one.
     fn close_before_last(&mut self) -> Closed {
-        let FormatNode { tree, level, .. } = self.node;
-        let mut next = FormatNode { level, ..FormatNode::empty_leaf(tree) };
-        next.cells.reserve(self.page_size.get());
+        let mut next = self.blank();
+        let mut upper = next.upper.take().unwrap_or_default();
         let moved = self.node.cells.pop_into(&mut next.cells);
-        let (key, child) = moved.expect("only a node with cells does not fit its page");
-        let separator = self.separator(self.node.cells.last().map_or(&[], |last| last.key), &key);
-        if level > 0 {
-            (next.first_child, next.cells) = (child, Cells::default());
+        let first =
+            next.cells.last().filter(|_| moved).expect("only a node with cells does not fit its page");
+        upper.clear();
+        let last_key = self.node.cells.last().map_or(&[][..], |last| last.key);
+        upper.extend_from_slice(self.separator(last_key, first.key));
+        if !self.is_leaf() {
+            next.first_child = first.child;
+            next.cells.clear();
         }
-        next.lower.clone_from(&separator);
-        let node = FormatNode { upper: Some(separator.clone()), ..std::mem::replace(&mut self.node, next) };
+        next.lower.clone_from(&upper);
+        let separator = upper.clone();
+        let node = FormatNode { upper: Some(upper), ..std::mem::replace(&mut self.node, next) };
         Closed { node, separator }
+    }
+
+    /// A node of this level without cells or lower fence. Its upper fence means nothing: it is memory for another one.
+    fn blank(&mut self) -> FormatNode {
+        let FormatNode { tree, level, .. } = self.node;
+        let Some(mut used) = self.spare.pop() else {
+            let mut node = FormatNode { level, ..FormatNode::empty_leaf(tree) };
+            node.cells.reserve(self.page_size.get());
+            return node;
+        };
+        used.lower.clear();
+        used.cells.clear();
+        let (right_sibling, first_child) = (SwipWord::NULL, SwipWord::NULL);
+        FormatNode { tree, level, right_sibling, first_child, ..used }
     }
 
     fn sizes(&self, upper_len: usize) -> Sizes {

@@ -84,14 +84,21 @@ impl Cells {
         self.entries.len().checked_sub(1).map(|last| self.get(last))
     }
 
-    /// Takes the last cell out and pushes it to `other`, whose prefix is the same; gives its key, without the prefix, and its child.
-    pub(crate) fn pop_into(&mut self, other: &mut Self) -> Option<(Vec<u8>, SwipWord)> {
-        let CellRef { bytes, key, value, flags, child } = self.last()?;
+    /// Takes the last cell out and pushes it to `other`, whose prefix is the same. False if there is none.
+    pub(crate) fn pop_into(&mut self, other: &mut Self) -> bool {
+        let Some(CellRef { bytes, key, value, flags, child }) = self.last() else { return false };
         other.push(key, value, flags, child);
-        let (key, len) = (key.to_vec(), self.bytes.len() - bytes.len());
+        let len = self.bytes.len() - bytes.len();
         self.bytes.truncate(len);
         self.entries.pop();
-        Some((key, child))
+        true
+    }
+
+    /// Throws all cells out, and the prefix, and keeps the memory for others.
+    pub(crate) fn clear(&mut self) {
+        self.prefix.clear();
+        self.bytes.clear();
+        self.entries.clear();
     }
 
     /// What every key begins with.

@@ -251,6 +251,11 @@ impl Splitter<'_> {
 
 /// The shortest key above `left` that is not above `right`.
 pub(super) fn shortest_between(left: &[u8], mut right: Vec<u8>) -> Vec<u8> {
-    right.truncate(common_prefix(left, &right) + 1);
+    right.truncate(shortest_len(left, &right));
     right
+}
+
+/// So long a beginning of `right` is above `left`.
+pub(super) fn shortest_len(left: &[u8], right: &[u8]) -> usize {
+    (common_prefix(left, right) + 1).min(right.len())
 }
