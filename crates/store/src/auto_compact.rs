@@ -12,10 +12,13 @@
 //! ```
 //!
 //! A turn is a bounded piece of that. What others logged since the last turn is what it goes by: it needs no counter that writers would have
-//! to keep, and no clock, so that `tick` gives the same calls in the same state. Who wrote nothing between two turns is at rest, and nothing
-//! is held back. docs/decisions/014-space-under-churn.md has what it brings and costs.
+//! to keep, and no clock, so that `tick` gives the same calls in the same state. A store is at rest once nobody else appended a group for
+//! some turns, not for one: turns are short while there is little to do, and who writes slowly is no rest. Nothing is held back then. A
+//! round some of which came beside writers is followed by another one at rest: what it passed over, the cut among it, is done by nobody
+//! else. docs/decisions/014-space-under-churn.md has what it brings and costs.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use pagestone_btree::{BTree, Fill, TreeError};
 use pagestone_page_format::PageId;
@@ -48,14 +51,16 @@ const STEPS: usize = 256;
 const LOOK_BYTES: i64 = 512;
 /// The most that is saved up for later.
 const CREDIT_MAX: i64 = 1 << 20;
-/// What others may have logged in a turn of a store at rest: what the log fills up its last block with.
-const REST_BYTES: u64 = 4 << 10;
+/// Turns in which nobody else appended a group, after which the store is at rest.
+const QUIET_TURNS: u32 = 8;
+/// Rounds at rest, whatever was logged, for one that came beside writers: more than one, for they may be disturbed again.
+const AGAIN: u8 = 3;
 
 /// What it is about, and how far it has come.
 #[derive(Debug, Default)]
 pub(crate) struct AutoCompaction {
     state: Mutex<State>,
-    /// Whether a round was begun and has not ended.
+    /// Whether a round was begun and has not ended, or another one comes once nobody writes.
     pub(crate) under_way: AtomicBool,
     pub(crate) rounds: AtomicU64,
     pub(crate) failed: AtomicU64,
@@ -67,7 +72,9 @@ pub(crate) struct AutoCompaction {
 #[derive(Debug, Default)]
 struct State {
     /// The end of the log at the last turn, and behind what that wrote; nothing before the first one, for which nobody has written yet.
-    seen: Option<u64>,
+    seen: Option<Seen>,
+    /// Turns since others appended a group.
+    quiet: u32,
     /// What others logged since the last round began.
     others: u64,
     /// What may be logged; below zero after a step that took more.
@@ -76,8 +83,17 @@ struct State {
     free_left: u64,
     /// Whether some of the round's steps were taken beside writers, or the last round's: then more can be done at rest.
     rough: bool,
+    /// Rounds that come at rest whatever was logged.
+    again: u8,
     /// What is to be done in this round, if there is one.
     tasks: VecDeque<Task>,
+}
+
+/// How far the log had come.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    end: u64,
+    groups: u64,
 }
 
 /// One level of one tree, or what comes behind them all.
@@ -115,27 +131,38 @@ impl Core {
         let AutoCompact::Paced { log_percent } = self.auto_compact else { return Ok(Next::Idle) };
         let mut state = self.auto_compaction.state.lock();
         self.env.poison().check()?;
-        let end = self.env.log().end_lsn().get();
-        let others = end.saturating_sub(state.seen.unwrap_or(end));
-        let rests = others <= REST_BYTES;
-        state.seen = Some(end);
+        let log = self.env.log().stats();
+        let now = Seen { end: log.end_lsn.get(), groups: log.groups };
+        let before = state.seen.replace(now).unwrap_or(now);
+        let others = now.end.saturating_sub(before.end);
+        state.quiet = if now.groups > before.groups { 0 } else { state.quiet.saturating_add(1) };
+        let rests = state.quiet >= QUIET_TURNS;
         state.others += others;
         let share = others.saturating_mul(log_percent.into()) / 100;
         state.credit = state.credit.saturating_add_unsigned(share).min(CREDIT_MAX);
-        if state.tasks.is_empty() && !self.begin_round(&mut state, rests)? {
-            return Ok(Next::Idle);
+        if state.tasks.is_empty() {
+            match self.begin_round(&mut state, rests) {
+                Ok(true) => {}
+                // Soon where another one comes at rest.
+                Ok(false) => return Ok(if state.again > 0 { Next::Soon } else { Next::Idle }),
+                Err(_) => {
+                    self.round_failed(&mut state)?;
+                    return Ok(Next::Idle);
+                }
+            }
         }
         // A compaction that somebody asked for does all of this.
         let Some(_one) = self.compacting.try_lock() else {
-            state.others = 0;
+            (state.others, state.rough) = (0, false);
             self.end_round(&mut state);
             return Ok(Next::Idle);
         };
-        if self.presses() {
-            return Ok(Next::Soon);
-        }
         state.rough |= !rests;
         for _ in 0..STEPS {
+            // Room is made by who makes checkpoints, with `tick` behind this turn; and what is left is for those who write.
+            if self.is_filling() {
+                return Ok(Next::Soon);
+            }
             if !rests && state.credit <= 0 {
                 return Ok(Next::Soon);
             }
@@ -144,7 +171,10 @@ impl Core {
                 Ok(stepped) => {
                     let cost = stepped.looked.saturating_mul(LOOK_BYTES as u64) + stepped.log_bytes;
                     state.credit = state.credit.saturating_sub_unsigned(cost).max(-CREDIT_MAX);
-                    state.seen = state.seen.map(|seen| seen + stepped.log_bytes);
+                    state.seen = state.seen.map(|Seen { end, groups }| Seen {
+                        end: end + stepped.log_bytes,
+                        groups: groups + u64::from(stepped.log_bytes > 0),
+                    });
                     self.auto_compaction.log_bytes.fetch_add(stepped.log_bytes, Ordering::Relaxed);
                     if let Some(rest) = stepped.rest {
                         state.tasks.push_front(rest);
@@ -153,10 +183,8 @@ impl Core {
                 // Its other levels say the same.
                 Err(StoreError::Tree(TreeError::Dropped)) => {}
                 Err(_) => {
-                    self.env.check_open()?;
-                    self.env.poison().check()?;
-                    self.auto_compaction.failed.fetch_add(1, Ordering::Relaxed);
-                    state.tasks.clear();
+                    self.round_failed(&mut state)?;
+                    return Ok(Next::Idle);
                 }
             }
         }
@@ -169,8 +197,21 @@ impl Core {
     fn end_round(&self, state: &mut State) {
         state.tasks.clear();
         state.free_left = self.env.allocator().free_count();
-        self.auto_compaction.under_way.store(false, Ordering::Relaxed);
+        if !state.rough {
+            state.again = 0;
+        }
+        self.auto_compaction.under_way.store(state.again > 0, Ordering::Relaxed);
         self.auto_compaction.rounds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An error ended it, and the next one begins when it is worth it. Errors: those of the handle.
+    fn round_failed(&self, state: &mut State) -> StoreResult<()> {
+        self.env.check_open()?;
+        self.env.poison().check()?;
+        self.auto_compaction.failed.fetch_add(1, Ordering::Relaxed);
+        (state.others, state.rough) = (0, false);
+        self.end_round(state);
+        Ok(())
     }
 
     /// If it is worth it by now.
@@ -178,34 +219,47 @@ impl Core {
         let allocator = self.env.allocator();
         let pages = self.env.pool().store().len()?;
         if pages < PAGES_MIN {
+            state.again = 0;
+            self.auto_compaction.under_way.store(false, Ordering::Relaxed);
             return Ok(false);
         }
         let size = self.env.pool().page_size().get() as u64;
         let part = if rests && state.rough { ROUGH_PART } else { DUE_PART };
         let much_logged = state.others >= (pages * size / part).max(DUE_BYTES_MIN);
         let much_freed = allocator.free_count().saturating_sub(state.free_left) >= pages / FREE_PART;
-        if !much_logged && !much_freed {
+        if much_logged || much_freed {
+            state.again = AGAIN;
+        } else if rests && state.again > 0 {
+            state.again -= 1;
+        } else {
             return Ok(false);
         }
         (state.others, state.rough) = (0, false);
         self.auto_compaction.under_way.store(true, Ordering::Relaxed);
         state.free_left = allocator.free_count();
-        for tree in self.kept_trees()? {
-            let levels = match levels_below_root(&tree) {
-                Ok(levels) => levels,
-                Err(TreeError::Dropped) => continue,
-                Err(_) => {
-                    self.env.poison().check()?;
-                    self.auto_compaction.failed.fetch_add(1, Ordering::Relaxed);
-                    continue;
-                }
-            };
+        for (tree, levels) in self.trees_and_levels()? {
             let pack = |level| Task::Pack { tree: tree.clone(), level, from: Vec::new() };
             state.tasks.extend(levels.map(pack));
             state.tasks.push_back(Task::ShrinkRoot(tree));
         }
         state.tasks.push_back(Task::Measure);
         Ok(true)
+    }
+
+    /// Every tree that is not dropped, and its levels below the root. One whose root cannot be read is counted, and left alone.
+    fn trees_and_levels(&self) -> StoreResult<Vec<(BTree, Range<u8>)>> {
+        let mut all = Vec::new();
+        for tree in self.kept_trees()? {
+            match levels_below_root(&tree) {
+                Ok(levels) => all.push((tree, levels)),
+                Err(TreeError::Dropped) => {}
+                Err(_) => {
+                    self.env.poison().check()?;
+                    self.auto_compaction.failed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        Ok(all)
     }
 
     fn auto_step(&self, task: Task, rests: bool, state: &mut State) -> StoreResult<Stepped> {
@@ -237,7 +291,8 @@ impl Core {
             }
             Task::Tail => {
                 self.drop_free_regions();
-                // As a compaction ends. Beside writers the next checkpoints, which come by themselves, cut what is long.
+                // As a compaction ends. Beside writers the next checkpoints, which come by themselves, cut what is long, and if writers end
+                // before them, the round that comes at rest.
                 if rests {
                     self.empty_log()?;
                     self.empty_log()?;
@@ -257,12 +312,74 @@ impl Core {
         }
         // Room for what comes meanwhile.
         let end = PageId::new(in_use + in_use / (4 * FREE_PART));
-        for tree in self.kept_trees()? {
-            let levels = levels_below_root(&tree)?;
+        for (tree, levels) in self.trees_and_levels()? {
             let move_level = |level| Task::Move { tree: tree.clone(), level, from: Vec::new(), end };
             state.tasks.extend(levels.map(move_level));
         }
         state.tasks.push_back(Task::Tail);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use pagestone_testkit::{DiskOp, FaultPlan, SimDisk};
+
+    use super::*;
+    use crate::{Background, Options, Store};
+
+    /// Otherwise a damaged catalog, or one read that fails, would end a handle whose other trees are whole.
+    #[test]
+    fn catalog_that_cannot_be_read_ends_a_round_and_not_the_handle() {
+        let disk = SimDisk::new(1);
+        let options = Options {
+            background: Background::Manual,
+            pool_bytes: 32 * 4096,
+            log_bytes: 4 << 20,
+            segment_bytes: 1 << 20,
+            ..Options::default()
+        };
+        let open = || {
+            let disk: Arc<dyn pagestone_direct_io::Disk> = Arc::new(disk.clone());
+            Store::open_on(disk, Path::new("/store"), options.clone()).expect("opens")
+        };
+        let fill = |store: &Store| {
+            for number in 0..4000_u64 {
+                store.default_tree().put(&number.to_be_bytes(), &[7; 100]).expect("put");
+            }
+        };
+        let store = open();
+        // So many that their names take several pages, which nobody keeps in the pool.
+        for number in 0..60_u8 {
+            store.tree([number; 200]).expect("made");
+        }
+        fill(&store);
+        store.close().expect("closed");
+        drop(store);
+        let store = open();
+        let core = &store.inner().core;
+        assert_eq!(core.auto_compact().expect("nothing to do yet"), Next::Idle);
+        fill(&store);
+        store.checkpoint().expect("a healthy disk");
+        let figures = &core.auto_compaction;
+        // Nobody has asked for a tree by its name: the catalog is read now.
+        for (failed, call) in [(1, DiskOp::Len), (2, DiskOp::Read)] {
+            let fault = disk.fail(FaultPlan::errno(5).on(call).forever());
+            let turn = core.auto_compact();
+            assert!(disk.injected(fault) > 0);
+            disk.heal();
+            assert_eq!(turn.expect("no reason to end the handle"), Next::Idle, "{call:?}");
+            let told = (figures.failed.load(Ordering::Relaxed), figures.under_way.load(Ordering::Relaxed));
+            assert_eq!(told, (failed, false));
+            // The next one is begun when it is worth it again.
+            assert_eq!(core.auto_compact().expect("a healthy disk"), Next::Idle);
+            assert_eq!(figures.failed.load(Ordering::Relaxed), failed);
+            fill(&store);
+        }
+        core.auto_compact().expect("a healthy disk");
+        assert!(figures.under_way.load(Ordering::Relaxed) || figures.rounds.load(Ordering::Relaxed) > 0);
     }
 }

@@ -149,6 +149,11 @@ impl Core {
         self.pace.presses(older, self.env.log().end_lsn())
     }
 
+    /// Whether more of the log is used than checkpoints that keep up leave. They free some then, also of an idle store.
+    pub(crate) fn is_filling(&self) -> bool {
+        self.pace.is_filling(self.published(), self.env.log().end_lsn())
+    }
+
     /// Writes out what the horizon has passed and publishes it in both copies, so that writers are not slowed down.
     pub(crate) fn relieve(&self) -> StoreResult<()> {
         let mut reached = self.checkpointing.lock();

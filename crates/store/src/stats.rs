@@ -51,11 +51,12 @@ pub struct StoreStats {
 /// What [`crate::AutoCompact::Paced`] did since the store was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AutoCompactStats {
-    /// Whether it is at it: it has begun to go through the trees, and not ended.
+    /// Whether it is at it: it has begun to go through the trees, and not ended, or does so again once nobody writes.
     pub under_way: bool,
     /// Times that it went through all trees.
     pub rounds: u64,
-    /// Rounds that an error ended, of reading a damaged page for example. The next one begins when it is worth it.
+    /// Rounds that an error ended, of reading a damaged page for example, and trees that one passed over for it. The next round
+    /// begins when it is worth it.
     pub failed: u64,
     /// Pages of nodes that became free because others took their entries.
     pub freed_pages: u64,

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use pagestone_page_format::PageSize;
 use pagestone_store::{AutoCompact, Background, Durability, Options, Store, StoreError};
 use pagestone_testkit::{CrashOptions, FaultPlan, Rng, SimDisk};
 use support::churn::rest;
@@ -69,7 +70,7 @@ fn entries_that_came_and_went_anywhere_leave_the_file_within_1_3_of_what_is_live
     // An idle store stays idle.
     let (before, log) =
         (store.stats().expect("stats").auto_compact, store.stats().expect("stats").log.end_lsn);
-    for _ in 0..20 {
+    for _ in 0..40 {
         store.tick().expect("a healthy disk");
     }
     assert_eq!(
@@ -103,6 +104,75 @@ fn beside_writers_it_logs_no_more_than_its_share() {
     let rested = store.stats().expect("stats").auto_compact.log_bytes;
     assert!(rested > 2 * ours, "{rested} bytes, {ours} of them beside writers");
     assert!(verified_contents(&store).expect("reads").len() == 20_000);
+}
+
+/// Writers that log a little between any two turns are no store at rest.
+#[test]
+fn beside_slow_writers_it_logs_no_more_than_its_share() {
+    let disk = SimDisk::new(2);
+    let store = open(&disk, AutoCompact::Paced { log_percent: 10 }).expect("a new store");
+    let (tree, mut random) = (store.default_tree(), Rng::new(4));
+    for turn in 0..20_000_u64 {
+        tree.put(&random.next_u64().to_be_bytes(), &[turn as u8; 100]).expect("put");
+        if turn % 10 == 0 {
+            // What was logged stays below a block, at most every other turn.
+            store.tick().expect("a healthy disk");
+            store.tick().expect("a healthy disk");
+        }
+    }
+    let stats = store.stats().expect("stats");
+    let (all, ours) = (stats.log.end_lsn.get(), stats.auto_compact.log_bytes);
+    assert!(ours > 0 && ours <= (all - ours) / 10 + (64 << 10), "{ours} bytes of {all}");
+    rest(&store);
+    let rested = store.stats().expect("stats").auto_compact;
+    assert!(
+        rested.log_bytes > 2 * ours && rested.failed == 0,
+        "{rested:?}, {ours} bytes of it beside writers"
+    );
+    assert!(verified_contents(&store).expect("reads").len() == 20_000);
+}
+
+/// Where `tick` alone makes room in the log, a turn that waits for it waits for nobody.
+#[test]
+fn turn_ends_before_a_small_log_is_full() {
+    let disk = SimDisk::new(4);
+    let page_size = PageSize::new(16 << 10).expect("a page size");
+    let options = Options { page_size, pool_bytes: 64 * (16 << 10), log_bytes: 2 << 20, ..small() };
+    let store = Store::open_on(Arc::new(disk), Path::new(DIR), options).expect("a new store");
+    let state = churned(&store, 24_000, 3);
+    rest(&store);
+    let stats = store.stats().expect("stats");
+    assert!(stats.auto_compact.freed_pages > 0 && stats.auto_compact.failed == 0, "{:?}", stats.auto_compact);
+    assert!(stats.log.used_max <= stats.log.budget / 4 * 3, "{:?}", stats.log);
+    assert_eq!(verified_contents(&store).expect("reads"), state);
+}
+
+/// A round that came beside the last removals makes no checkpoints; nobody else does once nobody writes.
+#[test]
+fn file_gets_short_once_nobody_writes_whenever_the_round_came() {
+    for ticks in [1, 2, 5, 20] {
+        let disk = SimDisk::new(5);
+        // So much log that no checkpoint is due meanwhile, and so large a share that the round ends before there is rest.
+        let auto_compact = AutoCompact::Paced { log_percent: 1000 };
+        let options = Options { log_bytes: 64 << 20, segment_bytes: 4 << 20, auto_compact, ..options() };
+        let store = Store::open_on(Arc::new(disk), Path::new(DIR), options).expect("a new store");
+        let state = churned(&store, 8000, 3);
+        rest(&store);
+        for (number, key) in state.keys().enumerate() {
+            assert!(store.default_tree().remove(key).expect("removed"));
+            if number % (state.len() / ticks) == 0 {
+                store.tick().expect("a healthy disk");
+            }
+        }
+        rest(&store);
+        let stats = store.stats().expect("stats");
+        assert!(
+            stats.data_pages <= 64,
+            "{} pages, {ticks} ticks: {:?}",
+            stats.data_pages,
+            stats.auto_compact
+        );
+    }
 }
 
 /// A store of some hundred pages that has something to take back, and nothing under way.
@@ -167,7 +237,7 @@ fn error_anywhere_meanwhile_loses_nothing() {
         make_due(&store, &state);
         let fault = disk.fail(FaultPlan::errno(5).skip(number));
         // Until it is met, or there is nothing more to do.
-        for _ in 0..60 {
+        for _ in 0..90 {
             if store.tick().is_err() {
                 break;
             }
