@@ -14,8 +14,8 @@
 //!   4  write the long values, past the pool; nothing refers to them yet
 //!      begin     log bytes, admission for one pin a leaf, map pages of the extents that are taken and freed: all that can be
 //!                waited for
-//!   5  latch     left to right, tree by tree, at the versions of step 2; if that does not do, pin them first, and look
-//!                again at those that changed; where the changes do not fit any more: plan again
+//!   5  latch     left to right, tree by tree, at the versions of step 2; if that does not do, go down and pin them first,
+//!                and look again at those that changed; where the changes do not fit any more: plan again
 //!   6  change, commit; then merge the leaves that removals left sparse, as after a single removal                merge.rs
 //! ```
 //!
@@ -44,6 +44,7 @@ use self::change::{Op, cells, in_order, least_cell, log_bytes};
 use self::long::LongValues;
 use self::plan::{Planned, plan};
 use self::rehearsal::{LeafDone, Rehearsal, change_leaf, frees, is_leaf_of};
+use crate::descend::Seek;
 use crate::error::Interrupt;
 use crate::node::NodeView;
 use crate::retry::optimistically;
@@ -161,19 +162,27 @@ impl<'a> Batch<'a> {
     }
 
     fn pin(&self, leaves: &[Planned<'a>]) -> TreeResult<Option<Vec<Pin<'a>>>> {
-        let mut pins = Vec::with_capacity(leaves.len());
-        for leaf in leaves {
-            match self.env.pool().fault(leaf.id) {
-                Ok(pin) => pins.push(pin),
-                Err(error @ (PageError::BufferPoolExhausted { .. } | PageError::Poisoned { .. })) => {
-                    return Err(error.into());
-                }
-                // The page may have been freed since, and hold anything or nothing. If it is still the leaf, the way down
-                // meets the same error.
-                Err(_) => return Ok(None),
+        leaves.iter().map(|leaf| self.pin_leaf(leaf)).collect()
+    }
+
+    /// Nothing if another leaf covers the first of these changes by now.
+    ///
+    /// By the way down, and not by the leaf's id alone: one that was merged away, and thrown out because its id became an extent, stands
+    /// in storage as it was long before, until the extent is written. What would be changed then is a leaf of no tree. Pinned while
+    /// its look still stood, the page is followed from there on: what becomes of it shows in its frame.
+    fn pin_leaf(&self, planned: &Planned<'a>) -> TreeResult<Option<Pin<'a>>> {
+        let first = &self.ops[planned.ops.start];
+        optimistically(first.tree.env(), |attempt| {
+            let leaf = first.tree.descend(attempt.reading(), Seek::Key(first.key), |_, _| Ok(()))?;
+            if leaf.id() != planned.id {
+                leaf.validate()?;
+                return Ok(None);
             }
-        }
-        Ok(Some(pins))
+            // An error may be of what came there since.
+            let pin = self.env.pool().fault(planned.id).map_err(|error| leaf.refuse(error.into()))?;
+            leaf.validate()?; // behind the pin
+            Ok(Some(pin))
+        })
     }
 
     /// Step 5. What is let go of was not changed, so that the looks at it stay good.
