@@ -63,6 +63,9 @@ pub struct Packed {
     pub log_bytes: u64,
 }
 
+/// The part of the pool's frames that siblings of one run may be.
+const POOL_PART: usize = 8;
+
 /// A pair of siblings, as it was looked at.
 struct Pair<'t> {
     parent: Node<'t>,
@@ -144,7 +147,8 @@ impl BTree {
         let mut most = page;
         if let Fill::UpTo { hundredths, siblings } = fill {
             most = page * usize::from(hundredths.min(100)) / 100;
-            let run = usize::from(siblings.max(2));
+            // All of them are looked at in one attempt, and a miss takes it again: so no more than stay in the pool meanwhile.
+            let run = usize::from(siblings).min(self.env().pool().capacity() / POOL_PART).max(2);
             if !self.has_page_to_spare(&parent, first..=count.min(first + run - 1), most)? {
                 return self.past(&parent, first, first + run / 2, count);
             }
