@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use pagestone_store::{Background, Durability, Options, Store, StoreError};
+use pagestone_store::{AutoCompact, Background, Durability, Options, Store, StoreError};
 use pagestone_testkit::{CrashOptions, FaultPlan, Keep, Rng, SimDisk};
 use support::{DIR, State, contents, open, small, verified_contents};
 
@@ -244,6 +244,7 @@ fn readers_scans_and_writers_beside_compactions() {
         segment_bytes: 1 << 20,
         durability: Durability::Relaxed { interval },
         background: Background::Threads,
+        auto_compact: AutoCompact::Off, // what is counted is what the calls do
         ..Options::default()
     };
     let store = Store::open(directory.path().join("store"), options).expect("a new store");

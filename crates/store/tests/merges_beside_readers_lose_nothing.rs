@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use pagestone_btree::TreeStats;
 use pagestone_page_format::DEFAULT_PAGE_SIZE;
-use pagestone_store::{Background, Durability, Options, Store, Tree};
+use pagestone_store::{AutoCompact, Background, Durability, Options, Store, Tree};
 use pagestone_testkit::{Rng, SimDisk};
 use support::census::Census;
 
@@ -82,6 +82,7 @@ fn churn(millis: u64, frames: usize, filler: usize) -> TreeStats {
         pool_bytes: frames * 4096,
         durability: Durability::RELAXED,
         background: Background::Threads,
+        auto_compact: AutoCompact::Off, // the census is of one moment
         log_bytes: 16 << 20,
         segment_bytes: 1 << 20,
         ..support::small()

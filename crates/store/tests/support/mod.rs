@@ -112,10 +112,16 @@ pub fn contents(store: &Store) -> StoreResult<State> {
 
 /// Everything in the store, once verification has found nothing wrong with it.
 pub fn verified_contents(store: &Store) -> StoreResult<State> {
+    let moment = || store.stats().map(|stats| (stats.auto_compact, stats.data_pages));
+    let before = moment()?;
     let report = store.verify()?;
     assert!(report.is_sound(), "{:#?}", report.findings);
-    let told = report.map_pages + report.nodes + report.leaves + report.value_pages + report.free_pages;
-    assert_eq!(report.pages, told, "{report:?}");
+    // The sum is of one moment only if nobody moved pages, or cut the file, meanwhile.
+    let after = moment()?;
+    if before == after && !after.0.under_way {
+        let told = report.map_pages + report.nodes + report.leaves + report.value_pages + report.free_pages;
+        assert_eq!(report.pages, told, "{report:?}");
+    }
     let contents = contents(store)?;
     assert_eq!(report.entries, contents.len() as u64);
     Ok(contents)
