@@ -11,12 +11,13 @@
 //!                 cursor              the window's end: twice as far with each request, up to two mebibytes
 //! ```
 //!
-//! Once the cursor has come so far that the window has room for a request, or for half of itself, that goes out.
+//! The first window is read by the cursor's own thread, and the second too, once the cursor misses the leaf behind it: a short scan comes to no
+//! more, and wakes nobody. From then on requests go to the readers, each once the window has room for it, or for half of itself.
 //!
 //! The window stays below a sixteenth of the pool: pages that wait to be looked at for the first time are pushed out by those that come
 //! later, as all that is on probation.
 
-use pagestone_buffer_pool::{PageMark, Restart};
+use pagestone_buffer_pool::{BufferPool, PageMark, Restart};
 use pagestone_page_format::PageId;
 
 use crate::BTree;
@@ -84,8 +85,9 @@ impl ReadAhead {
             return self.stop();
         }
         self.ahead = self.ahead.saturating_sub(1);
-        if self.window >= self.ahead + REQUEST.min(self.window / 2) {
-            self.ask(tree);
+        // The first window may be all that a short scan comes to.
+        if self.window > WINDOW_MIN && self.window >= self.ahead + REQUEST.min(self.window / 2) {
+            self.ask(tree, BufferPool::prefetch_soon);
         }
     }
 
@@ -94,14 +96,19 @@ impl ReadAhead {
         if forward == self.forward && self.ahead > 0 {
             return; // it was asked for, and is on its way
         }
+        let goes_on = self.window > 0 && forward == self.forward;
+        let window = if goes_on { self.window.min(WINDOW_MIN) } else { WINDOW_MIN / 2 };
         self.stop();
-        (self.forward, self.window, self.next) = (forward, WINDOW_MIN / 2, Next::Child { node, index });
-        self.ask_for_next_nodes(tree, node);
-        self.ask(tree);
+        (self.forward, self.window, self.next) = (forward, window, Next::Child { node, index });
+        if goes_on {
+            self.ask_for_next_nodes(tree, node);
+        }
+        // The cursor is about to wait for the first of them, and to wake a reader takes longer than to read some neighbours with it.
+        self.ask(tree, BufferPool::prefetch);
     }
 
     /// Asks for as many leaves as the window has room for.
-    fn ask(&mut self, tree: &BTree) {
+    fn ask(&mut self, tree: &BTree, prefetch: fn(&BufferPool, &[PageId])) {
         let pool = tree.env().pool();
         let most = (WINDOW_BYTES / pool.page_size().get()).min(pool.capacity() / POOL_SHARE).max(WINDOW_MIN);
         self.window = (2 * self.window).min(most);
@@ -131,7 +138,7 @@ impl ReadAhead {
         }
         for ids in ids.chunks_mut(REQUEST) {
             ids.sort_unstable(); // neighbours are read together in the order of the file
-            pool.prefetch_soon(ids);
+            prefetch(pool, ids);
         }
     }
 

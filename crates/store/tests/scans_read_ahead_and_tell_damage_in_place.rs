@@ -123,6 +123,31 @@ fn a_scan_beyond_memory_gives_each_entry_once_and_finds_its_pages_read() {
     }
 }
 
+/// Otherwise each scan of some rows in a store beyond memory pays for as many pages again, and pushes what others read out of the pool.
+#[test]
+fn a_short_scan_reads_little_that_it_does_not_come_to() {
+    const SCANNED: usize = 100;
+    let rows = rows();
+    let disk = filled(Filled::Loaded, &rows);
+    // As full leaves hold of them; the scan begins inside of one.
+    let come_to = SCANNED.div_ceil(PAGE / 120) + 1;
+    for forward in [true, false] {
+        let options = Options { pool_bytes: 1024 * PAGE, ..options(Background::Manual) };
+        let store = Store::open_on(Arc::new(disk.clone()), Path::new(DIR), options).expect("opens");
+        let tree = store.default_tree();
+        let before = store.stats().expect("stats").pool.misses;
+        let mut cursor = tree.cursor();
+        cursor.seek(rows.keys().nth(rows.len() / 2).expect("a key")).expect("there");
+        for _ in 0..SCANNED {
+            let step = if forward { cursor.next() } else { cursor.prev() };
+            assert!(step.expect("no error").is_some());
+        }
+        let read = store.stats().expect("stats").pool.misses - before;
+        assert!(read <= come_to as u64 + 4, "{read} pages for {come_to} leaves, {forward}");
+        store.close().expect("closes");
+    }
+}
+
 #[test]
 fn a_damaged_leaf_is_told_once_the_scan_is_there() {
     let rows = rows();
