@@ -15,6 +15,7 @@ use pagestone::page_format::AlignedBuf;
 use pagestone::store::{Durability, Options, Store, Tree};
 
 use crate::resident::{check, fill, missing};
+use crate::space::come_to_rest;
 use crate::threads::on_threads;
 use crate::writers::{key, mix};
 use crate::{BenchResult, cpu_of_process, in_new_dir, quartiles};
@@ -56,6 +57,7 @@ fn all(args: &Args) -> BenchResult<()> {
     let store = Store::open(&dir, options)?;
     fill(&store, &keys)?;
     drop(keys);
+    come_to_rest(&store)?;
     let file = RealDisk.open(&dir.join("data"), &OpenHow::read(DirectIo::Prefer))?;
     println!(
         "{} rows of 16 + 100 bytes, data file {} MiB, pool {} MiB; {} rounds by turns of {} ms. Rates are medians, in brackets the \

@@ -148,16 +148,8 @@ impl Bench {
         Ok(())
     }
 
-    /// Until the background finds nothing more to do.
     fn rest(&mut self) -> BenchResult<()> {
-        let mut before = self.store.stats()?.auto_compact;
-        loop {
-            std::thread::sleep(Duration::from_millis(100));
-            let now = self.store.stats()?.auto_compact;
-            if std::mem::replace(&mut before, now) == now && !now.under_way {
-                return Ok(());
-            }
-        }
+        come_to_rest(&self.store)
     }
 
     fn delete_half(&mut self) -> BenchResult<()> {
@@ -208,5 +200,17 @@ impl Bench {
             return Err(format!("{} rows expected, {len} found", self.rows.len()).into());
         }
         Ok(())
+    }
+}
+
+/// Waits until the background finds nothing more to do.
+pub(crate) fn come_to_rest(store: &Store) -> BenchResult<()> {
+    let mut before = store.stats()?.auto_compact;
+    loop {
+        std::thread::sleep(Duration::from_millis(100));
+        let now = store.stats()?.auto_compact;
+        if std::mem::replace(&mut before, now) == now && !now.under_way {
+            return Ok(());
+        }
     }
 }

@@ -13,9 +13,10 @@
 //!
 //! A turn is a bounded piece of that. What others logged since the last turn is what it goes by: it needs no counter that writers would have
 //! to keep, and no clock, so that `tick` gives the same calls in the same state. A store is at rest once nobody else appended a group for
-//! some turns, not for one: turns are short while there is little to do, and who writes slowly is no rest. Nothing is held back then. A
-//! round some of which came beside writers is followed by another one at rest: what it passed over, the cut among it, is done by nobody
-//! else. docs/decisions/014-space-under-churn.md has what it brings and costs.
+//! some turns, not for one: turns are short while there is little to do, and who writes slowly is no rest. Nothing is held back then but for who
+//! reads what is not in memory: a turn is short where others read pages since the one before. A round some of which came beside writers is
+//! followed by another one at rest: what it passed over, the cut among it, is done by nobody else.
+//! docs/decisions/014-space-under-churn.md has what it brings and costs.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -47,6 +48,8 @@ const FREE_PART: u64 = 16;
 const FREE_PART_BESIDE_WRITERS: u64 = 4;
 /// Steps of one turn.
 const STEPS: usize = 256;
+/// The same where others read pages since the last turn: each step may be a read that theirs wait behind.
+const STEPS_BESIDE_READERS: usize = 8;
 /// What a look at a node counts for, in bytes of the log: it may be a page to read.
 const LOOK_BYTES: i64 = 512;
 /// The most that is saved up for later.
@@ -85,6 +88,8 @@ struct State {
     rough: bool,
     /// Rounds that come at rest whatever was logged.
     again: u8,
+    /// Pages that were read up to the end of the last turn with steps.
+    reads: u64,
     /// What is to be done in this round, if there is one.
     tasks: VecDeque<Task>,
 }
@@ -158,7 +163,16 @@ impl Core {
             return Ok(Next::Idle);
         };
         state.rough |= !rests;
-        for _ in 0..STEPS {
+        let reads = |core: &Self| core.env.pool().stats().misses;
+        let others_read = reads(self) > state.reads;
+        let next = self.take_steps(&mut state, rests, if others_read { STEPS_BESIDE_READERS } else { STEPS });
+        state.reads = reads(self);
+        next
+    }
+
+    /// Takes so many steps of the round, or as many as there are and may be taken now.
+    fn take_steps(&self, state: &mut State, rests: bool, steps: usize) -> StoreResult<Next> {
+        for _ in 0..steps {
             // Room is made by who makes checkpoints, with `tick` behind this turn; and what is left is for those who write.
             if self.is_filling() {
                 return Ok(Next::Soon);
@@ -167,7 +181,7 @@ impl Core {
                 return Ok(Next::Soon);
             }
             let Some(task) = state.tasks.pop_front() else { break };
-            match self.auto_step(task, rests, &mut state) {
+            match self.auto_step(task, rests, state) {
                 Ok(stepped) => {
                     let cost = stepped.looked.saturating_mul(LOOK_BYTES as u64) + stepped.log_bytes;
                     state.credit = state.credit.saturating_sub_unsigned(cost).max(-CREDIT_MAX);
@@ -183,15 +197,15 @@ impl Core {
                 // Its other levels say the same.
                 Err(StoreError::Tree(TreeError::Dropped)) => {}
                 Err(_) => {
-                    self.round_failed(&mut state)?;
+                    self.round_failed(state)?;
                     return Ok(Next::Idle);
                 }
             }
         }
         if state.tasks.is_empty() {
-            self.end_round(&mut state);
+            self.end_round(state);
         }
-        Ok(if rests { Next::AtOnce } else { Next::Soon })
+        Ok(Next::Soon)
     }
 
     fn end_round(&self, state: &mut State) {

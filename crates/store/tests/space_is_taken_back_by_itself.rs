@@ -132,6 +132,35 @@ fn beside_slow_writers_it_logs_no_more_than_its_share() {
     assert!(verified_contents(&store).expect("reads").len() == 20_000);
 }
 
+/// Otherwise what is read ahead of nobody stands in front of what is read for somebody, for as long as the whole tree takes.
+#[test]
+fn beside_readers_of_what_is_not_in_memory_a_turn_is_short() {
+    let ticks_of_a_round = |reads: usize| {
+        let disk = SimDisk::new(6);
+        let store = open(&disk, AutoCompact::Off).expect("a new store");
+        let state = churned(&store, 4000, 5);
+        store.close().expect("closed");
+        drop(store);
+        let store = open(&disk, PACED).expect("opens");
+        store.tick().expect("a healthy disk");
+        make_due(&store, &state);
+        let rounds = || store.stats().expect("stats").auto_compact.rounds;
+        let (before, mut ticks, mut keys) = (rounds(), 0, state.keys().cycle().step_by(499));
+        while rounds() == before {
+            for key in keys.by_ref().take(reads) {
+                assert!(store.default_tree().get(key).expect("reads").is_some());
+            }
+            store.tick().expect("a healthy disk");
+            ticks += 1;
+            assert!(ticks < 10_000, "it comes to no end beside readers");
+        }
+        assert_eq!(verified_contents(&store).expect("reads"), state);
+        ticks
+    };
+    let (alone, beside) = (ticks_of_a_round(0), ticks_of_a_round(10));
+    assert!(beside > 4 * alone, "{alone} turns alone, {beside} beside readers");
+}
+
 /// Where `tick` alone makes room in the log, a turn that waits for it waits for nobody.
 #[test]
 fn turn_ends_before_a_small_log_is_full() {
