@@ -90,7 +90,8 @@ impl AutoCompact {
 pub struct Options {
     /// Size of every page, 4 KiB to 64 KiB; an existing store keeps the one it was created with.
     pub page_size: PageSize,
-    /// Memory for pages, in bytes. It can be moved while the store is open, by [`crate::Store::set_pool_bytes`].
+    /// Memory for pages, in bytes. It can be moved while the store is open, by [`crate::Store::set_pool_bytes`]. Beside it each tree that is open
+    /// keeps up to 16 pages that cursors copied, and each cursor in use has one.
     pub pool_bytes: usize,
     /// What `pool_bytes` can be raised to; less than it, 0 for example, means as much. Costs address space and, used or not, 3 % of it in
     /// memory for headers and tables.
