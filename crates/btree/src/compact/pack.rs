@@ -50,6 +50,22 @@ const NEARLY_FULL: usize = 32;
 /// Looks at one place that others keep changing, before it is passed over.
 const TRIES: usize = 4;
 
+/// Attempts at one look. Each that misses brings a page, but where others throw pages out as fast, of the many that a run of siblings is one
+/// may always be missing.
+const ATTEMPTS: u32 = 64;
+
+/// How often one place was looked at.
+#[derive(Debug, Default)]
+struct Patience(u32);
+
+impl Patience {
+    /// One more attempt; past [`ATTEMPTS`] of them the place is passed over.
+    fn of(&mut self, attempt: Attempt) -> Attempt {
+        self.0 += 1;
+        if self.0 > ATTEMPTS { Attempt::Latched } else { attempt }
+    }
+}
+
 /// What one step of [`BTree::pack`] did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Packed {
@@ -96,8 +112,9 @@ impl BTree {
     /// Errors: those of reading pages and of beginning a mini-transaction. The tree is whole, and what was done stays done.
     pub fn pack(&self, level: u8, from: &[u8], fill: Fill) -> TreeResult<Packed> {
         for _ in 0..TRIES {
+            let mut patience = Patience::default();
             let looked = optimistically(self.env(), |attempt| {
-                Ok(match self.look_at_pair(attempt, level, from, fill)? {
+                Ok(match self.look_at_pair(patience.of(attempt), level, from, fill)? {
                     Look::GoOn(next, looked) => Err((next, looked)),
                     Look::Do(pair) => Ok((pair.what, pair.right.id())),
                 })
@@ -220,8 +237,11 @@ impl BTree {
         let frees = if *what == What::Absorb { &goes[..] } else { &[] };
         let log_bytes = merge_log_bytes(self.env().pool().page_size());
         let mut txn = self.env().begin(Reserve { log_bytes, pins: 3, frees, ..Reserve::default() })?;
+        let mut patience = Patience::default();
         let latched = optimistically(self.env(), |attempt| {
-            let Look::Do(pair) = self.look_at_pair(attempt, level, from, fill)? else { return Ok(None) };
+            let Look::Do(pair) = self.look_at_pair(patience.of(attempt), level, from, fill)? else {
+                return Ok(None);
+            };
             if pair.what != *what || pair.right.id() != right {
                 return Ok(None);
             }
@@ -296,4 +316,20 @@ fn what_to_do(left: &Node<'_>, right: &Node<'_>, most: usize) -> Result<Option<W
     }
     let bytes = if most == page { usize::MAX } else { left.believe(beside.whole_bytes_in(most - used))? };
     Ok(left.believe(view.shift_from(&beside, bytes))?.map(What::Shift))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Otherwise the background looks at a run of siblings as long as others throw one of them out, and closing waits for it.
+    #[test]
+    fn a_place_is_looked_at_so_often_and_no_more() {
+        let mut patience = Patience::default();
+        for _ in 0..ATTEMPTS {
+            assert_eq!(patience.of(Attempt::Optimistic), Attempt::Optimistic);
+        }
+        assert_eq!(patience.of(Attempt::Optimistic), Attempt::Latched);
+        assert_eq!(Patience::default().of(Attempt::Latched), Attempt::Latched);
+    }
 }
