@@ -11,7 +11,7 @@ use std::thread;
 
 use pagestone_store::{AutoCompact, Background, Durability, Options, Store, StoreError};
 use pagestone_testkit::{CrashOptions, FaultPlan, Keep, Rng, SimDisk};
-use support::{DIR, State, contents, open, small, verified_contents};
+use support::{DIR, State, beside, contents, open, small, verified_contents};
 
 fn pages(store: &Store) -> u64 {
     store.stats().expect("stats").data_pages
@@ -252,43 +252,12 @@ fn readers_scans_and_writers_beside_compactions() {
     let done = AtomicBool::new(false);
     let compactions = thread::scope(|scope| {
         let (store, stays, done) = (&store, &stays, &done);
-        let writers: Vec<_> = (0..3_u8)
-            .map(|thread| {
-                scope.spawn(move || {
-                    let (tree, mut random) = (store.default_tree(), Rng::new(thread.into()));
-                    let mut mine: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-                    while !done.load(Ordering::Relaxed) {
-                        let number = random.below(800).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                        // 17 bytes: none of those that stay.
-                        let key = [&number.to_be_bytes()[..], &[thread; 9]].concat();
-                        assert_eq!(tree.get(&key).expect("reads"), mine.get(&key).cloned());
-                        if random.below(2) == 0 {
-                            tree.remove(&key).expect("removed");
-                            mine.remove(&key);
-                        } else {
-                            let len = if random.below(40) == 0 { 9000 } else { random.below(300) as usize };
-                            let value = vec![random.next_u64() as u8; len];
-                            tree.put(&key, &value).expect("put");
-                            mine.insert(key, value);
-                        }
-                    }
-                    mine
-                })
-            })
-            .collect();
+        let writers: Vec<_> =
+            (0..3_u8).map(|thread| scope.spawn(move || beside::writes(store, thread, 800, done))).collect();
         let scans = scope.spawn(move || {
             let mut scans = 0;
             while !done.load(Ordering::Relaxed) {
-                let ours = |(key, value): (Vec<u8>, Vec<u8>)| (key.len() == 16).then_some((key, value));
-                let range = store.default_tree().range::<&[u8]>(..).map(|entry| entry.expect("reads"));
-                let found: Vec<_> = if scans % 2 == 0 {
-                    range.filter_map(ours).collect()
-                } else {
-                    let mut back: Vec<_> = range.rev().filter_map(ours).collect();
-                    back.reverse();
-                    back
-                };
-                assert!(found.iter().map(|(key, value)| (key, value)).eq(stays.iter()), "scan {scans}");
+                beside::finds_what_stays(store, stays, scans % 2 == 0);
                 scans += 1;
             }
             scans

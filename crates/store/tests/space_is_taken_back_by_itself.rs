@@ -3,7 +3,6 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +13,7 @@ use pagestone_page_format::PageSize;
 use pagestone_store::{AutoCompact, Background, Durability, Options, Store, StoreError};
 use pagestone_testkit::{CrashOptions, FaultPlan, Rng, SimDisk};
 use support::churn::rest;
-use support::{DIR, State, contents, small, verified_contents};
+use support::{DIR, State, beside, contents, small, verified_contents};
 
 /// With room for a few thousand entries in the log, and little in the pool.
 fn options() -> Options {
@@ -313,38 +312,14 @@ fn readers_scans_and_writers_beside_it() {
     let done = AtomicBool::new(false);
     let all = thread::scope(|scope| {
         let (store, stays, done) = (&store, &stays, &done);
-        let writers: Vec<_> = (0..3_u8)
-            .map(|thread| {
-                scope.spawn(move || {
-                    let (tree, mut random) = (store.default_tree(), Rng::new(thread.into()));
-                    let mut mine: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-                    while !done.load(Ordering::Relaxed) {
-                        let number = random.below(3000).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                        // 17 bytes: none of those that stay.
-                        let key = [&number.to_be_bytes()[..], &[thread; 9]].concat();
-                        assert_eq!(tree.get(&key).expect("reads"), mine.get(&key).cloned());
-                        if random.below(2) == 0 {
-                            tree.remove(&key).expect("removed");
-                            mine.remove(&key);
-                        } else {
-                            let value = vec![random.next_u64() as u8; random.below(300) as usize];
-                            tree.put(&key, &value).expect("put");
-                            mine.insert(key, value);
-                        }
-                    }
-                    mine
-                })
-            })
-            .collect();
+        let writers: Vec<_> =
+            (0..3_u8).map(|thread| scope.spawn(move || beside::writes(store, thread, 3000, done))).collect();
         for scan in 0.. {
             let now = store.stats().expect("stats").auto_compact;
             if scan >= 20 && now.rounds >= 3 {
                 break;
             }
-            let ours = |(key, value): (Vec<u8>, Vec<u8>)| (key.len() == 16).then_some((key, value));
-            let range = store.default_tree().range::<&[u8]>(..).map(|entry| entry.expect("reads"));
-            let found: Vec<_> = range.filter_map(ours).collect();
-            assert!(found.iter().map(|(key, value)| (key, value)).eq(stays.iter()), "scan {scan}");
+            beside::finds_what_stays(store, stays, scan % 2 == 0);
         }
         done.store(true, Ordering::Relaxed);
         let mut all = stays.clone();

@@ -1,6 +1,7 @@
 //! What the promises share: small stores on a simulated disk, a script of changes, and the states that its prefixes leave.
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each promise uses its part")]
 
+pub mod beside;
 pub mod census;
 pub mod churn;
 pub mod damaged;
