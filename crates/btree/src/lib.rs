@@ -11,7 +11,7 @@
 //!   descend.rs  the one way down, latch mode as a parameter
 //!   read.rs     get and its kin                write.rs   put and remove when the leaf has room
 //!   update.rs   insert, update_with, compare_and_swap: changes on condition of what stands there
-//!   multi_get.rs  many lookups whose waits overlap
+//!   multi_get/  many lookups whose waits overlap
 //!   split.rs    put when it has not            merge.rs   what removals leave behind
 //!   believe.rs  whether nodes are what a change of structure takes for granted
 //!   cursor.rs   both directions, on private copies of leaves    leaf_copy.rs  such a copy, which lends

@@ -104,7 +104,7 @@ impl<'p> HeldPage<'p> for OptimisticPage<'p> {
 }
 
 /// A node on the way: held, its headers loaded, and of the right tree and level.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Node<'p, H> {
     held: H,
     loaded: LoadedNode<'p>,

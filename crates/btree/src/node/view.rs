@@ -431,6 +431,15 @@ impl<'a> LoadedNode<'a> {
         Ok((index, self.child(index)?))
     }
 
+    /// As [`LoadedNode::child_for_inside`], the index alone; the processor is asked for the word of that child's swip.
+    #[inline(always)]
+    pub(crate) fn child_index_inside(&self, key: &[u8]) -> Result<usize, OutOfBounds> {
+        let search = self.search_inside(key)?;
+        let index = search.slot + usize::from(search.found);
+        self.page().prefetch(self.child_word(index)?);
+        Ok(index)
+    }
+
     /// The child that covers the greatest key below `key`, and its index: the number of separators below `key`.
     pub(crate) fn child_before(&self, key: &[u8]) -> Result<(usize, SwipWord), OutOfBounds> {
         let index = self.search(key)?.slot;
@@ -443,8 +452,9 @@ impl<'a> LoadedNode<'a> {
         Ok((last, self.child(last)?))
     }
 
+    /// A child of an inner node; there is one more than separators.
     #[inline(always)]
-    fn child(&self, index: usize) -> Result<SwipWord, OutOfBounds> {
+    pub(crate) fn child(&self, index: usize) -> Result<SwipWord, OutOfBounds> {
         Ok(SwipWord::from_raw(self.slots.link(FIRST_CHILD + index)?))
     }
 

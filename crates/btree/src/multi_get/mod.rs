@@ -6,26 +6,27 @@
 //! caller's runs: both might want a page that only this thread can bring. So what is found meanwhile is kept until they have ended.
 //!
 //! ```text
-//!            lane 0           lane 1           lane 2           ...            64 at once; one that ends takes the next key
-//!   step     touch ─────────► touch ─────────► touch            child, or cell of a leaf: misses of memory overlap, nobody waits for a load
-//!            step ──────────► step ──────────► step             what was touched is in the cache by now
-//!            hit              fault            fault
-//!            step             └─ begun ────────┴─ begun         reads of the disk overlap, with each other and with the steps
-//!   wait     ... nobody can step: until some pages have come; their lanes step again, from where they stood
+//!   sweep   the next keys, a few beside each other ──► found: answered       misses of memory overlap (sweep.rs)
+//!                                                  └─► missing: a lane       up to 64 of them; its read is begun
+//!            lane 0           lane 1           lane 2           ...
+//!   wait     ... reads of the disk overlap, with each other and with sweeps: until some pages have come
+//!   advance  leaf: answered   missing: begun   leaf: answered
 //! ```
 //!
-//! After Kocberber et al., *Asynchronous Memory Access Chaining*, VLDB 2015, and Chen et al., *Improving Index Performance through
-//! Prefetching*, SIGMOD 2001.
+//! Where all is in memory there are sweeps and nothing else. After Kocberber et al., *Asynchronous Memory Access Chaining*, VLDB 2015.
+
+mod sweep;
 
 use pagestone_buffer_pool::{Begun, Faults, OptimisticPage, Pin, Restart};
 use pagestone_page_format::{PageId, PageResult};
 use pagestone_swip::SwipWord;
 
+use self::sweep::{GROUP, Told, sweep};
 use crate::descend::Seek;
 use crate::error::Interrupt;
 use crate::node::prefetch_search;
 use crate::read::Found;
-use crate::walk::{self, Node, PageSource};
+use crate::walk::{self, Node};
 use crate::{BTree, TreeResult};
 
 /// Pages that are read at once: enough for the depth at which disks read fastest.
@@ -39,22 +40,17 @@ const WAKE_SHARE: usize = 3;
 const KEPT_BYTES: usize = 256 << 10;
 /// Lookups that are left to be made by themselves, before they are.
 const LEFT: usize = READS;
-/// The level from which on lookups wait beside each other. What is above is a small part of a tree, looked at by every lookup: it is in the
-/// processor's caches, and a step beside others costs more than it waits there.
-const STAGED: u8 = 2;
 /// How often a lane begins again at the root.
 const RESTARTS: u32 = 3;
 
-/// A lookup under way.
+/// A lookup that wanted a page which was not there.
 struct Lane<'t> {
     /// Which of the keys.
     key: usize,
     node: Node<'t, OptimisticPage<'t>>,
-    /// Where it goes next; none from a leaf.
+    /// Where it goes next, if that is known; none from a leaf.
     way: Option<(usize, SwipWord)>,
-    /// In a leaf, where its key will be looked for.
-    expected: Option<usize>,
-    /// The page that it wanted last and was not there.
+    /// The page that it wanted last.
     wanted: Option<PageId>,
     now: Now,
     restarts: u32,
@@ -74,7 +70,7 @@ enum Now {
 struct Lookups<'t, 'k, K> {
     tree: &'t BTree,
     keys: &'k [K],
-    /// The first key without a lane as yet.
+    /// The first key that was not begun as yet.
     next: usize,
     lanes: Vec<Lane<'t>>,
     faults: Faults<'t>,
@@ -145,12 +141,11 @@ impl BTree {
 
 impl<'t, 'k, K: AsRef<[u8]>> Lookups<'t, 'k, K> {
     fn new(tree: &'t BTree, keys: &'k [K]) -> Self {
-        let lanes = LANES.min(keys.len());
         Self {
             tree,
             keys,
             next: 0,
-            lanes: Vec::with_capacity(lanes),
+            lanes: Vec::new(),
             faults: tree.env().pool().faults(READS),
             arrived: Vec::new(),
             left: Vec::new(),
@@ -165,70 +160,39 @@ impl<'t, 'k, K: AsRef<[u8]>> Lookups<'t, 'k, K> {
     /// Goes on until all keys are looked up, or enough was kept or left; then no lane is left, and nothing is under way.
     fn go_on(&mut self, value: &mut Vec<u8>, answer: &mut dyn FnMut(usize, Option<&[u8]>)) {
         loop {
-            self.set_out();
-            if self.lanes.iter().any(|lane| lane.now == Now::Step) {
-                self.touch();
-                self.advance(value, answer);
-                self.arrived.clear();
-            } else if self.lanes.is_empty() {
+            self.advance(value, answer);
+            self.arrived.clear();
+            self.set_out(value, answer);
+            if self.lanes.is_empty() {
                 return;
-            } else {
-                self.wait();
             }
+            self.wait();
         }
     }
 
-    /// A lane for each of the next keys, as far as there is room.
-    fn set_out(&mut self) {
-        if self.kept.bytes.len() >= KEPT_BYTES {
-            return;
-        }
+    /// Sweeps over the next keys, as far as there are lanes for those that do not come through.
+    fn set_out(&mut self, value: &mut Vec<u8>, answer: &mut dyn FnMut(usize, Option<&[u8]>)) {
+        let Self { tree, keys, next, lanes, faults, arrived, left, kept } = self;
         // Where no lane can begin, as with a root that is not in memory, a few by themselves bring what is missing.
-        while self.lanes.len() < LANES && self.left.len() < LEFT && self.next < self.keys.len() {
-            let key = self.next;
-            self.next += 1;
-            match top(self.tree, self.keys[key].as_ref()) {
-                Ok(node) => {
-                    self.lanes.push(Lane {
-                        key,
-                        node,
-                        way: None,
-                        expected: None,
-                        wanted: None,
-                        now: Now::Step,
-                        restarts: 0,
-                    });
+        while kept.bytes.len() < KEPT_BYTES && lanes.len() < LANES && left.len() < LEFT && *next < keys.len()
+        {
+            let (first, before) = (*next, lanes.len());
+            *next = keys.len().min(first + GROUP.min(LANES - before));
+            let alone = faults.under_way() == 0 && arrived.is_empty();
+            sweep(tree, first, &keys[first..*next], value, &mut |key, told| match told {
+                Told::Found(found) if alone => answer(key, found),
+                Told::Found(found) => kept.keep(key, found),
+                Told::Missing { node, way, page } => {
+                    let (way, wanted) = (Some(way), Some(page));
+                    lanes.push(Lane { key, node, way, wanted, now: Now::Ask, restarts: 0 });
                 }
-                Err(_) => self.left.push(key),
-            }
+                Told::Not => left.push(key),
+            });
+            lanes[before..].iter_mut().for_each(|lane| lane.ask(faults));
         }
     }
 
-    /// Finds where each lane goes next, and has the processor fetch what is looked at there.
-    fn touch(&mut self) {
-        let Self { tree, keys, lanes, left, .. } = self;
-        lanes.retain_mut(|lane| {
-            if lane.now != Now::Step || lane.way.is_some() {
-                return true;
-            }
-            let key = keys[lane.key].as_ref();
-            if lane.node.level() == 0 {
-                lane.expected = lane.node.loaded().expect_inside(key);
-                return true;
-            }
-            match lane.node.way(Seek::Key(key)) {
-                Ok(way) => {
-                    let below = lane.node.level() - 1;
-                    tree.sampled().expect(way.1, |page| prefetch_search(below, page));
-                    lane.way = Some(way);
-                    true
-                }
-                Err(_) => lane.begins_again(tree) || give_up(left, lane),
-            }
-        });
-    }
-
-    /// Takes one step in each lane that can, and answers those that stand in a leaf.
+    /// Takes each lane that can step as far as it comes, and answers those that come to a leaf.
     fn advance(&mut self, value: &mut Vec<u8>, answer: &mut dyn FnMut(usize, Option<&[u8]>)) {
         let Self { tree, keys, lanes, faults, arrived, left, kept, .. } = self;
         lanes.retain_mut(|lane| {
@@ -236,52 +200,30 @@ impl<'t, 'k, K: AsRef<[u8]>> Lookups<'t, 'k, K> {
                 return true;
             }
             let key = keys[lane.key].as_ref();
-            let outcome = match lane.way {
-                Some(way) => {
-                    // What it reads was asked for when the lane was touched.
-                    walk::child(tree.sampled(), tree.tree_id(), &lane.node, way, |_| ()).map(Some)
-                }
-                // It began again when it was touched, and finds its way next time.
-                None if lane.node.level() > 0 => return true,
-                None => Ok(None),
-            };
-            match outcome {
-                Ok(Some(node)) => {
-                    (lane.node, lane.way, lane.wanted) = (node, None, None);
-                    true
-                }
+            let found = lane.step(tree, key).and_then(|()| tree.find_in(&lane.node, None, key, value));
+            let found = match found {
+                Ok(Found::Nothing) => None,
+                Ok(Found::Value) => Some(&value[..]),
                 Err(Interrupt::Restart(Restart::Fault(id))) if lane.wanted != Some(id) => {
                     lane.wanted = Some(id);
                     lane.ask(faults);
-                    true
+                    return true;
                 }
-                Err(Interrupt::Restart(Restart::Conflict)) => lane.begins_again(tree) || give_up(left, lane),
-                Err(_) => give_up(left, lane),
-                Ok(None) => {
-                    // As at the end of every way down: what is gone with a dropped tree was not missing.
-                    let here = tree.env().check_kept().map_err(Interrupt::from);
-                    let leaf = here.and_then(|()| walk::check_leaf(&lane.node, key));
-                    let found = match leaf.and_then(|()| tree.find_in(&lane.node, lane.expected, key, value))
-                    {
-                        Ok(Found::Nothing) => None,
-                        Ok(Found::Value) => Some(&value[..]),
-                        Err(Interrupt::Restart(Restart::Conflict)) => {
-                            return lane.begins_again(tree) || give_up(left, lane);
-                        }
-                        Ok(Found::Reference(_)) | Err(_) => return give_up(left, lane),
-                    };
-                    if faults.under_way() == 0 && arrived.is_empty() {
-                        answer(lane.key, found);
-                    } else {
-                        kept.keep(lane.key, found);
-                    }
-                    false
+                Err(Interrupt::Restart(Restart::Conflict)) => {
+                    return lane.begins_again(tree) || give_up(left, lane);
                 }
+                Ok(Found::Reference(_)) | Err(_) => return give_up(left, lane),
+            };
+            if faults.under_way() == 0 && arrived.is_empty() {
+                answer(lane.key, found);
+            } else {
+                kept.keep(lane.key, found);
             }
+            false
         });
     }
 
-    /// No lane can step: has all reads begun that can be, and waits until some pages have come. Lanes whose pages cannot be had so are left.
+    /// If no lane can step: has all reads begun that can be, and waits until some pages have come. Lanes whose pages cannot be had so are left.
     fn wait(&mut self) {
         let Self { lanes, faults, left, arrived, .. } = self;
         lanes.iter_mut().filter(|lane| lane.now == Now::Ask).for_each(|lane| lane.ask(faults));
@@ -316,29 +258,35 @@ impl<'t> Lane<'t> {
         };
     }
 
+    /// Goes on to the leaf of its key.
+    fn step(&mut self, tree: &'t BTree, key: &[u8]) -> Result<(), Interrupt> {
+        while self.node.level() > 0 {
+            let way = match self.way {
+                Some(way) => way,
+                None => self.node.way(Seek::Key(key))?,
+            };
+            self.way = Some(way);
+            let below = self.node.level() - 1;
+            let ask = |page| prefetch_search(below, page);
+            self.node = walk::child(tree.sampled(), tree.tree_id(), &self.node, way, ask)?;
+            (self.way, self.wanted) = (None, None);
+        }
+        // As at the end of every way down: what is gone with a dropped tree was not missing.
+        tree.env().check_kept()?;
+        walk::check_leaf(&self.node, key)
+    }
+
     /// A node on the way was changed, or has left: from the root again, but not for ever.
     fn begins_again(&mut self, tree: &'t BTree) -> bool {
         self.restarts += 1;
         match walk::root(tree.sampled(), tree.roots()) {
             Ok(node) if self.restarts <= RESTARTS => {
-                (self.node, self.way, self.expected, self.wanted) = (node, None, None, None);
+                (self.node, self.way, self.wanted) = (node, None, None);
                 true
             }
             _ => false,
         }
     }
-}
-
-/// The node from which on steps are taken beside those of others: the way to it is short, or as far as it can be gone now.
-#[inline(always)]
-fn top<'t>(tree: &'t BTree, key: &[u8]) -> Result<Node<'t, OptimisticPage<'t>>, Interrupt> {
-    let mut node = walk::root(tree.sampled(), tree.roots())?;
-    while node.level() > STAGED {
-        let Ok(way) = node.way(Seek::Key(key)) else { break };
-        let Ok(child) = walk::child(tree.sampled(), tree.tree_id(), &node, way, |_| ()) else { break };
-        node = child;
-    }
-    Ok(node)
 }
 
 /// Leaves the lookup to the loop that owns every retry; the lane ends.
