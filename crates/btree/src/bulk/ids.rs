@@ -22,10 +22,16 @@ pub(super) struct Ids<'e> {
     step_max: u64,
 }
 
+/// The ids, with none of them in the pool: they are about to be written past it (P13).
+fn discarded(env: &LoggedPool, ids: Vec<PageId>) -> PageResult<Vec<PageId>> {
+    ids.iter().try_for_each(|id| env.pool().discard(*id))?;
+    Ok(ids)
+}
+
 impl<'e> Ids<'e> {
     pub(super) fn new(env: &'e LoggedPool, step_max: u64) -> PageResult<Self> {
         let extents = env.allocator().reserve_extents(env, 1, 1)?;
-        let next = ids_of(&extents, 0, 1);
+        let next = discarded(env, ids_of(&extents, 0, 1))?;
         Ok(Self { env, extents, next, used: 0, step_max })
     }
 
@@ -34,7 +40,7 @@ impl<'e> Ids<'e> {
         if self.next.is_empty() {
             let (have, step) = (self.extents.pages(), self.extents.pages().min(self.step_max));
             self.extents.extend(self.env, step, RUNS)?;
-            self.next = ids_of(&self.extents, have, step as usize);
+            self.next = discarded(self.env, ids_of(&self.extents, have, step as usize))?;
             self.next.reverse();
         }
         self.used += 1;

@@ -103,7 +103,7 @@ impl BTree {
         entries: impl IntoIterator<Item = (K, V)>,
     ) -> TreeResult<BulkLoaded> {
         let mut loader = Loader::new(self)?;
-        let (mut entries, mut pages) = (entries.into_iter(), Pages::new(self));
+        let (mut entries, pages) = (entries.into_iter(), Pages::new(self));
         let mut failed = None;
         let written = self.env().pool().store().write_new_stream(&mut |page| {
             let made = loader.next_node(&mut entries).and_then(|node| match node {

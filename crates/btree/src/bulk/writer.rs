@@ -162,7 +162,7 @@ impl Drop for Writer {
 }
 
 fn write_all(tree: &BTree, belt: &Belt) -> TreeResult<()> {
-    let (mut pages, mut nodes, mut used) = (Pages::new(tree), VecDeque::new(), Vec::new());
+    let (pages, mut nodes, mut used) = (Pages::new(tree), VecDeque::new(), Vec::new());
     let mut failed = None;
     let written = tree.env().pool().store().write_new_stream(&mut |page| {
         if nodes.is_empty() {

@@ -43,7 +43,7 @@ impl Content<'_> {
     }
 
     /// What the fences share, if the node fits with that; else what the lower fence and all keys share.
-    fn prefix_len(&self, page_len: usize) -> Result<usize, SlottedError> {
+    pub(super) fn prefix_len(&self, page_len: usize) -> Result<usize, SlottedError> {
         let sizes = self.sizes(page_len);
         let fences = self.fences_share();
         if sizes.fit(fences, false) {
@@ -73,21 +73,7 @@ impl Content<'_> {
         prefix_len: usize,
     ) -> Result<(), SlottedError> {
         let upper = self.upper.unwrap_or_default();
-        let (Ok(_), Ok(_)) = (u16::try_from(self.lower.len()), u16::try_from(upper.len())) else {
-            return Err(SlottedError::OutOfRange);
-        };
-        let header = NodeHeader {
-            tree: self.tree,
-            level: self.level,
-            obsolete: false,
-            upper_infinite: self.upper.is_none(),
-            tight: prefix_len > self.fences_share(),
-            prefix_len,
-            lower_len: self.lower.len(),
-            upper_len: upper.len(),
-            insert_run: 0,
-            last_insert: u16::MAX,
-        };
+        let header = self.header(prefix_len)?;
         let old = page.read().header()?;
         // The node's header and its area are all that is behind it.
         page.put_header(kind_of(self.level), old.page_id);
@@ -105,6 +91,26 @@ impl Content<'_> {
             area.set_link(FIRST_CHILD, self.first_child.raw())?;
         }
         self.write_cells(&area, &self.lower[..prefix_len])
+    }
+
+    /// The node header, with this prefix. `OutOfRange` for fences that none can name.
+    pub(super) fn header(&self, prefix_len: usize) -> Result<NodeHeader, SlottedError> {
+        let upper = self.upper.unwrap_or_default();
+        let (Ok(_), Ok(_)) = (u16::try_from(self.lower.len()), u16::try_from(upper.len())) else {
+            return Err(SlottedError::OutOfRange);
+        };
+        Ok(NodeHeader {
+            tree: self.tree,
+            level: self.level,
+            obsolete: false,
+            upper_infinite: self.upper.is_none(),
+            tight: prefix_len > self.fences_share(),
+            prefix_len,
+            lower_len: self.lower.len(),
+            upper_len: upper.len(),
+            insert_run: 0,
+            last_insert: u16::MAX,
+        })
     }
 
     fn write_cells(&self, area: &SlottedWriter<'_>, prefix: &[u8]) -> Result<(), SlottedError> {

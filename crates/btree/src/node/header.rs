@@ -94,6 +94,13 @@ impl NodeHeader {
     }
 
     pub(super) fn store(&self, page: &PageWriter<'_>) -> Result<(), OutOfBounds> {
+        let [first, second] = self.words();
+        page.put_word(FIRST_WORD, first)?;
+        page.put_word(FIRST_WORD + 1, second)
+    }
+
+    /// As it stands in the page, from [`PAGE_HEADER_SIZE`] on.
+    pub(super) fn words(&self) -> [u64; 2] {
         let flag = |set: bool, flag: u8| if set { u64::from(flag) } else { 0 };
         let flags = flag(self.obsolete, OBSOLETE)
             | flag(self.upper_infinite, UPPER_INFINITE)
@@ -104,8 +111,7 @@ impl NodeHeader {
             | (self.upper_len as u64) << 16
             | u64::from(self.insert_run as u16) << 32
             | u64::from(self.last_insert) << 48;
-        page.put_word(FIRST_WORD, first)?;
-        page.put_word(FIRST_WORD + 1, second)
+        [first, second]
     }
 
     /// Slot behind the last insert.

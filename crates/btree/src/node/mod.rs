@@ -38,6 +38,7 @@
 //!   cells.rs    Cells: some cells in private memory
 //!   fit.rs      what fits, and with which prefix
 //!   content.rs  a whole node, written to a page
+//!   image.rs    a whole node, into private memory
 //!   split.rs    where to split, and by which key
 //!   outline.rs  where a leaf's parts stand, for who copies it
 //!   build.rs    nodes from cells that come in key order
@@ -52,6 +53,7 @@ mod content;
 mod cuts;
 mod fit;
 mod header;
+mod image;
 mod limits;
 mod ops;
 mod outline;

@@ -6,7 +6,7 @@
 
 use super::layout::{HINT_WORDS, HINTS, Shape};
 use super::search::FEW;
-use crate::{OutOfBounds, PageWriter, SpeculativePage};
+use crate::{OutOfBounds, PageWriter};
 
 /// Moves words of a page; the two ranges may overlap.
 fn move_words(page: &PageWriter<'_>, from: usize, to: usize, words: usize) -> Result<(), OutOfBounds> {
@@ -57,12 +57,15 @@ pub(super) fn hint_step(head_words: usize) -> usize {
 }
 
 impl Shape {
-    /// The words of the hints, as the heads say.
-    pub(super) fn hints(&self, page: SpeculativePage<'_>) -> Result<[u64; HINT_WORDS], OutOfBounds> {
+    /// The words of the hints, as the heads say, in a page of which `page_word` gives the words.
+    pub(super) fn hints(
+        &self,
+        page_word: impl Fn(usize) -> Result<u64, OutOfBounds>,
+    ) -> Result<[u64; HINT_WORDS], OutOfBounds> {
         let words = self.count.div_ceil(2);
         let step = hint_step(words);
         let hint = |number: usize| match (number + 1) * step {
-            word if words > FEW && word < words => Ok(page.word(self.heads_word() + word)? & LOW),
+            word if words > FEW && word < words => Ok(page_word(self.heads_word() + word)? & LOW),
             _ => Ok(LOW),
         };
         let mut hints = [0; HINT_WORDS];
@@ -76,7 +79,7 @@ impl Shape {
         if self.hints == 0 {
             return Ok(());
         }
-        let hints = self.hints(page.read())?;
+        let hints = self.hints(|index| page.read().word(index))?;
         hints.into_iter().zip(self.hints_word()..).try_for_each(|(word, at)| page.put_word(at, word))
     }
 

@@ -10,7 +10,7 @@ impl SlottedPage<'_> {
     pub fn check(&self) -> Result<(), SlottedError> {
         let layout = super::layout::Layout::load(self.page, self.base)?;
         if layout.shape.hints == 1 {
-            let hints = layout.shape.hints(self.page)?;
+            let hints = layout.shape.hints(|index| self.page.word(index))?;
             for (word, at) in hints.into_iter().zip(layout.shape.hints_word()..) {
                 if self.page.word(at)? != word {
                     return Err(SlottedError::Malformed);

@@ -102,7 +102,7 @@ impl Shape {
         }
     }
 
-    fn word(&self) -> u64 {
+    pub(super) fn word(&self) -> u64 {
         self.count as u64
             | (self.capacity as u64) << 16
             | (self.fixed_links as u64) << 32
@@ -138,6 +138,14 @@ impl Shape {
     #[inline]
     pub(super) fn link_count(&self) -> usize {
         self.fixed_links + self.links_per_slot * self.count
+    }
+
+    /// Where the links stand, for the page header.
+    pub(super) fn swips(&self) -> Result<SwipArray, OutOfBounds> {
+        let count = self.link_count();
+        let at = if count == 0 { 0 } else { self.links_word() };
+        let (Ok(at_word), Ok(count)) = (at.try_into(), count.try_into()) else { return Err(OutOfBounds) };
+        Ok(SwipArray { at_word, count })
     }
 
     /// Bytes that one more slot takes in the arrays.
@@ -207,10 +215,7 @@ impl Layout {
         page.put_word(first, self.shape.word())?;
         page.put_word(first + 1, self.heap_start as u64 | (self.live as u64) << 32)?;
         page.put_word(first + 2, self.limit as u64)?;
-        let count = self.shape.link_count();
-        let at = if count == 0 { 0 } else { self.shape.links_word() };
-        let (Ok(at_word), Ok(count)) = (at.try_into(), count.try_into()) else { return Err(OutOfBounds) };
-        page.set_swips(SwipArray { at_word, count })
+        page.set_swips(self.shape.swips()?)
     }
 
     /// Bytes between the arrays and the heap.

@@ -42,6 +42,7 @@
 //!   writer.rs    SlottedWriter: init, insert, remove, update, truncate, copy
 //!   arrays.rs    one entry more or less in heads, slots and links
 //!   space.rs     room for an entry: grow the arrays, compact the heap
+//!   whole.rs     write_area: all at once, into private memory
 //!   check.rs     the invariants above, for `verify`
 //! ```
 
@@ -51,11 +52,13 @@ mod layout;
 mod page;
 mod search;
 mod space;
+mod whole;
 mod writer;
 
 pub use layout::{HINTS, MAX_CELL_PART_LEN, MAX_SLOTS, SLOTTED_HEADER_SIZE, SlottedForm};
 pub use page::{Cell, LoadedSlots, SlottedPage};
 pub use search::Search;
+pub use whole::write_area;
 pub use writer::{NewCell, SlottedWriter};
 
 use crate::{OutOfBounds, PageError, PageId};

@@ -104,6 +104,18 @@ impl FormatNode {
         })
     }
 
+    pub(in crate::node) fn with_content<T>(&self, with: impl FnOnce(&Content<'_>) -> T) -> T {
+        with(&Content {
+            tree: self.tree,
+            level: self.level,
+            lower: &self.lower,
+            upper: self.upper.as_deref(),
+            right_sibling: self.right_sibling,
+            first_child: self.first_child,
+            parts: &[&self.cells],
+        })
+    }
+
     pub(super) fn decode(payload: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(payload);
         let tree = reader.varint()?.try_into().ok()?;
@@ -132,16 +144,7 @@ impl PageOp for FormatNode {
     }
 
     fn apply(&self, page: &PageWriter<'_>) -> PageResult<()> {
-        let content = Content {
-            tree: self.tree,
-            level: self.level,
-            lower: &self.lower,
-            upper: self.upper.as_deref(),
-            right_sibling: self.right_sibling,
-            first_child: self.first_child,
-            parts: &[&self.cells],
-        };
-        change(page, |_, _| content.write(page))
+        change(page, |_, _| self.with_content(|content| content.write(page)))
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
