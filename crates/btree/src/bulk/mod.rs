@@ -37,7 +37,7 @@ use self::writer::Writer;
 use crate::batch::within;
 use crate::descend::Seek;
 use crate::error::TreeError;
-use crate::node::{Closed, FormatNode, LevelBuilder};
+use crate::node::{Closed, FormatNode, LevelBuilder, max_inline_value, max_key_len};
 use crate::retry::optimistically;
 use crate::split::split_log_bytes;
 use crate::{BTree, TreeResult};
@@ -51,6 +51,15 @@ const INNER_HELD: usize = 256;
 /// A node that was written, if the next leaf is to be made in its memory. The others are few; kept, they would become more and more.
 fn worth_keeping(node: FormatNode) -> Option<FormatNode> {
     (node.level == 0).then_some(node)
+}
+
+/// As `<`, most often without a call of `memcmp`.
+#[inline]
+fn is_below(left: &[u8], right: &[u8]) -> bool {
+    match (left.first_chunk(), right.first_chunk()) {
+        (Some(left), Some(right)) if left != right => u64::from_be_bytes(*left) < u64::from_be_bytes(*right),
+        _ => left < right,
+    }
 }
 
 /// What [`BTree::bulk_load`] did.
@@ -86,9 +95,11 @@ struct Loader<'e> {
     pages: u64,
     /// Of long values, all of them: neighbours are one run, so that their number is not what a group is bounded by.
     values: Option<ExtentReservation<'e>>,
-    /// Entries that have come, and the key of the last of them.
+    /// The most bytes of a key, and of key and value of an entry that stands in a leaf.
+    key_max: usize,
+    cell_max: usize,
+    /// Entries that have come. The last of them is the last one of the leaf under construction.
     entries: u64,
-    last: Vec<u8>,
 }
 
 impl BTree {
@@ -153,7 +164,8 @@ impl<'e> Loader<'e> {
         if !tree.is_empty()? {
             return Err(TreeError::NotEmpty);
         }
-        let builder = LevelBuilder::of_leaves(env.pool().page_size(), tree.tree_id());
+        let size = env.pool().page_size();
+        let builder = LevelBuilder::of_leaves(size, tree.tree_id());
         Ok(Self {
             tree,
             levels: vec![Level { builder, id: None }],
@@ -164,8 +176,9 @@ impl<'e> Loader<'e> {
             root: None,
             pages: 0,
             values: None,
+            key_max: max_key_len(size),
+            cell_max: max_inline_value(size, 0),
             entries: 0,
-            last: Vec::new(),
         })
     }
 
@@ -190,18 +203,41 @@ impl<'e> Loader<'e> {
             } else if self.root.is_some() {
                 return Ok(None);
             } else {
-                match entries.next() {
-                    Some((key, value)) => self.add(key.as_ref(), value.as_ref())?,
-                    None => self.root = Some(self.end_levels()?),
-                }
+                self.make_nodes(entries)?;
             }
         }
     }
 
-    fn add(&mut self, key: &[u8], value: &[u8]) -> TreeResult<()> {
-        if self.entries > 0 && self.last.as_slice() >= key {
+    /// Takes entries until nodes may wait to be written because of them, or there are no more.
+    fn make_nodes<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &mut self,
+        entries: &mut impl Iterator<Item = (K, V)>,
+    ) -> TreeResult<()> {
+        for (key, value) in entries {
+            if self.add(key.as_ref(), value.as_ref())? {
+                return Ok(());
+            }
+        }
+        self.root = Some(self.end_levels()?);
+        Ok(())
+    }
+
+    /// Puts an entry behind all others. True if nodes may wait to be written because of it.
+    #[inline]
+    fn add(&mut self, key: &[u8], value: &[u8]) -> TreeResult<bool> {
+        let last = self.levels[0].builder.last_key();
+        if last.is_some_and(|last| !is_below(last, key)) {
             return Err(TreeError::NotSorted { entry: self.entries });
         }
+        if key.len() <= self.key_max && key.len() + value.len() <= self.cell_max {
+            return self.push(key, value, 0);
+        }
+        self.add_long(key, value)
+    }
+
+    /// One whose value does not stand in a leaf, or that is none.
+    #[cold]
+    fn add_long(&mut self, key: &[u8], value: &[u8]) -> TreeResult<bool> {
         let mut placed = self.tree.place(key, value)?;
         if let Some(extents) = placed.extents.take() {
             match &mut self.values {
@@ -211,17 +247,22 @@ impl<'e> Loader<'e> {
             self.check_size()?;
         }
         let cell = placed.cell();
-        let closed = self.levels[0].builder.push(key, cell.value, cell.flags, SwipWord::NULL);
-        self.last.clear();
-        self.last.extend_from_slice(key);
+        self.push(key, cell.value, cell.flags)
+    }
+
+    #[inline]
+    fn push(&mut self, key: &[u8], value: &[u8], flags: u8) -> TreeResult<bool> {
         self.entries += 1;
-        if let Some(closed) = closed {
-            self.close(0, closed)?;
-            if self.pages.is_multiple_of(u64::from(u8::MAX)) {
-                self.check_size()?;
-            }
+        match self.levels[0].builder.push(key, value, flags, SwipWord::NULL) {
+            None => Ok(false),
+            Some(closed) => self.close_leaf(closed).map(|()| true),
         }
-        Ok(())
+    }
+
+    #[inline(never)]
+    fn close_leaf(&mut self, closed: Closed) -> TreeResult<()> {
+        self.close(0, closed)?;
+        if self.pages.is_multiple_of(u64::from(u8::MAX)) { self.check_size() } else { Ok(()) }
     }
 
     /// Has a node written, when it is its turn.

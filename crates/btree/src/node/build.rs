@@ -59,6 +59,12 @@ impl LevelBuilder {
         (closed, std::mem::replace(&mut self.node, FormatNode::empty_leaf(tree)))
     }
 
+    /// The key of the cell that came last, if one did.
+    #[inline]
+    pub(crate) fn last_key(&self) -> Option<&[u8]> {
+        self.node.cells.last().map(|last| last.key)
+    }
+
     fn is_leaf(&self) -> bool {
         self.node.level == 0
     }
