@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use pagestone_page_format::IO_ALIGNMENT;
 
-use crate::{DurableBy, File, OwnedRead, ReadAt, Reads, WriteAt};
+use crate::{DurableBy, File, OwnedRead, OwnedWrite, ReadAt, Reads, WriteAt, Writes};
 
 /// How often in a row `EAGAIN`, `EBUSY` or no progress is taken before it becomes the caller's error: some 50 ms in all.
 const BUSY_LIMIT: u32 = 10;
@@ -96,6 +96,18 @@ pub fn wait_exact(file: &dyn File, reads: &mut dyn Reads, least: usize, ended: &
     for read in &mut ended[before..] {
         if needs_finishing(&read.result, read.buf.len()) {
             read.result = read_exact_at(file, &mut read.buf, read.offset);
+        }
+    }
+}
+
+/// Waits as [`Writes::wait`] does, and writes what is left of those that have ended as [`write_all_at`] would: each `result` is the length or that
+/// write's own error, after which any part of the range may have been written.
+pub fn wait_all(file: &dyn File, writes: &mut dyn Writes, least: usize, ended: &mut Vec<OwnedWrite>) {
+    let before = ended.len();
+    writes.wait(least, ended);
+    for write in &mut ended[before..] {
+        if needs_finishing(&write.result, write.len) {
+            write.result = write_all_at(file, write.bytes(), write.offset).map(|()| write.len);
         }
     }
 }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use crate::FileMap;
 use crate::reads::{BatchedReads, Reads};
+use crate::writes::{BatchedWrites, Writes};
 
 /// Directories and names. All calls may come from many threads at once.
 pub trait Disk: Send + Sync + Debug {
@@ -94,6 +95,12 @@ pub trait File: Send + Sync + Debug {
         for write in batch {
             write.result = self.write_at(write.buf, write.offset);
         }
+    }
+
+    /// Writes that go on beside each other, each begun when it is known. Where transfers go on by themselves the next is begun while the
+    /// others are under way; by itself it is one [`File::write_batch`] of all that wait to begin.
+    fn writes(&self) -> Box<dyn Writes + '_> {
+        Box::new(BatchedWrites::new(self))
     }
 
     /// Writes several ranges that are still being made: where transfers go on by themselves, each begins as soon as the iterator gives

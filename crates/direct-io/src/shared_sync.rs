@@ -19,7 +19,7 @@ use std::sync::Arc;
 use pagestone_sync::atomic::{AtomicBool, Ordering};
 use pagestone_sync::{Condvar, Mutex};
 
-use crate::{Backend, File, OwnedRead, ReadAt, Reads, WriteAt};
+use crate::{Backend, File, OwnedRead, ReadAt, Reads, WriteAt, Writes};
 
 /// A [`File`] whose syncs are made one by one, shared, and final when they fail. Everybody who syncs the file must do so through
 /// this one handle; all else goes straight to the file beneath. It has no maps: a flush of one would be a sync beside it.
@@ -151,6 +151,10 @@ impl File for SharedSync {
 
     fn write_batch(&self, batch: &mut [WriteAt<'_>]) {
         self.file.write_batch(batch);
+    }
+
+    fn writes(&self) -> Box<dyn Writes + '_> {
+        self.file.writes()
     }
 
     fn write_stream<'b>(&self, writes: &mut dyn Iterator<Item = WriteAt<'b>>) -> Vec<WriteAt<'b>> {

@@ -82,10 +82,11 @@ pub trait PageStore: Send + Sync + Debug {
     }
 
     /// As [`PageStore::write_new`], of the pages that `make` makes, one after another, until it makes none and says so by `false`; where
-    /// storage can, the first are written while the next are made. `make` is given a buffer with anything in it. No page is made twice.
+    /// storage can, the first are written while the next are made. `make` is given the bytes of a page with anything in them, and makes them a
+    /// page with a header, which says its id, but for the checksum. No page is made twice.
     ///
     /// As it is given, it writes up to 256 pages at once. On an error any of the pages that were made may or may not have been written.
-    fn write_new_stream(&self, make: &mut dyn FnMut(&mut Page) -> bool) -> PageResult<()> {
+    fn write_new_stream(&self, make: &mut dyn FnMut(&mut [u8]) -> bool) -> PageResult<()> {
         let mut pages: Vec<Page> = Vec::new();
         loop {
             let mut made = 0;
@@ -93,7 +94,7 @@ pub trait PageStore: Send + Sync + Debug {
                 if made == pages.len() {
                     pages.push(self.allocate_page(PageId::new(0)));
                 }
-                if !make(&mut pages[made]) {
+                if !make(pages[made].bytes_mut()) {
                     return self.write_new(&mut pages[..made]);
                 }
                 made += 1;
@@ -156,7 +157,7 @@ impl<S: PageStore + ?Sized> PageStore for Arc<S> {
     fn write_new(&self, pages: &mut [Page]) -> PageResult<()> {
         (**self).write_new(pages)
     }
-    fn write_new_stream(&self, make: &mut dyn FnMut(&mut Page) -> bool) -> PageResult<()> {
+    fn write_new_stream(&self, make: &mut dyn FnMut(&mut [u8]) -> bool) -> PageResult<()> {
         (**self).write_new_stream(make)
     }
     fn sync(&self) -> PageResult<()> {

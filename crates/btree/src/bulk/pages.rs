@@ -4,7 +4,7 @@
 //! dropped and nothing is left behind. All pages carry one LSN, as those of long values do and for the same reasons
 //! (`overflow/write.rs`): where the log was durable when the load began.
 
-use pagestone_page_format::{Lsn, Page, PageId};
+use pagestone_page_format::{Lsn, PageId};
 
 use crate::node::FormatNode;
 use crate::{BTree, TreeResult};
@@ -20,10 +20,10 @@ impl Pages {
     }
 
     /// Makes `page` the page of a node, to be written at once.
-    pub(super) fn format(&self, id: PageId, node: &FormatNode, page: &mut Page) -> TreeResult<()> {
+    pub(super) fn format(&self, id: PageId, node: &FormatNode, page: &mut [u8]) -> TreeResult<()> {
         let env = self.tree.env();
         env.check_open()?;
         env.poison().check()?;
-        Ok(node.write_image(id, self.lsn, page.bytes_mut())?)
+        Ok(node.write_image(id, self.lsn, page)?)
     }
 }

@@ -361,7 +361,7 @@ impl<S: PageStore> PageStore for DoubleWrite<S> {
         self.pages.write_new(pages)
     }
 
-    fn write_new_stream(&self, make: &mut dyn FnMut(&mut Page) -> bool) -> PageResult<()> {
+    fn write_new_stream(&self, make: &mut dyn FnMut(&mut [u8]) -> bool) -> PageResult<()> {
         self.pages.write_new_stream(make)
     }
 

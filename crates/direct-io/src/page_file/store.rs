@@ -63,7 +63,7 @@ impl PageStore for PageFile {
     }
 
     /// Neighbours together, each transfer begun as soon as its pages are made.
-    fn write_new_stream(&self, make: &mut dyn FnMut(&mut Page) -> bool) -> PageResult<()> {
+    fn write_new_stream(&self, make: &mut dyn FnMut(&mut [u8]) -> bool) -> PageResult<()> {
         self.write_stream(make)
     }
 

@@ -1,99 +1,125 @@
 //! Pages that are written while the next are made.
 //!
-//! Invariant: a page is stamped and copied before the next one is made, and no transfer is begun before each of its pages has its place; so
-//! what was made last is the only page that a failure of the maker concerns.
+//! Invariant: a page is made and stamped where it is written from, and no transfer is begun before each of its pages has its place; so what
+//! was made last is the only page that a failure of the maker concerns.
 //!
 //! ```text
-//!   make ─► page ─► stamped ─► buffer   │ piece │ piece │ piece │ ...          neighbours, PIECE_BYTES at most
-//!                                           └───────┴─► begun while the next one is filled; waited for once the buffer is full
+//!   make ─► page, stamped ─► │ piece │          neighbours, PIECE_BYTES at most
+//!                            └───────┴─► begun, and the next one filled in another buffer: a new one, until they are STREAM_BYTES; then the
+//!                                        one that is written first
 //! ```
 
-use pagestone_page_format::{AlignedBuf, Page, PageError, PageId, PageResult};
+use pagestone_page_format::{AlignedBuf, PageError, PageHeader, PageId, PageResult};
 
 use super::PageFile;
 use super::wave::pages_of_piece;
-use crate::{WriteAt, write_all_stream};
+use crate::{OwnedWrite, Writes, wait_all};
 
-/// So many bytes are made before all of them are waited for: the last piece of them is the only one that nothing overlaps.
-const STREAM_BYTES: usize = 8 << 20;
+/// So many bytes are made before it is waited for any of them.
+const STREAM_BYTES: usize = 4 << 20;
 
-/// The maker, and the page that it made last.
-struct Made<'m> {
-    make: &'m mut dyn FnMut(&mut Page) -> bool,
-    page: Page,
-    /// Whether there is one that has no place in a buffer yet.
-    waits: bool,
+/// What is under way, and the buffers of what is not.
+struct Stream<'f> {
+    file: &'f PageFile,
+    writes: Box<dyn Writes + 'f>,
+    piece_bytes: usize,
+    /// Buffers that there may still be.
+    more: usize,
+    ended: Vec<OwnedWrite>,
+    /// As it was found last.
+    file_len: u64,
 }
 
-impl Made<'_> {
-    fn next(&mut self) {
-        self.waits = (self.make)(&mut self.page);
-    }
+/// Neighbours that are one transfer.
+struct Piece {
+    buf: AlignedBuf,
+    first: PageId,
+    pages: usize,
 }
 
 impl PageFile {
-    pub(super) fn write_stream(&self, make: &mut dyn FnMut(&mut Page) -> bool) -> PageResult<()> {
+    pub(super) fn write_stream(&self, make: &mut dyn FnMut(&mut [u8]) -> bool) -> PageResult<()> {
         let size = self.size.get();
-        let mut made = Made { make, page: self.allocate_page(PageId::new(0)), waits: false };
-        made.next();
-        let mut buffer = AlignedBuf::zeroed(0);
-        let mut file_len = 0;
-        while made.waits {
-            if buffer.is_empty() {
-                buffer = AlignedBuf::zeroed(STREAM_BYTES.max(size));
+        let mut stream = Stream::new(self);
+        let mut piece = stream.piece()?;
+        loop {
+            let at = piece.pages * size;
+            if !make(&mut piece.buf[at..at + size]) {
+                break;
             }
-            let mut left = &mut buffer[..];
-            let mut refused = None;
-            let mut pieces = std::iter::from_fn(|| {
-                let most = pages_of_piece(&*self.file, left.len() / size, size).min(left.len() / size);
-                if !made.waits || most == 0 {
-                    return None;
-                }
-                match self.fill_piece(&mut made, most, left, &mut file_len) {
-                    Ok((offset, bytes)) => {
-                        let (piece, behind) = std::mem::take(&mut left).split_at_mut(bytes);
-                        left = behind;
-                        Some(WriteAt::new(piece, offset))
-                    }
-                    Err(error) => {
-                        refused = Some(error);
-                        None
-                    }
-                }
-            });
-            let written = write_all_stream(&*self.file, &mut pieces);
-            refused.map_or(Ok(()), Err)?;
-            let written = written.into_iter().try_for_each(|write| write.result.map(drop));
-            written.map_err(|source| PageError::io("write pages", source))?;
+            let page = &mut piece.buf[at..at + size];
+            let id = PageHeader::decode(page).expect("a page is longer than its header").page_id;
+            stream.find_place(id)?;
+            self.checksum.stamp(page);
+            if piece.pages == 0 {
+                piece.first = id;
+            } else if Some(id.get()) != piece.first.get().checked_add(piece.pages as u64) {
+                let mut next = stream.piece()?;
+                next.buf[..size].copy_from_slice(page);
+                next.first = id;
+                stream.begin(std::mem::replace(&mut piece, next))?;
+            }
+            piece.pages += 1;
+            if (piece.pages + 1) * size > stream.piece_bytes {
+                stream.begin(piece)?;
+                piece = stream.piece()?;
+            }
+        }
+        if piece.pages > 0 {
+            stream.begin(piece)?;
+        }
+        stream.wait(usize::MAX)
+    }
+}
+
+impl<'f> Stream<'f> {
+    fn new(file: &'f PageFile) -> Self {
+        let size = file.size.get();
+        let piece_bytes = size * pages_of_piece(&*file.file, (STREAM_BYTES / 2 / size).max(1), size);
+        let more = (STREAM_BYTES / piece_bytes).max(2);
+        Self { file, writes: file.file.writes(), piece_bytes, more, ended: Vec::new(), file_len: 0 }
+    }
+
+    /// An empty piece, in a buffer that nobody writes from.
+    fn piece(&mut self) -> PageResult<Piece> {
+        if self.ended.is_empty() && self.more == 0 {
+            self.wait(1)?;
+        }
+        let buf = match self.ended.pop() {
+            Some(write) => write.buf,
+            None => {
+                self.more =
+                    self.more.checked_sub(1).expect("there are two at least, and one is filled at a time");
+                AlignedBuf::zeroed(self.piece_bytes)
+            }
+        };
+        Ok(Piece { buf, first: PageId::new(0), pages: 0 })
+    }
+
+    /// Refuses a page that has no place; a file that grows as it is written grows up to it.
+    fn find_place(&mut self, id: PageId) -> PageResult<()> {
+        if self.file.offset_within(id, self.file_len).is_err() {
+            self.file_len = self.file.room_for([id])?; // it may have grown since
+            self.file.offset_within(id, self.file_len)?;
         }
         Ok(())
     }
 
-    /// Fills a piece with the page that waits and its neighbours behind it; gives where it goes, and its bytes.
-    fn fill_piece(
-        &self,
-        made: &mut Made<'_>,
-        most: usize,
-        buffer: &mut [u8],
-        file_len: &mut u64,
-    ) -> PageResult<(u64, usize)> {
-        let (size, first) = (self.size.get(), made.page.id());
-        let mut pages = 0;
-        while made.waits
-            && pages < most
-            && Some(made.page.id().get()) == first.get().checked_add(pages as u64)
-        {
-            self.check_size(&made.page)?;
-            if self.offset_within(made.page.id(), *file_len).is_err() {
-                *file_len = self.room_for([made.page.id()])?; // it may have grown since
-                self.offset_within(made.page.id(), *file_len)?;
-            }
-            let bytes = made.page.to_checksummed_bytes(&self.checksum);
-            buffer[pages * size..][..size].copy_from_slice(bytes);
-            pages += 1;
-            made.next();
+    fn begin(&mut self, piece: Piece) -> PageResult<()> {
+        let offset = self.file.offset_of(piece.first)?;
+        self.writes.begin(OwnedWrite::new(piece.buf, piece.pages * self.file.size.get(), offset));
+        Ok(())
+    }
+
+    /// Waits until so many that were begun have ended, and looks how.
+    fn wait(&mut self, least: usize) -> PageResult<()> {
+        let before = self.ended.len();
+        wait_all(&*self.file.file, &mut *self.writes, least, &mut self.ended);
+        for write in &mut self.ended[before..] {
+            let result = std::mem::replace(&mut write.result, Ok(0));
+            result.map_err(|source| PageError::io("write pages", source))?;
         }
-        Ok((self.offset_of(first)?, pages * size))
+        Ok(())
     }
 }
 
@@ -115,10 +141,11 @@ mod tests {
 
     fn stream(store: &PageFile, ids: impl IntoIterator<Item = u64>) -> PageResult<()> {
         let mut ids = ids.into_iter();
-        store.write_new_stream(&mut |page| {
+        store.write_new_stream(&mut |bytes| {
             let Some(id) = ids.next() else { return false };
-            *page = store.allocate_page(PageId::new(id));
+            let mut page = store.allocate_page(PageId::new(id));
             page.payload_mut().fill(id as u8);
+            bytes.copy_from_slice(page.bytes());
             true
         })
     }

@@ -13,8 +13,8 @@ use std::sync::{Arc, OnceLock};
 
 use super::platform::Descriptor;
 use super::pool::Pool;
-use super::ring::{RingReads, Rings};
-use crate::{Backend, ReadAt, WriteAt};
+use super::ring::{InRing, RingOwned, Rings};
+use crate::{Backend, OwnedRead, OwnedWrite, ReadAt, WriteAt};
 
 /// How batches are to be done, and are.
 #[derive(Debug)]
@@ -63,9 +63,18 @@ impl Batches {
     }
 
     /// Reads that are begun one after another. `None` where transfers do not go on by themselves.
-    pub(super) fn reads<'f>(&'f self, file: &'f Arc<Descriptor>) -> Option<RingReads<'f>> {
+    pub(super) fn reads<'f>(&'f self, file: &'f Arc<Descriptor>) -> Option<RingOwned<'f, OwnedRead>> {
+        self.owned(file)
+    }
+
+    /// The same of writes.
+    pub(super) fn writes<'f>(&'f self, file: &'f Arc<Descriptor>) -> Option<RingOwned<'f, OwnedWrite>> {
+        self.owned(file)
+    }
+
+    fn owned<'f, O: InRing>(&'f self, file: &'f Arc<Descriptor>) -> Option<RingOwned<'f, O>> {
         match self.way(file) {
-            Way::IoUring(rings) => rings.reads(file),
+            Way::IoUring(rings) => rings.owned(file),
             Way::Blocking | Way::Threads(_) => None,
         }
     }

@@ -10,11 +10,12 @@ use pagestone_sync::atomic::{AtomicBool, Ordering};
 use super::batches::Batches;
 use super::dsync;
 use super::map::RealMap;
+use super::owned::RealOwned;
 use super::platform::{self, Descriptor};
 use super::ranges::{Held, InUse, Ranges};
-use super::ring::RingReads;
 use crate::reads::BatchedReads;
-use crate::{Backend, DirectIo, File, FileMap, MapAccess, OwnedRead, ReadAt, Reads, WriteAt, write_all_at};
+use crate::writes::BatchedWrites;
+use crate::{Backend, DirectIo, File, FileMap, MapAccess, ReadAt, Reads, WriteAt, Writes, write_all_at};
 
 /// Bytes of zeros in one write, where the file system cannot allocate ahead.
 const ZEROS: usize = 1 << 20;
@@ -36,7 +37,7 @@ pub(super) struct RealFile {
 
 /// What the system looks at before it transfers anything.
 #[derive(Clone, Copy, Debug)]
-struct Transfer {
+pub(super) struct Transfer {
     /// The addresses and lengths of all buffers, or-ed: what they are all a multiple of.
     bits: usize,
     len: usize,
@@ -44,7 +45,7 @@ struct Transfer {
 }
 
 impl Transfer {
-    fn of(buf: &[u8], offset: u64) -> Self {
+    pub(super) fn of(buf: &[u8], offset: u64) -> Self {
         Self::of_all([buf], offset)
     }
 
@@ -66,7 +67,7 @@ impl Transfer {
     }
 
     /// Whether it is such as the system may take.
-    fn may_begin(&self, direct: bool) -> bool {
+    pub(super) fn may_begin(&self, direct: bool) -> bool {
         self.is_possible() && (self.is_aligned() || !direct)
     }
 }
@@ -176,8 +177,17 @@ impl File for RealFile {
 
     fn reads(&self) -> Box<dyn Reads + '_> {
         match self.batches.reads(&self.descriptor) {
-            Some(ring) => Box::new(RealReads { file: self, ring, alone: Vec::new() }),
+            Some(ring) => Box::new(RealOwned::reads(self, ring)),
             None => Box::new(BatchedReads::new(self)),
+        }
+    }
+
+    fn writes(&self) -> Box<dyn Writes + '_> {
+        // What may be mapped is known for all of a batch at once.
+        let ring = if self.ranges.is_none() { self.batches.writes(&self.descriptor) } else { None };
+        match ring {
+            Some(ring) => Box::new(RealOwned::writes(self, ring)),
+            None => Box::new(BatchedWrites::new(self)),
         }
     }
 
@@ -335,39 +345,7 @@ impl File for RealFile {
     }
 }
 
-/// Reads by a ring; what it cannot take is read alone, once somebody waits.
-struct RealReads<'f> {
-    file: &'f RealFile,
-    ring: RingReads<'f>,
-    alone: Vec<OwnedRead>,
-}
-
-impl Reads for RealReads<'_> {
-    fn begin(&mut self, read: OwnedRead) {
-        let may_begin = Transfer::of(&read.buf, read.offset).may_begin(self.file.is_direct());
-        let refused = if may_begin { self.ring.begin(read).err() } else { Some(read) };
-        self.alone.extend(refused);
-    }
-
-    fn wait(&mut self, least: usize, ended: &mut Vec<OwnedRead>) {
-        let before = ended.len();
-        if !self.alone.is_empty() {
-            self.ring.wait(0, ended); // those of the ring go on meanwhile
-            for mut read in self.alone.drain(..) {
-                read.result = self.file.read_at(&mut read.buf, read.offset);
-                ended.push(read);
-            }
-        }
-        self.ring.wait(least.saturating_sub(ended.len() - before), ended);
-        for read in &mut ended[before..] {
-            if is_refused(&read.result) {
-                read.result = self.file.read_at(&mut read.buf, read.offset);
-            }
-        }
-    }
-}
-
-fn is_refused(result: &io::Result<usize>) -> bool {
+pub(super) fn is_refused(result: &io::Result<usize>) -> bool {
     matches!(result, Err(error) if error.raw_os_error() == Some(platform::REFUSED))
 }
 

@@ -31,6 +31,7 @@ mod batches;
 mod file;
 mod map;
 mod open;
+mod owned;
 mod pool;
 mod ranges;
 

@@ -1,9 +1,11 @@
 //! Where there is no io_uring.
 
 use std::io::{self, ErrorKind};
+use std::marker::PhantomData;
 
+use super::owned::Owned;
 use super::platform::Descriptor;
-use crate::{OwnedRead, ReadAt, WriteAt};
+use crate::{ReadAt, WriteAt};
 
 /// No rings: there is no value of it.
 #[derive(Debug)]
@@ -19,7 +21,7 @@ impl Rings {
         match *self {}
     }
 
-    pub(super) fn reads<'f>(&'f self, _file: &'f Descriptor) -> Option<RingReads<'f>> {
+    pub(super) fn owned<'f, O>(&'f self, _file: &'f Descriptor) -> Option<RingOwned<'f, O>> {
         match *self {}
     }
 
@@ -49,15 +51,28 @@ impl Rings {
     }
 }
 
-/// Reads by a ring: there is no value of them either.
-pub(super) type RingReads<'f> = &'f Rings;
+/// What a ring could take.
+pub(super) trait InRing: Owned {}
 
-impl Rings {
-    pub(super) fn begin(&self, _read: OwnedRead) -> Result<(), OwnedRead> {
-        match *self {}
+impl<O: Owned> InRing for O {}
+
+/// Transfers by a ring: there is no value of them either.
+pub(super) struct RingOwned<'f, O> {
+    never: &'f Rings,
+    of: PhantomData<O>,
+}
+
+impl<O> RingOwned<'_, O> {
+    pub(super) fn begin(&mut self, _owned: O) -> Result<(), O> {
+        match *self.never {}
     }
 
-    pub(super) fn wait(&self, _least: usize, _ended: &mut Vec<OwnedRead>) {
-        match *self {}
+    pub(super) fn submit(&mut self) {
+        match *self.never {}
+    }
+
+    pub(super) fn wait(&mut self, _least: usize, _ended: &mut Vec<O>) {
+        let PhantomData = self.of;
+        match *self.never {}
     }
 }

@@ -15,7 +15,7 @@
 //! # Safety
 //!
 //! The kernel reads and writes the buffers of a batch from the call that submits an entry until that entry's completion is seen.
-//! [`Rings::read`], [`Rings::write`] and [`Rings::write_and_sync`] borrow the batch, and so its buffers, for as long as they run; [`RingReads`] owns
+//! [`Rings::read`], [`Rings::write`] and [`Rings::write_and_sync`] borrow the batch, and so its buffers, for as long as they run; [`RingOwned`] owns
 //! the buffers, and neither moves nor touches one that is under way. [`Flight`] counts the
 //! entries that the kernel has taken and waits in its `drop` until each is completed, on every way out; one that is leaked leaks its buffers too. The entries name buffers of
 //! that batch and the borrowed file's descriptor, and nothing else.
@@ -28,8 +28,9 @@ use std::os::fd::AsRawFd;
 use io_uring::{opcode, squeue, types};
 use pagestone_sync::thread;
 
+use super::owned::Owned;
 use super::ring_shelf::{DEPTH, Lent, Shelf};
-use crate::{OwnedRead, ReadAt, WriteAt};
+use crate::{OwnedRead, OwnedWrite, ReadAt, WriteAt};
 
 /// How often in a row the kernel may be interrupted or busy when it is entered, before the ring is given up.
 const PASSING_LIMIT: u32 = 10_000;
@@ -147,11 +148,18 @@ impl Rings {
         }
     }
 
-    /// Reads that are begun one after another; `None` where there is no ring.
-    pub(super) fn reads<'f>(&'f self, file: &'f File) -> Option<RingReads<'f>> {
+    /// Transfers that are begun one after another; `None` where there is no ring.
+    pub(super) fn owned<'f, O: InRing>(&'f self, file: &'f File) -> Option<RingOwned<'f, O>> {
         let flight = Flight::new(self.shelf.lend()?);
         let slots = (0..DEPTH).map(|_| None).collect();
-        Some(RingReads { flight, slots, free: (0..DEPTH).rev().collect(), file, failed: false })
+        Some(RingOwned {
+            flight,
+            slots,
+            free: (0..DEPTH).rev().collect(),
+            landed: Vec::new(),
+            file,
+            failed: false,
+        })
     }
 
     fn run(&self, entries: Vec<squeue::Entry>) -> Option<Vec<io::Result<usize>>> {
@@ -176,36 +184,67 @@ fn into(results: &mut [io::Result<usize>]) -> impl FnMut(usize, io::Result<usize
     }
 }
 
-/// Reads of one thread through a ring, each begun when it is known.
-pub(super) struct RingReads<'f> {
+/// What has its buffer for itself and can go through a ring.
+pub(super) trait InRing: Owned {
+    /// The entry of it, which names its buffer: it may not move, nor be touched, until the entry has completed.
+    fn entry(&mut self, file: types::Fd) -> squeue::Entry;
+}
+
+impl InRing for OwnedRead {
+    fn entry(&mut self, file: types::Fd) -> squeue::Entry {
+        let entry = opcode::Read::new(file, self.buf.as_mut_ptr(), entry_len(self.buf.len()));
+        entry.offset(self.offset).build()
+    }
+}
+
+impl InRing for OwnedWrite {
+    fn entry(&mut self, file: types::Fd) -> squeue::Entry {
+        let bytes = OwnedWrite::bytes(self);
+        opcode::Write::new(file, bytes.as_ptr(), entry_len(bytes.len())).offset(self.offset).build()
+    }
+}
+
+/// Transfers of one thread through a ring, each begun when it is known.
+pub(super) struct RingOwned<'f, O> {
     /// Before the buffers: its drop waits for what is under way.
     flight: Flight<'f>,
-    /// Those under way. A read stands in its slot, unmoved and untouched, from the push of its entry to its completion.
-    slots: Box<[Option<OwnedRead>]>,
+    /// Those under way. Each stands in its slot, unmoved and untouched, from the push of its entry to its completion.
+    slots: Box<[Option<O>]>,
     free: Vec<usize>,
+    /// Those that have ended and were not given back yet.
+    landed: Vec<O>,
     file: &'f File,
     failed: bool,
 }
 
-impl RingReads<'_> {
-    /// Begins a read, or gives it back where the ring is full or has failed.
-    pub(super) fn begin(&mut self, read: OwnedRead) -> Result<(), OwnedRead> {
+impl<O: InRing> RingOwned<'_, O> {
+    /// Begins a transfer, or gives it back where the ring is full or has failed.
+    pub(super) fn begin(&mut self, owned: O) -> Result<(), O> {
         if self.failed {
-            return Err(read);
+            return Err(owned);
         }
-        let Some(slot) = self.free.pop() else { return Err(read) };
-        let read = self.slots[slot].insert(read);
-        let descriptor = types::Fd(self.file.as_raw_fd());
-        let entry = opcode::Read::new(descriptor, read.buf.as_mut_ptr(), entry_len(read.buf.len()));
-        if self.flight.push(&entry.offset(read.offset).build().user_data(slot as u64)) {
+        let Some(slot) = self.free.pop() else { return Err(owned) };
+        let owned = self.slots[slot].insert(owned);
+        let entry = owned.entry(types::Fd(self.file.as_raw_fd()));
+        if self.flight.push(&entry.user_data(slot as u64)) {
             return Ok(());
         }
         self.free.push(slot);
         self.slots[slot].take().map_or(Ok(()), Err)
     }
 
+    /// Gives the kernel what was begun, without waiting for it. What has ended meanwhile is kept for the next wait.
+    pub(super) fn submit(&mut self) {
+        let Self { flight, slots, free, landed, failed, .. } = self;
+        if !*failed {
+            *failed = !flight.enter(0, &mut Self::landing(slots, free, landed));
+        }
+    }
+
     /// Waits until `least` of them have ended, or all, and appends those that have.
-    pub(super) fn wait(&mut self, least: usize, ended: &mut Vec<OwnedRead>) {
+    pub(super) fn wait(&mut self, least: usize, ended: &mut Vec<O>) {
+        let least = least.saturating_sub(self.landed.len());
+        ended.append(&mut self.landed);
         let under_way = DEPTH - self.free.len();
         if under_way == 0 {
             return;
@@ -220,23 +259,23 @@ impl RingReads<'_> {
                 return;
             }
         }
-        // What the kernel has ends; the rest never began, and is read again by the caller, alone.
+        // What the kernel has ends; the rest never began, and is done again by the caller, alone.
         self.flight.settle(&mut Self::landing(&mut self.slots, &mut self.free, ended));
         for slot in 0..DEPTH {
             Self::landing(&mut self.slots, &mut self.free, ended)(slot, Err(ErrorKind::Interrupted.into()));
         }
     }
 
-    /// Gives a read back that has completed.
+    /// Gives a transfer back that has completed.
     fn landing<'l>(
-        slots: &'l mut [Option<OwnedRead>],
+        slots: &'l mut [Option<O>],
         free: &'l mut Vec<usize>,
-        ended: &'l mut Vec<OwnedRead>,
+        ended: &'l mut Vec<O>,
     ) -> impl FnMut(usize, io::Result<usize>) + 'l {
         |slot, result| {
-            if let Some(mut read) = slots.get_mut(slot).and_then(Option::take) {
-                read.result = result;
-                ended.push(read);
+            if let Some(mut owned) = slots.get_mut(slot).and_then(Option::take) {
+                *owned.result() = result;
+                ended.push(owned);
                 free.push(slot);
             }
         }
