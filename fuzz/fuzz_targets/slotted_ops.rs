@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use pagestone_page_format::slotted::{SlottedError, SlottedForm, SlottedPage, SlottedWriter};
+use pagestone_page_format::slotted::{MAX_CELL_FLAGS, SlottedError, SlottedForm, SlottedPage, SlottedWriter};
 use pagestone_page_format::{PageId, PageKind, PageWriter, SpeculativePage};
 use pagestone_sync::atomic::AtomicU64;
 
@@ -85,7 +85,7 @@ impl Run<'_> {
     fn step(&mut self, op: Op) {
         match op {
             Op::Insert { key, letter, len, flags, link } => {
-                self.insert(key, vec![letter; len.into()], flags, link);
+                self.insert(key, vec![letter; len.into()], flags & MAX_CELL_FLAGS, link);
             }
             Op::InsertNumber { key, len } => {
                 self.insert(key.to_be_bytes().into(), vec![key as u8; len.into()], 0, key.into());
@@ -99,7 +99,7 @@ impl Run<'_> {
                 }
             }
             Op::Update { slot, letter, len, flags } => {
-                self.update(slot.into(), vec![letter; len.into()], flags);
+                self.update(slot.into(), vec![letter; len.into()], flags & MAX_CELL_FLAGS);
             }
             Op::SetLink { link, raw } => self.set_link(link.into(), raw),
             Op::Truncate { slot } => {

@@ -65,7 +65,8 @@ impl LeafCopy {
         }
         // The guard first, then the proof that the references still stood when it was there (L8).
         let slots = bytes[outline.slots.clone()].as_chunks::<8>().0;
-        let refers = slots.iter().fold(0, |flags, slot| flags | slot[7]) != 0;
+        let words = slots.iter().map(|slot| u64::from_le_bytes(*slot));
+        let refers = words.fold(0, |all, word| all | word) & Cell::FLAGS_OF_WORD != 0;
         self.guard = refers.then(|| tree.guard());
         leaf.validate()?;
         key.begin(&bytes[outline.prefix.clone()]);

@@ -204,6 +204,31 @@ impl<'a> SpeculativePage<'a> {
         len.cmp(&key.len())
     }
 
+    /// Bits that `len` bytes at `offset` and `key` have in common at their beginnings, as if zeros without end followed both; none if
+    /// they do not differ then.
+    pub(crate) fn shared_bits(
+        self,
+        offset: usize,
+        len: usize,
+        key: &[u8],
+    ) -> Result<Option<usize>, OutOfBounds> {
+        if offset.checked_add(len).is_none_or(|end| end > self.len()) {
+            return Err(OutOfBounds);
+        }
+        for at in (0..len.max(key.len())).step_by(8) {
+            let mine = match len.saturating_sub(at) {
+                0 => 0,
+                left @ 1..8 => self.eight_at(offset + at) & !(u64::MAX >> (8 * left)),
+                8.. => self.eight_at(offset + at),
+            };
+            let theirs = first_eight(key.get(at..).unwrap_or_default());
+            if mine != theirs {
+                return Ok(Some(8 * at + (mine ^ theirs).leading_zeros() as usize));
+            }
+        }
+        Ok(None)
+    }
+
     /// Copies the whole page into private memory of the same size.
     pub fn copy_out(self, out: &mut [u8]) {
         assert_eq!(out.len(), self.len(), "a page is copied whole");
@@ -262,7 +287,7 @@ fn copy_bytes(words: &[AtomicU64], skip: usize, out: &mut [u8]) {
 
 /// The first eight bytes, in key order as an integer, with zeros for those that are not there.
 #[inline]
-fn first_eight(bytes: &[u8]) -> u64 {
+pub(crate) fn first_eight(bytes: &[u8]) -> u64 {
     match bytes.first_chunk::<8>() {
         Some(first) => u64::from_be_bytes(*first),
         None => from_le_prefix(bytes).swap_bytes(),

@@ -219,15 +219,23 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
         // Few letters: many equal heads, many equal keys, keys that are prefixes of others.
         prop::collection::vec(prop::sample::select(&[0u8, b'a', 255][..]), 0..7),
         prop::collection::vec(any::<u8>(), 0..40),
+        long_key(),
     ]
+}
+
+/// Keys that share much, of few letters, some of them so much that a slot cannot say how much; and that go on with zeros.
+fn long_key() -> impl Strategy<Value = Vec<u8>> {
+    let tail = prop::collection::vec(prop::sample::select(&[0_u8, 1, b'a', 255][..]), 0..6);
+    (prop::sample::select(&[3_usize, 4, 5, 12, 60, 131, 132, 200][..]), tail)
+        .prop_map(|(shared, tail)| [&vec![b'k'; shared][..], &tail].concat())
 }
 
 fn op(max_value: usize) -> impl Strategy<Value = Op> {
     prop_oneof![
-        12 => (key(), prop::collection::vec(any::<u8>(), 0..max_value), any::<u8>(), any::<u64>())
+        12 => (key(), prop::collection::vec(any::<u8>(), 0..max_value), 0..8_u8, any::<u64>())
             .prop_map(|(key, value, flags, link)| Op::Insert(key, value, flags, link)),
         3 => any::<usize>().prop_map(Op::Remove),
-        3 => (any::<usize>(), prop::collection::vec(any::<u8>(), 0..max_value), any::<u8>())
+        3 => (any::<usize>(), prop::collection::vec(any::<u8>(), 0..max_value), 0..8_u8)
             .prop_map(|(index, value, flags)| Op::Update(index, value, flags)),
         1 => (any::<usize>(), any::<u64>()).prop_map(|(index, raw)| Op::SetLink(index, raw)),
         1 => (0..40usize).prop_map(Op::Reserve),
@@ -300,6 +308,8 @@ fn what_cannot_be_named_is_refused_and_changes_nothing() {
     assert_eq!(writer.insert(1, b"k", b"v", 0, None), Err(SlottedError::OutOfRange));
     assert_eq!(writer.insert(0, b"k", b"v", 0, Some(1)), Err(SlottedError::OutOfRange));
     assert_eq!(writer.insert(0, b"k", &[1; 70_000], 0, None), Err(SlottedError::OutOfRange));
+    assert_eq!(writer.insert(0, &[1; 17_000], b"v", 0, None), Err(SlottedError::OutOfRange));
+    assert_eq!(writer.insert(0, b"k", b"v", 8, None), Err(SlottedError::OutOfRange));
     assert!(matches!(writer.insert(0, b"k", &[1; 4096], 0, None), Err(SlottedError::Full { .. })));
     assert_eq!(writer.remove(0), Err(SlottedError::OutOfRange));
     assert_eq!(writer.truncate(1), Err(SlottedError::OutOfRange));

@@ -357,13 +357,13 @@ impl<'a> LoadedNode<'a> {
         }
     }
 
-    /// The slot of a leaf at which a key between the fences will be looked for first, where its head can tell. The processor is asked for
-    /// the cell that stands there. What makes no sense is told by who looks.
+    /// The slot of a leaf at which a key between the fences will be looked for, where that can be told without a look at keys. The
+    /// processor is asked for the cell that stands there. What makes no sense is told by who looks.
     #[inline(always)]
     pub(crate) fn expect_inside(&self, key: &[u8]) -> Option<usize> {
         let NodeHeader { prefix_len, tight, .. } = self.header();
         let rest = key.get(prefix_len..).filter(|_| !tight)?;
-        let slot = self.slots.lower_bound_of_heads(rest).ok()?;
+        let slot = self.slots.expect(rest).ok()?;
         self.slots.prefetch_cell(slot);
         Some(slot)
     }
@@ -381,9 +381,7 @@ impl<'a> LoadedNode<'a> {
     #[inline(always)]
     pub(crate) fn find_cell(&self, key: &[u8]) -> Result<Option<Cell>, OutOfBounds> {
         match key.get(self.header().prefix_len..) {
-            Some(rest) if !self.header().tight => {
-                self.slots.find_from(self.slots.lower_bound_of_heads(rest)?, rest)
-            }
+            Some(rest) if !self.header().tight => self.slots.find_from(self.slots.expect(rest)?, rest),
             _ => {
                 let search = search_anywhere(self.page(), key)?;
                 if search.found { self.slots.get(search.slot).map(Some) } else { Ok(None) }

@@ -2,11 +2,12 @@
 
 use std::cmp::Ordering;
 
+use super::alike::shared_by;
 use super::search::head_of;
 use super::{SlottedError, SlottedPage};
 
 impl SlottedPage<'_> {
-    /// Whether every invariant of the layout holds: bounds, sums, heads, hints, ascending keys, cells apart from each other.
+    /// Whether every invariant of the layout holds: bounds, sums, heads, hints, what keys share, ascending keys, cells apart from each other.
     pub fn check(&self) -> Result<(), SlottedError> {
         let layout = super::layout::Layout::load(self.page, self.base)?;
         if layout.shape.hints == 1 {
@@ -25,7 +26,9 @@ impl SlottedPage<'_> {
             self.append_key(cell, &mut key)?;
             let head = self.page.word(layout.shape.heads_word() + slot / 2)? >> (32 * (slot % 2));
             let rises = slot == 0 || last.cmp(&key) == Ordering::Less;
-            if !rises || head as u32 != head_of(&key) {
+            let shared = if slot == 0 { 0 } else { shared_by(&last, &key) };
+            let slot = layout.shape.slot(self.page, slot)?;
+            if !rises || head as u32 != head_of(&key) || slot.shared != shared {
                 return Err(SlottedError::Malformed);
             }
             std::mem::swap(&mut last, &mut key);

@@ -10,10 +10,14 @@ use crate::{OutOfBounds, PageWriter, SpeculativePage, SwipArray};
 pub const SLOTTED_HEADER_SIZE: usize = 24;
 /// The most slots that a page can have.
 pub const MAX_SLOTS: usize = (u16::MAX - 1) as usize;
-/// The longest key, and the longest value, of a cell, in bytes.
-pub const MAX_CELL_PART_LEN: usize = u16::MAX as usize;
-/// Where an area can end at most: slots name offsets with 24 bits.
-pub(super) const MAX_AREA_END: usize = (1 << 24) - 1;
+/// The longest key of a cell, in bytes.
+pub const MAX_CELL_KEY_LEN: usize = (1 << KEY_LEN_BITS) - 1;
+/// The longest value of a cell, in bytes.
+pub const MAX_CELL_VALUE_LEN: usize = (1 << VALUE_LEN_BITS) - 1;
+/// The greatest flags of a cell.
+pub const MAX_CELL_FLAGS: u8 = (1 << FLAG_BITS) - 1;
+/// Where an area can end at most: slots name offsets with so many bits.
+pub(super) const MAX_AREA_END: usize = (1 << OFFSET_BITS) - 1;
 const _: () = assert!(crate::MAX_PAGE_SIZE <= MAX_AREA_END);
 
 /// What an area consists of beside heads, slots and cells. It is the same for the area's whole life.
@@ -134,6 +138,18 @@ impl Shape {
         self.slots_word() + self.capacity
     }
 
+    /// The head of a slot, which may be one past the last.
+    #[inline(always)]
+    pub(super) fn head(&self, page: SpeculativePage<'_>, slot: usize) -> Result<u32, OutOfBounds> {
+        Ok((page.word(self.heads_word() + slot / 2)? >> (32 * (slot % 2))) as u32)
+    }
+
+    /// A slot, which may be one past the last.
+    #[inline(always)]
+    pub(super) fn slot(&self, page: SpeculativePage<'_>, slot: usize) -> Result<Slot, OutOfBounds> {
+        Ok(Slot::from_word(page.word(self.slots_word() + slot)?))
+    }
+
     /// Links that there are.
     #[inline]
     pub(super) fn link_count(&self) -> usize {
@@ -235,10 +251,9 @@ impl Layout {
         self.shape.entry_size() * more + bytes
     }
 
-    /// The slot of a cell. One without bytes stands at the limit, so that it is in the heap wherever that begins.
-    pub(super) fn slot(&self, offset: usize, key_len: usize, value_len: usize, flags: u8) -> Slot {
-        let offset = if key_len + value_len == 0 { self.limit } else { offset };
-        Slot { offset, key_len, value_len, flags }
+    /// The slot as it should be. One of a cell without bytes stands at the limit, so that it is in the heap wherever that begins.
+    pub(super) fn slot(&self, slot: Slot) -> Slot {
+        if slot.len() == 0 { Slot { offset: self.limit, ..slot } } else { slot }
     }
 
     /// Refuses what does not fit, not even after compaction.
@@ -256,31 +271,65 @@ pub(super) fn even(count: usize) -> usize {
     count.next_multiple_of(2)
 }
 
+/// What a slot's word is made of, from bit 0 up.
+const OFFSET_BITS: u32 = 21;
+const KEY_LEN_BITS: u32 = 14;
+const VALUE_LEN_BITS: u32 = 16;
+const SHARED_BITS: u32 = 10;
+const FLAG_BITS: u32 = 3;
+const KEY_LEN_AT: u32 = OFFSET_BITS;
+const VALUE_LEN_AT: u32 = KEY_LEN_AT + KEY_LEN_BITS;
+const SHARED_AT: u32 = VALUE_LEN_AT + VALUE_LEN_BITS;
+const FLAGS_AT: u32 = SHARED_AT + SHARED_BITS;
+const _: () = assert!(FLAGS_AT + FLAG_BITS == u64::BITS);
+
+/// Whether a slot has the bits for such a cell.
+#[inline]
+pub(super) fn can_be_named(key_len: usize, value_len: usize, flags: u8) -> bool {
+    key_len <= MAX_CELL_KEY_LEN && value_len <= MAX_CELL_VALUE_LEN && flags <= MAX_CELL_FLAGS
+}
+
+/// What [`Slot::shared`] is for so many bits or more, and for keys that do not differ once zeros are put behind them.
+pub(super) const SHARED_MANY: usize = (1 << SHARED_BITS) - 1;
+
 /// A slot word taken apart.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Slot {
     pub(super) offset: usize,
     pub(super) key_len: usize,
     pub(super) value_len: usize,
+    /// 1, and the bits behind the head that the key has in common with the key before it, if both have the same head; else 0.
+    pub(super) shared: usize,
     pub(super) flags: u8,
 }
 
 impl Slot {
+    /// The bits of a slot's word in which the flags stand.
+    pub(super) const FLAGS: u64 = u64::MAX << FLAGS_AT;
+
+    #[inline(always)]
+    pub(super) fn shared_of(word: u64) -> usize {
+        (word >> SHARED_AT) as usize & SHARED_MANY
+    }
+
     #[inline]
     pub(super) fn from_word(word: u64) -> Self {
+        let part = |at: u32, bits: u32| (word >> at) as usize & ((1 << bits) - 1);
         Self {
-            offset: (word & 0xff_ffff) as usize,
-            key_len: (word >> 24) as u16 as usize,
-            value_len: (word >> 40) as u16 as usize,
-            flags: (word >> 56) as u8,
+            offset: part(0, OFFSET_BITS),
+            key_len: part(KEY_LEN_AT, KEY_LEN_BITS),
+            value_len: part(VALUE_LEN_AT, VALUE_LEN_BITS),
+            shared: Self::shared_of(word),
+            flags: (word >> FLAGS_AT) as u8,
         }
     }
 
     pub(super) fn word(&self) -> u64 {
         self.offset as u64
-            | (self.key_len as u64) << 24
-            | (self.value_len as u64) << 40
-            | u64::from(self.flags) << 56
+            | (self.key_len as u64) << KEY_LEN_AT
+            | (self.value_len as u64) << VALUE_LEN_AT
+            | (self.shared as u64) << SHARED_AT
+            | u64::from(self.flags) << FLAGS_AT
     }
 
     pub(super) fn len(&self) -> usize {

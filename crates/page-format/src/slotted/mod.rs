@@ -1,6 +1,7 @@
 //! Sorted cells in a page: one layout for tree nodes and for engines' own kinds.
 //!
-//! Invariants: slots are in key order, and a slot's head is the first four bytes of its key. `count <= capacity`; the arrays
+//! Invariants: slots are in key order, a slot's head is the first four bytes of its key, and what it says to be shared is (see below).
+//! `count <= capacity`; the arrays
 //! end at or before `heap_start`, the heap ends at `limit`; cells do not overlap, and `live_bytes` is the sum of their
 //! lengths. A byte of the area that belongs to no array entry and no cell is zero. So equal histories give equal pages, and
 //! a page leaks nothing that was removed from it.
@@ -22,11 +23,11 @@
 //!     +16   │                 limit                 │                   0                   │
 //!           └───────────────────────────────────────┴───────────────────────────────────────┘
 //!
-//!    slot   │ offset 24 bits │ key length 16 │ value length 16 │ flags 8 │   from bit 0 up
+//!    slot   │ offset 21 bits │ key length 14 │ value length 16 │ shared 10 │ flags 3 │   from bit 0 up
 //! ```
 //!
 //! Heads stand together and directly behind the header, so that a search touches adjacent lines and compares integers; it
-//! looks at a key only where heads are equal. They are the poor man's normalised keys of Graefe and Larson, *B-tree indexes
+//! looks at a key only where a head is that of the key it looks for. They are the poor man's normalised keys of Graefe and Larson, *B-tree indexes
 //! and CPU caches*, ICDE 2001. Where an area has hints, they are the first heads of words of heads, evenly spaced (see
 //! `arrays.rs`): a search counts those that are below and goes on in one seventeenth of the heads. They say nothing that the heads do not say, and are
 //! written anew with each change of them. Links are the page's swips: `fixed` of them, then one per slot if `per slot` is 1. The page
@@ -38,7 +39,8 @@
 //! ```text
 //!   layout.rs    the header taken apart, the arithmetic of where things stand
 //!   page.rs      SlottedPage: count, cells, links, free space
-//!   search.rs    lower_bound
+//!   search.rs    lower_bound, over the heads
+//!   alike.rs     the same among slots with one head, over what their keys share
 //!   writer.rs    SlottedWriter: init, insert, remove, update, truncate, copy
 //!   arrays.rs    one entry more or less in heads, slots and links
 //!   space.rs     room for an entry: grow the arrays, compact the heap
@@ -46,6 +48,7 @@
 //!   check.rs     the invariants above, for `verify`
 //! ```
 
+mod alike;
 mod arrays;
 mod check;
 mod layout;
@@ -55,7 +58,8 @@ mod space;
 mod whole;
 mod writer;
 
-pub use layout::{HINTS, MAX_CELL_PART_LEN, MAX_SLOTS, SLOTTED_HEADER_SIZE, SlottedForm};
+pub use layout::{HINTS, MAX_CELL_FLAGS, MAX_CELL_KEY_LEN, MAX_CELL_VALUE_LEN};
+pub use layout::{MAX_SLOTS, SLOTTED_HEADER_SIZE, SlottedForm};
 pub use page::{Cell, LoadedSlots, SlottedPage};
 pub use search::Search;
 pub use whole::write_area;

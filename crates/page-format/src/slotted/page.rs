@@ -23,6 +23,9 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// The bits of a slot's word in which the owner's flags stand: for who has a copy of the slots and asks whether any has flags.
+    pub const FLAGS_OF_WORD: u64 = Slot::FLAGS;
+
     /// The key's bytes in the page.
     #[inline]
     pub fn key_range(&self) -> Range<usize> {
@@ -40,7 +43,7 @@ impl Cell {
     /// ([`LoadedSlots::slots_at`]).
     #[inline]
     pub fn of_word(word: u64, page_len: usize) -> Result<Self, OutOfBounds> {
-        let Slot { offset, key_len, value_len, flags } = Slot::from_word(word);
+        let Slot { offset, key_len, value_len, flags, .. } = Slot::from_word(word);
         if offset + key_len + value_len > page_len {
             return Err(OutOfBounds);
         }

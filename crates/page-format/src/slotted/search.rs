@@ -1,13 +1,14 @@
 //! Where a key stands, or would stand.
 //!
 //! Invariant: the number of heads and keys that are read is bounded by the logarithm of the count, whatever the bytes are. The
-//! first search is over integers and without branches; keys are touched only where heads are equal.
+//! first search is over integers and without branches; one key is touched, if its head is equal. Where several are, `alike.rs` tells which.
 
 use std::cmp::Ordering as Compare;
 use std::hint::select_unpredictable;
 
 use pagestone_sync::atomic::{AtomicU64, Ordering};
 
+use super::alike::{find_elsewhere, likely_among, lower_bound_among};
 use super::arrays::hint_step;
 use super::layout::{HINT_WORDS, Shape};
 use super::{Cell, LoadedSlots, SlottedPage};
@@ -104,6 +105,16 @@ fn part_by_hints(hints: &[AtomicU64; HINT_WORDS], words: usize, head: u32) -> (u
     (start, step.min(words - start))
 }
 
+/// The first slot whose head is not below this one.
+#[inline(always)]
+pub(super) fn first_with_head(
+    page: SpeculativePage<'_>,
+    shape: &Shape,
+    head: u32,
+) -> Result<usize, OutOfBounds> {
+    Ok(Heads::of(page, shape)?.lower_bound(head))
+}
+
 impl SlottedPage<'_> {
     /// Finds the first slot whose key is not below `key`.
     #[inline]
@@ -116,57 +127,45 @@ impl LoadedSlots<'_> {
     /// Finds the first slot whose key is not below `key`.
     #[inline(always)]
     pub fn lower_bound(self, key: &[u8]) -> Result<Search, OutOfBounds> {
-        self.lower_bound_from(self.lower_bound_of_heads(key)?, key)
-    }
-
-    /// The first slot whose head is not below that of `key`, by which no key was touched yet: [`LoadedSlots::lower_bound_from`] goes on
-    /// from there.
-    #[inline(always)]
-    pub fn lower_bound_of_heads(self, key: &[u8]) -> Result<usize, OutOfBounds> {
-        Ok(Heads::of(self.page, &self.shape())?.lower_bound(head_of(key)))
-    }
-
-    /// As [`LoadedSlots::lower_bound`], from what [`LoadedSlots::lower_bound_of_heads`] gave for the same key.
-    #[inline(always)]
-    pub fn lower_bound_from(self, slot: usize, key: &[u8]) -> Result<Search, OutOfBounds> {
-        let shape = self.shape();
-        let (count, head) = (shape.count, head_of(key));
-        if slot >= count || self.head(&shape, slot)? != head {
+        let (shape, head) = (self.shape(), head_of(key));
+        let (slot, count) = (first_with_head(self.page, &shape, head)?, shape.count);
+        if slot >= count || shape.head(self.page, slot)? != head {
             return Ok(Search { slot, found: false });
         }
-        // Most often this is the one slot with that head.
-        match self.compare_slot(slot, key)? {
-            Compare::Equal => return Ok(Search { slot, found: true }),
-            Compare::Greater => return Ok(Search { slot, found: false }),
-            Compare::Less => {}
+        if slot + 1 < count && shape.head(self.page, slot + 1)? == head {
+            return lower_bound_among(self.page, self.base, slot, key);
         }
-        if slot + 1 == count || self.head(&shape, slot + 1)? != head {
-            return Ok(Search { slot: slot + 1, found: false });
-        }
-        lower_bound_behind(self.page, self.base, slot, key)
+        Ok(match self.compare_slot(slot, key)? {
+            Compare::Equal => Search { slot, found: true },
+            Compare::Greater => Search { slot, found: false },
+            Compare::Less => Search { slot: slot + 1, found: false },
+        })
     }
 
-    /// The cell of a key, if it is here, from the slot that [`LoadedSlots::lower_bound_of_heads`] gave for it.
+    /// The slot of `key`, if it is here, as far as heads and what keys have in common tell; the number of cells, or the slot of another key,
+    /// if it is not. No key was touched yet, but where very many are alike: [`LoadedSlots::find_from`] goes on from there.
+    #[inline(always)]
+    pub fn expect(self, key: &[u8]) -> Result<usize, OutOfBounds> {
+        let (shape, head) = (self.shape(), head_of(key));
+        let slot = first_with_head(self.page, &shape, head)?;
+        if slot + 1 >= shape.count || shape.head(self.page, slot + 1)? != head {
+            return Ok(slot);
+        }
+        likely_among(self.page, self.base, slot, key)
+    }
+
+    /// The cell of a key, if it is here, from the slot that [`LoadedSlots::expect`] gave for it.
     #[inline(always)]
     pub fn find_from(self, slot: usize, key: &[u8]) -> Result<Option<Cell>, OutOfBounds> {
-        let shape = self.shape();
-        if slot >= shape.count || self.head(&shape, slot)? != head_of(key) {
+        let (shape, head) = (self.shape(), head_of(key));
+        if slot >= shape.count || shape.head(self.page, slot)? != head {
             return Ok(None);
         }
         let cell = self.cell(slot)?;
-        match self.page.compare(cell.offset, cell.key_len, key)? {
-            Compare::Equal => Ok(Some(cell)),
-            Compare::Greater => Ok(None),
-            Compare::Less => {
-                let search = lower_bound_behind(self.page, self.base, slot, key)?;
-                if search.found { self.cell(search.slot).map(Some) } else { Ok(None) }
-            }
+        if self.page.compare(cell.offset, cell.key_len, key)? == Compare::Equal {
+            return Ok(Some(cell));
         }
-    }
-
-    #[inline(always)]
-    fn head(self, shape: &Shape, slot: usize) -> Result<u32, OutOfBounds> {
-        Ok((self.page.word(shape.heads_word() + slot / 2)? >> (32 * (slot % 2))) as u32)
+        find_elsewhere(self.page, self.base, key)
     }
 
     #[inline(always)]
@@ -174,30 +173,6 @@ impl LoadedSlots<'_> {
         let cell = self.cell(slot)?;
         self.page.compare(cell.offset, cell.key_len, key)
     }
-}
-
-/// Where a key stands that sorts behind this slot's: among those with the same head, which is the key's too. Loads the header again: who
-/// hands a whole [`LoadedSlots`] to what is not in line has it in memory everywhere.
-#[inline(never)]
-fn lower_bound_behind(
-    page: SpeculativePage<'_>,
-    base: usize,
-    slot: usize,
-    key: &[u8],
-) -> Result<Search, OutOfBounds> {
-    let slots = SlottedPage::new(page, base).load()?;
-    let (shape, next) = (slots.shape(), head_of(key).checked_add(1));
-    let heads = Heads::of(page, &shape)?;
-    let (mut low, mut high) = (slot + 1, next.map_or(shape.count, |next| heads.lower_bound(next)));
-    while low < high {
-        let middle = low + (high - low) / 2;
-        match slots.compare_slot(middle, key)? {
-            Compare::Less => low = middle + 1,
-            Compare::Equal => return Ok(Search { slot: middle, found: true }),
-            Compare::Greater => high = middle,
-        }
-    }
-    Ok(Search { slot: low, found: false })
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ impl Layout {
             start -= slot.len();
             let from = slot.offset - self.heap_start;
             page.put_bytes(start, &heap[from..from + slot.len()])?;
-            let moved = self.slot(start, slot.key_len, slot.value_len, slot.flags);
+            let moved = self.slot(Slot { offset: start, ..slot });
             page.put_word(self.shape.slots_word() + index, moved.word())?;
         }
         page.zero(self.heap_start, start - self.heap_start)?;

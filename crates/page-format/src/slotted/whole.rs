@@ -8,7 +8,8 @@
 //!
 //! Who writes into a page that others may look at stores word by word. Who makes pages by the thousand, to be written to a file, need not.
 
-use super::layout::{MAX_AREA_END, MAX_CELL_PART_LEN, SLOTTED_HEADER_SIZE, Shape, Slot, even};
+use super::alike::shared_by;
+use super::layout::{MAX_AREA_END, SLOTTED_HEADER_SIZE, Shape, Slot, can_be_named, even};
 use super::search::head_of;
 use super::{NewCell, SlottedError, SlottedForm};
 use crate::SwipArray;
@@ -86,9 +87,10 @@ fn write_cells<'c>(
     let slots = slots.as_chunks_mut::<8>().0;
     let links = links[8 * shape.fixed_links..].as_chunks_mut::<8>().0;
     let (mut start, mut at) = (heap.len(), 0);
+    let mut before: Option<&[u8]> = None;
     for NewCell { bytes, key_len, flags, link } in cells {
         let value_len = bytes.len().checked_sub(key_len).ok_or(SlottedError::OutOfRange)?;
-        if key_len.max(value_len) > MAX_CELL_PART_LEN || at == shape.count {
+        if !can_be_named(key_len, value_len, flags) || at == shape.count {
             return Err(SlottedError::OutOfRange);
         }
         let full = SlottedError::Full { needed: bytes.len(), free: start };
@@ -96,8 +98,11 @@ fn write_cells<'c>(
         heap[start..start + bytes.len()].copy_from_slice(bytes);
         // One without bytes stands at the limit.
         let offset = if bytes.is_empty() { limit } else { heap_at + start };
-        heads[at] = head_of(&bytes[..key_len]).to_le_bytes();
-        slots[at] = Slot { offset, key_len, value_len, flags }.word().to_le_bytes();
+        let key = &bytes[..key_len];
+        let shared = before.map_or(0, |before| shared_by(before, key));
+        heads[at] = head_of(key).to_le_bytes();
+        slots[at] = Slot { offset, key_len, value_len, shared, flags }.word().to_le_bytes();
+        before = Some(key);
         match (link, shape.links_per_slot) {
             (Some(link), 1) => links[at] = link.to_le_bytes(),
             (None, 0) => {}
@@ -174,7 +179,7 @@ mod tests {
             suffix in 0usize..60,
             (links_per_slot, hints) in any::<(bool, bool)>(),
             fixed in prop::collection::vec(any::<u64>(), 0..3),
-            cells in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..90), 0usize..90, any::<(u8, u64)>()), 0..420),
+            cells in prop::collection::vec((prop_oneof![prop::collection::vec(any::<u8>(), 0..90), prop::collection::vec(0..2_u8, 0..90)], 0usize..90, (0..8_u8, any::<u64>())), 0..420),
         ) {
             let form = SlottedForm { fixed_links: fixed.len() as u8, links_per_slot, hints };
             let cells: Vec<NewCell<'_>> = cells

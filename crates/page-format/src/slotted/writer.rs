@@ -5,7 +5,8 @@
 
 use std::ops::Range;
 
-use super::layout::{Layout, MAX_AREA_END, MAX_CELL_PART_LEN, Shape, Slot, SlottedForm};
+use super::alike::shared_with;
+use super::layout::{Layout, MAX_AREA_END, Shape, Slot, SlottedForm, can_be_named};
 use super::search::head_of;
 use super::{SlottedError, SlottedPage};
 use crate::PageWriter;
@@ -47,7 +48,7 @@ pub struct NewCell<'c> {
     pub bytes: &'c [u8],
     /// Bytes of the key.
     pub key_len: usize,
-    /// The owner's flags.
+    /// The owner's flags, at most [`MAX_CELL_FLAGS`](super::MAX_CELL_FLAGS).
     pub flags: u8,
     /// Its link, if the area has one per slot.
     pub link: Option<u64>,
@@ -99,7 +100,8 @@ impl<'a> SlottedWriter<'a> {
     }
 
     /// Puts a cell before `slot`, compacting if that makes the room. The caller chose the slot by
-    /// [`SlottedPage::lower_bound`]. There must be a link exactly if the area has one per slot.
+    /// [`SlottedPage::lower_bound`]. There must be a link exactly if the area has one per slot. `OutOfRange` for a key, a value or
+    /// flags beyond [`MAX_CELL_KEY_LEN`](super::MAX_CELL_KEY_LEN), [`MAX_CELL_VALUE_LEN`](super::MAX_CELL_VALUE_LEN) and [`MAX_CELL_FLAGS`](super::MAX_CELL_FLAGS).
     pub fn insert(
         &self,
         slot: usize,
@@ -111,12 +113,21 @@ impl<'a> SlottedWriter<'a> {
         let mut layout = self.load()?;
         if slot > layout.shape.count
             || link.is_some() != (layout.shape.links_per_slot == 1)
-            || key.len().max(value.len()) > MAX_CELL_PART_LEN
+            || !can_be_named(key.len(), value.len(), flags)
         {
             return Err(SlottedError::OutOfRange);
         }
         layout.make_room(&self.page, key.len() + value.len())?;
-        let cell = self.put_cell(&mut layout, key, value, flags)?;
+        let shared = match slot.checked_sub(1) {
+            Some(before) => shared_with(&layout, &self.page, before, key)?,
+            None => 0,
+        };
+        if slot < layout.shape.count {
+            let shared = shared_with(&layout, &self.page, slot, key)?;
+            self.set_shared(&layout, slot, shared)?;
+        }
+        let cell = self.put_cell(&mut layout, key, value)?;
+        let cell = Slot { shared, flags, ..cell };
         layout.shape.insert_entry(&self.page, slot, head_of(key), cell.word(), link)?;
         layout.shape.count += 1;
         layout.store(&self.page)?;
@@ -139,33 +150,41 @@ impl<'a> SlottedWriter<'a> {
         else {
             return Err(SlottedError::OutOfRange);
         };
-        if key.len().max(value.len()) > MAX_CELL_PART_LEN {
+        if !can_be_named(key.len(), value.len(), flags) {
             return Err(SlottedError::OutOfRange);
         }
         layout.make_room(&self.page, bytes.len())?;
+        let shared = match layout.shape.count.checked_sub(1) {
+            Some(before) => shared_with(layout, &self.page, before, key)?,
+            None => 0,
+        };
         layout.heap_start -= bytes.len();
         layout.live += bytes.len();
         self.page.put_bytes(layout.heap_start, bytes)?;
-        let slot = layout.slot(layout.heap_start, key.len(), value.len(), flags);
+        let (offset, key_len, value_len) = (layout.heap_start, key.len(), value.len());
+        let slot = layout.slot(Slot { offset, key_len, value_len, shared, flags });
         layout.shape.append_entry(&self.page, head_of(key), slot.word(), link)?;
         layout.shape.count += 1;
         Ok(())
     }
 
-    /// Writes a cell in front of the heap, where there is room for it.
-    fn put_cell(
-        &self,
-        layout: &mut Layout,
-        key: &[u8],
-        value: &[u8],
-        flags: u8,
-    ) -> Result<Slot, SlottedError> {
+    /// Writes what the key of a slot has in common with the one before it.
+    fn set_shared(&self, layout: &Layout, slot: usize, shared: usize) -> Result<(), SlottedError> {
+        let at = layout.shape.slots_word() + slot;
+        let old = Slot::from_word(self.page.read().word(at)?);
+        self.page.put_word(at, Slot { shared, ..old }.word())?;
+        Ok(())
+    }
+
+    /// Writes a cell in front of the heap, where there is room for it. Its slot shares nothing yet, and has no flags.
+    fn put_cell(&self, layout: &mut Layout, key: &[u8], value: &[u8]) -> Result<Slot, SlottedError> {
         let len = key.len() + value.len();
         layout.heap_start -= len;
         layout.live += len;
         self.page.put_bytes(layout.heap_start, key)?;
         self.page.put_bytes(layout.heap_start + key.len(), value)?;
-        Ok(layout.slot(layout.heap_start, key.len(), value.len(), flags))
+        let (offset, key_len, value_len) = (layout.heap_start, key.len(), value.len());
+        Ok(layout.slot(Slot { offset, key_len, value_len, shared: 0, flags: 0 }))
     }
 
     /// Zeroes a cell's bytes; what is gone is gone from the file as well.
@@ -185,6 +204,10 @@ impl<'a> SlottedWriter<'a> {
             return Err(SlottedError::OutOfRange);
         }
         let cell = layout.cell(&self.page, slot)?;
+        if slot + 1 < layout.shape.count {
+            let shared = layout.shape.shared_without(self.page.read(), slot)?;
+            self.set_shared(&layout, slot + 1, shared)?;
+        }
         self.drop_cell(&mut layout, cell)?;
         layout.shape.remove_entry(&self.page, slot)?;
         layout.shape.count -= 1;
@@ -221,33 +244,28 @@ impl<'a> SlottedWriter<'a> {
     /// the cell anew, compacting if that makes the room.
     pub fn update_value(&self, slot: usize, value: &[u8], flags: u8) -> Result<(), SlottedError> {
         let mut layout = self.load()?;
-        if slot >= layout.shape.count || value.len() > MAX_CELL_PART_LEN {
+        if slot >= layout.shape.count || !can_be_named(0, value.len(), flags) {
             return Err(SlottedError::OutOfRange);
         }
         let old = layout.cell(&self.page, slot)?;
         let new = if value.len() <= old.value_len {
-            self.overwrite(&mut layout, old, value, flags)?
+            self.overwrite(&mut layout, old, value)?
         } else {
-            self.relocate(&mut layout, slot, old, value, flags)?
+            self.relocate(&mut layout, slot, old, value)?
         };
+        let new = Slot { shared: old.shared, flags, ..new };
         self.page.put_word(layout.shape.slots_word() + slot, new.word())?;
         layout.store_header(&self.page)?;
         Ok(())
     }
 
-    fn overwrite(
-        &self,
-        layout: &mut Layout,
-        old: Slot,
-        value: &[u8],
-        flags: u8,
-    ) -> Result<Slot, SlottedError> {
+    fn overwrite(&self, layout: &mut Layout, old: Slot, value: &[u8]) -> Result<Slot, SlottedError> {
         let at = old.offset + old.key_len;
         let shorter = old.value_len - value.len();
         layout.live = layout.live.checked_sub(shorter).ok_or(SlottedError::Malformed)?;
         self.page.put_bytes(at, value)?;
         self.page.zero(at + value.len(), shorter)?;
-        Ok(layout.slot(old.offset, old.key_len, value.len(), flags))
+        Ok(layout.slot(Slot { value_len: value.len(), ..old }))
     }
 
     fn relocate(
@@ -256,7 +274,6 @@ impl<'a> SlottedWriter<'a> {
         slot: usize,
         old: Slot,
         value: &[u8],
-        flags: u8,
     ) -> Result<Slot, SlottedError> {
         let needed = old.key_len + value.len();
         let free = layout.free_after_compaction() + old.len();
@@ -268,11 +285,11 @@ impl<'a> SlottedWriter<'a> {
         self.drop_cell(layout, old)?;
         if needed > layout.free() {
             // An empty cell in its place, so that compaction sees no other bytes than those that live.
-            let empty = layout.slot(layout.limit, 0, 0, flags);
+            let empty = layout.slot(Slot { key_len: 0, value_len: 0, ..old });
             self.page.put_word(layout.shape.slots_word() + slot, empty.word())?;
             layout.compact(&self.page)?;
         }
-        self.put_cell(layout, &key, value, flags)
+        self.put_cell(layout, &key, value)
     }
 
     /// Sets a link.
@@ -365,12 +382,12 @@ mod tests {
             }
             for (at, (bytes, key_len)) in cells.iter().enumerate() {
                 let (key, value) = bytes.split_at(*key_len);
-                areas[0].insert(at, key, value, at as u8, link(at)).expect("room");
+                areas[0].insert(at, key, value, at as u8 % 8, link(at)).expect("room");
             }
             let of = |(at, (bytes, key_len)): (usize, &(Vec<u8>, usize))| NewCell {
                 bytes: &cells[at].0[..bytes.len()],
                 key_len: *key_len,
-                flags: at as u8,
+                flags: at as u8 % 8,
                 link: link(at),
             };
             areas[1].append(cells.iter().enumerate().map(of)).expect("room");

@@ -205,7 +205,7 @@ impl LeafLevel {
 
 fn steps(size: usize, count: usize) -> impl Strategy<Value = Vec<Step>> {
     let put = |lens| {
-        (keys(max_key(size)), lens, prop_oneof![3 => Just(0), 1 => any::<u8>()])
+        (keys(max_key(size)), lens, prop_oneof![3 => Just(0), 1 => 0..8_u8])
             .prop_map(|(key, len, flags)| Step::Put(key, len, flags))
     };
     prop::collection::vec(

@@ -143,7 +143,10 @@ fn keys(max: usize) -> impl Strategy<Value = Vec<u8>> {
             key.resize(len.max(key.len()), 255);
             key
         }),
-        2 => number.prop_map(|number| number.to_be_bytes().to_vec()),
+        2 => number.clone().prop_map(|number| number.to_be_bytes().to_vec()),
+        3 => (number, 0..160_usize).prop_map(|(number, shared)| {
+            format!("/usr/share/{}/{}/{number}", "d".repeat(shared), number % 7).into_bytes()
+        }),
     ]
 }
 
