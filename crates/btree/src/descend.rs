@@ -20,6 +20,16 @@ pub(crate) enum Seek<'k> {
     Last,
 }
 
+impl Seek<'_> {
+    /// Bytes of the key.
+    pub(crate) fn key_len(&self) -> usize {
+        match self {
+            Self::Key(key) | Self::Before(key) => key.len(),
+            Self::Last => 0,
+        }
+    }
+}
+
 /// How the nodes on the way are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hold {

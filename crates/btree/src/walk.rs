@@ -291,7 +291,7 @@ pub(crate) fn leaf_of<'p, S: PageSource<'p>>(
     while node.level() > 0 {
         let way = node.way(Seek::Key(key))?;
         let below = node.level() - 1;
-        node = child(source, tree.tree_id, &node, way, |page| prefetch_search(below, page))?;
+        node = child(source, tree.tree_id, &node, way, |page| prefetch_search(below, page, key.len()))?;
     }
     check_leaf(&node, key)?;
     Ok(node)
@@ -318,7 +318,7 @@ pub(crate) fn follow<'p, S: PageSource<'p>>(
     seek: Seek<'_>,
 ) -> Result<Node<'p, S::Held>, Interrupt> {
     let below = node.level() - 1;
-    let child = child(source, tree_id, node, way, |page| prefetch_search(below, page))?;
+    let child = child(source, tree_id, node, way, |page| prefetch_search(below, page, seek.key_len()))?;
     check_fences(node, &child, seek)?;
     Ok(child)
 }

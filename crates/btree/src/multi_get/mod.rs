@@ -267,7 +267,7 @@ impl<'t> Lane<'t> {
             };
             self.way = Some(way);
             let below = self.node.level() - 1;
-            let ask = |page| prefetch_search(below, page);
+            let ask = |page| prefetch_search(below, page, key.len());
             self.node = walk::child(tree.sampled(), tree.tree_id(), &self.node, way, ask)?;
             (self.way, self.wanted) = (None, None);
         }

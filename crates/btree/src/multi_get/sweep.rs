@@ -87,7 +87,7 @@ pub(super) fn sweep<'t, K: AsRef<[u8]>>(
                 lane.node = node;
                 lane.way = node.way(Seek::Key(lane.key))?;
             }
-            source.expect(lane.way.1, |page| prefetch_search(node.level() - 1, page));
+            source.expect(lane.way.1, |page| prefetch_search(node.level() - 1, page, lane.key.len()));
             Ok(())
         });
         level = level.min(STAGED);
@@ -101,7 +101,7 @@ pub(super) fn sweep<'t, K: AsRef<[u8]>>(
         });
         lanes.each(tell, |lane| {
             lane.way.1 = lane.node.believe(lane.node.loaded().child(lane.way.0))?;
-            source.expect(lane.way.1, |page| prefetch_search(level - 1, page));
+            source.expect(lane.way.1, |page| prefetch_search(level - 1, page, lane.key.len()));
             Ok(())
         });
     }
