@@ -10,8 +10,9 @@
 //!   looks at the pages before ◄───────────────── verify, publish     is verified     pages are verified, and the scan goes on
 //! ```
 //!
-//! Three readers keep a disk busy that is read in long pieces, though each verifies what it read. As with the kernels' read-ahead it is who
-//! scans that says how far.
+//! Six readers, because a disk may tell of several reads together: a virtual disk behind one thread takes what is queued, does one after
+//! another, and says so once at the end. With few readers all of them would verify then, and the disk would have nothing to do meanwhile; with
+//! twice as many one half is under way. As with the kernels' read-ahead it is who scans that says how far.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,7 +25,7 @@ use pagestone_threading::{Spawner, ThreadClass, Worker};
 
 use crate::BufferPool;
 
-const READERS: usize = 3;
+const READERS: usize = 6;
 /// Requests that wait at most: more would be read long after they were wanted.
 const WAITING_MAX: usize = 16;
 

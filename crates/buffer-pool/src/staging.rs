@@ -7,8 +7,8 @@
 use pagestone_page_format::{Page, PageId, PageSize, PageStore};
 use pagestone_sync::Queue;
 
-/// Buffers kept for the next use; more are made when more are in flight.
-const KEPT_BYTES: usize = 1 << 20;
+/// Buffers kept for the next use, enough for what all who read ahead have in flight at pages of 4 KiB; more are made when more are.
+const KEPT_BYTES: usize = 2 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Staging {

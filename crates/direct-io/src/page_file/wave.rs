@@ -19,8 +19,8 @@ const WAVE_BYTES: usize = 1 << 20;
 /// The most bytes of neighbours in one transfer that writes, where several are under way at once: the first leave while the next are
 /// stamped. Halves of a wave: shorter pieces cost a quiet device more than the stamping that they hide.
 const PIECE_BYTES: usize = 512 << 10;
-/// Buffers for them that are kept.
-const SPARE_BUFFERS: usize = 4;
+/// Buffers for them that are kept: as many as read ahead together, and some who write.
+const SPARE_BUFFERS: usize = 8;
 
 impl PageFile {
     /// The most pages that are under way at once.
