@@ -135,7 +135,7 @@ pub struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// Starts the readers of this pool, three threads of this class.
+    /// Starts the readers of this pool, six threads of this class.
     ///
     /// Errors: `Io` if the pool has some already, and what the system says if it refuses a thread or its place.
     pub fn start(pool: &Arc<BufferPool>, threads: &Spawner, class: ThreadClass) -> PageResult<Self> {

@@ -259,7 +259,7 @@ impl Tree {
 
     /// The values of these keys, in their order: `None` where there is no entry. Any number of them, in any order, also twice.
     ///
-    /// Up to 32 lookups are under way at once in this thread, so that what they wait for, memory or disk, overlaps. Each answer is of
+    /// Up to 64 lookups are under way at once in this thread, so that what they wait for, memory or disk, overlaps. Each answer is of
     /// one instant, as that of [`Tree::get`]; together they are of several.
     ///
     /// ```

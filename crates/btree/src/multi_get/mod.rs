@@ -38,6 +38,8 @@ const LANES: usize = 2 * READS;
 const WAKE_SHARE: usize = 3;
 /// Bytes of values that are kept until the reads under way have ended, but for those of the lanes.
 const KEPT_BYTES: usize = 256 << 10;
+/// Lookups, found or not, that are kept so at most: while a page is under way others may wait for it, until this thread looks.
+const KEPT: usize = 1024;
 /// Lookups that are left to be made by themselves, before they are.
 const LEFT: usize = READS;
 /// How often a lane begins again at the root.
@@ -93,6 +95,10 @@ impl Kept {
     fn keep(&mut self, key: usize, value: Option<&[u8]>) {
         self.bytes.extend_from_slice(value.unwrap_or_default());
         self.found.push((key, value.map(|_| self.bytes.len())));
+    }
+
+    fn has_room(&self) -> bool {
+        self.bytes.len() < KEPT_BYTES && self.found.len() < KEPT
     }
 
     fn hand_out(&mut self, answer: &mut dyn FnMut(usize, Option<&[u8]>)) {
@@ -174,8 +180,7 @@ impl<'t, 'k, K: AsRef<[u8]>> Lookups<'t, 'k, K> {
     fn set_out(&mut self, value: &mut Vec<u8>, answer: &mut dyn FnMut(usize, Option<&[u8]>)) {
         let Self { tree, keys, next, lanes, faults, arrived, left, kept } = self;
         // Where no lane can begin, as with a root that is not in memory, a few by themselves bring what is missing.
-        while kept.bytes.len() < KEPT_BYTES && lanes.len() < LANES && left.len() < LEFT && *next < keys.len()
-        {
+        while kept.has_room() && lanes.len() < LANES && left.len() < LEFT && *next < keys.len() {
             let (first, before) = (*next, lanes.len());
             *next = keys.len().min(first + GROUP.min(LANES - before));
             let alone = faults.under_way() == 0 && arrived.is_empty();

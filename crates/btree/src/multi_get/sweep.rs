@@ -30,6 +30,10 @@ pub(super) const GROUP: usize = 16;
 /// processor's caches, and a step beside others costs more than it waits there.
 const STAGED: u8 = 2;
 
+/// So many take their steps on a level together: the words that name their children come meanwhile, and no more lines are asked for at once
+/// than a core can have missing.
+const FEW: usize = 4;
+
 /// What became of a lookup.
 pub(super) enum Told<'v, 't> {
     /// The value, if there is one.
@@ -94,16 +98,20 @@ pub(super) fn sweep<'t, K: AsRef<[u8]>>(
     }
     while level > 1 {
         level -= 1;
-        lanes.each(tell, |lane| {
-            lane.node = walk::child(source, tree_id, &lane.node, lane.way, |_| ())?;
-            lane.way.0 = lane.node.believe(lane.node.loaded().child_index_inside(lane.key))?;
-            Ok(())
-        });
-        lanes.each(tell, |lane| {
-            lane.way.1 = lane.node.believe(lane.node.loaded().child(lane.way.0))?;
-            source.expect(lane.way.1, |page| prefetch_search(level - 1, page, lane.key.len()));
-            Ok(())
-        });
+        let mut from = 0;
+        while from < lanes.left {
+            let mut end = lanes.some(from, from + FEW, tell, |lane| {
+                lane.node = walk::child(source, tree_id, &lane.node, lane.way, |_| ())?;
+                lane.way.0 = lane.node.believe(lane.node.loaded().child_index_inside(lane.key))?;
+                Ok(())
+            });
+            end = lanes.some(from, end, tell, |lane| {
+                lane.way.1 = lane.node.believe(lane.node.loaded().child(lane.way.0))?;
+                source.expect(lane.way.1, |page| prefetch_search(level - 1, page, lane.key.len()));
+                Ok(())
+            });
+            from = end;
+        }
     }
     lanes.each(tell, |lane| {
         if level > 0 {
@@ -127,17 +135,32 @@ impl<'t, 'k> Lanes<'t, 'k> {
         tell: &mut dyn FnMut(usize, Told<'_, 't>),
         mut step: impl FnMut(&mut Lane<'t, 'k>) -> Result<(), Interrupt>,
     ) {
-        let mut next = 0;
-        while let Some(lane) = self.lanes[..self.left].get_mut(next) {
+        self.some(0, self.left, tell, &mut step);
+    }
+
+    /// The same of those from `from` to `end`, or as many as there are; gives the end of those of them that are left.
+    #[inline(always)]
+    fn some(
+        &mut self,
+        from: usize,
+        end: usize,
+        tell: &mut dyn FnMut(usize, Told<'_, 't>),
+        mut step: impl FnMut(&mut Lane<'t, 'k>) -> Result<(), Interrupt>,
+    ) -> usize {
+        let (mut next, mut end) = (from, end.min(self.left));
+        while let Some(lane) = self.lanes[..end].get_mut(next) {
             match step(lane) {
                 Ok(()) => next += 1,
                 Err(interrupt) => {
                     lane.stop(interrupt, tell);
+                    end -= 1;
                     self.left -= 1;
-                    self.lanes.swap(next, self.left);
+                    self.lanes.swap(next, end);
+                    self.lanes.swap(end, self.left);
                 }
             }
         }
+        end
     }
 }
 

@@ -31,7 +31,6 @@ use pagestone_sync::atomic::Ordering;
 
 use super::layout::{Layout, SHARED_MANY, Shape, Slot};
 use super::search::{Search, first_with_head, head_of};
-use super::{Cell, SlottedPage};
 use crate::racing::first_eight;
 use crate::{OutOfBounds, PageWriter, SpeculativePage};
 
@@ -181,7 +180,8 @@ pub(super) fn lower_bound_among(
     Alike::load(page, base, key)?.lower_bound(first)
 }
 
-/// The slot to look at for a key among the slots with its head, the first of which is given.
+/// The slot to look at for a key among the slots with its head, the first of which is given: if the key is here it is this one's. Where all
+/// were halved away it is nobody's, and any will do.
 #[inline(never)]
 pub(super) fn likely_among(
     page: SpeculativePage<'_>,
@@ -190,18 +190,6 @@ pub(super) fn likely_among(
     key: &[u8],
 ) -> Result<usize, OutOfBounds> {
     Ok(Alike::load(page, base, key)?.look(first)?.0.unwrap_or(first))
-}
-
-/// The cell of a key that has not the likely slot.
-#[cold]
-pub(super) fn find_elsewhere(
-    page: SpeculativePage<'_>,
-    base: usize,
-    key: &[u8],
-) -> Result<Option<Cell>, OutOfBounds> {
-    let slots = SlottedPage::new(page, base).load()?;
-    let search = slots.lower_bound(key)?;
-    if search.found { slots.get(search.slot).map(Some) } else { Ok(None) }
 }
 
 /// What [`Slot::shared`] says of the key of a slot and another one beside it. Of a cell that is not in the page it says nothing.

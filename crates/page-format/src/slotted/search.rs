@@ -8,7 +8,7 @@ use std::hint::select_unpredictable;
 
 use pagestone_sync::atomic::{AtomicU64, Ordering};
 
-use super::alike::{find_elsewhere, likely_among, lower_bound_among};
+use super::alike::{likely_among, lower_bound_among};
 use super::arrays::hint_step;
 use super::layout::{HINT_WORDS, Shape};
 use super::{Cell, LoadedSlots, SlottedPage};
@@ -161,11 +161,10 @@ impl LoadedSlots<'_> {
         if slot >= shape.count || shape.head(self.page, slot)? != head {
             return Ok(None);
         }
+        // Of a whole page no other slot can have it; of one that is being changed nothing is believed.
         let cell = self.cell(slot)?;
-        if self.page.compare(cell.offset, cell.key_len, key)? == Compare::Equal {
-            return Ok(Some(cell));
-        }
-        find_elsewhere(self.page, self.base, key)
+        let is_here = self.page.compare(cell.offset, cell.key_len, key)? == Compare::Equal;
+        Ok(is_here.then_some(cell))
     }
 
     #[inline(always)]
