@@ -50,6 +50,8 @@ const FREE_PART_BESIDE_WRITERS: u64 = 4;
 const STEPS: usize = 256;
 /// The same where others read pages since the last turn: each step may be a read that theirs wait behind.
 const STEPS_BESIDE_READERS: usize = 8;
+/// Turns at rest without a pause in which others could be seen to read.
+const IN_A_ROW: u32 = 16;
 /// What a look at a node counts for, in bytes of the log: it may be a page to read.
 const LOOK_BYTES: i64 = 512;
 /// The most that is saved up for later.
@@ -88,6 +90,8 @@ struct State {
     rough: bool,
     /// Rounds that come at rest whatever was logged.
     again: u8,
+    /// Turns without a pause.
+    in_a_row: u32,
     /// Pages that were read up to the end of the last turn with steps.
     reads: u64,
     /// What is to be done in this round, if there is one.
@@ -136,6 +140,7 @@ impl Core {
         let AutoCompact::Paced { log_percent } = self.auto_compact else { return Ok(Next::Idle) };
         let mut state = self.auto_compaction.state.lock();
         self.env.poison().check()?;
+        let others_read = self.env.pool().stats().misses > state.reads;
         let log = self.env.log().stats();
         let now = Seen { end: log.end_lsn.get(), groups: log.groups };
         let before = state.seen.replace(now).unwrap_or(now);
@@ -163,11 +168,12 @@ impl Core {
             return Ok(Next::Idle);
         };
         state.rough |= !rests;
-        let reads = |core: &Self| core.env.pool().stats().misses;
-        let others_read = reads(self) > state.reads;
-        let next = self.take_steps(&mut state, rests, if others_read { STEPS_BESIDE_READERS } else { STEPS });
-        state.reads = reads(self);
-        next
+        // What writers read is their own affair: beside them it is what they log that bounds a turn.
+        let steps = if rests && others_read { STEPS_BESIDE_READERS } else { STEPS };
+        let next = self.take_steps(&mut state, rests, steps)?;
+        state.reads = self.env.pool().stats().misses;
+        state.in_a_row = if rests && !others_read { (state.in_a_row + 1) % IN_A_ROW } else { 0 };
+        Ok(if next == Next::Soon && state.in_a_row > 0 { Next::AtOnce } else { next })
     }
 
     /// Takes so many steps of the round, or as many as there are and may be taken now.
