@@ -173,7 +173,7 @@ impl Core {
         let next = self.take_steps(&mut state, rests, steps)?;
         state.reads = self.env.pool().stats().misses;
         state.in_a_row = if rests && !others_read { (state.in_a_row + 1) % IN_A_ROW } else { 0 };
-        Ok(if next == Next::Soon && state.in_a_row > 0 { Next::AtOnce } else { next })
+        Ok(if next == Next::AtOnce && state.in_a_row == 0 { Next::Soon } else { next })
     }
 
     /// Takes so many steps of the round, or as many as there are and may be taken now.
@@ -211,7 +211,7 @@ impl Core {
         if state.tasks.is_empty() {
             self.end_round(state);
         }
-        Ok(Next::Soon)
+        Ok(if rests { Next::AtOnce } else { Next::Soon })
     }
 
     fn end_round(&self, state: &mut State) {
